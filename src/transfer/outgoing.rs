@@ -1,0 +1,549 @@
+//! The states of a file on its way out, and the only ways from one to the next.
+//!
+//! ```text
+//!  Claiming ─► Claimed ─► Described ◄─► Initializing ─► Initialized ─► Uploading ─► Uploaded ─► Processing
+//!     │          ▲            (no effect)                   │              │            │            │
+//!     │          └───────── Abandoned: proof that nothing was published ───┴────────────┴────────────┤
+//!     ▼                                                                                              ▼
+//!  Cancelled      Failing ─► Failed (from any state above;                                       Published
+//!                 where bytes may have left, only with proof)                                  archive, track
+//!                                                                                              │           │
+//!                                                                                          Completed    Expired
+//! ```
+//!
+//! Two rules are built into the machine. Bytes go to a second id at Altinn only after [`Unpublished`] has been
+//! shown for the first: there is no other way back to `Claimed`. And a file is put in `failed/` only where
+//! nothing can have been published, for the same reason.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BrokerTransferId, Failure, IllegalTransition, Md5, OrgNumber, OutgoingFileName, ResourceId, SafeFileName,
+    SendersReference, Sha256,
+};
+
+/// What was seen of a dropped file when it was taken: enough to know it again, wherever it has been moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileIdentity {
+    /// Device number of the file system.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub modified_ns: i64,
+}
+
+/// Which file was taken, from where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The name it had in the drop folder.
+    pub name: String,
+    /// The recipient's folder it was dropped in, where the folder names the recipient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient_folder: Option<OrgNumber>,
+    /// Whether a sidecar was taken with it.
+    pub sidecar: bool,
+    /// What the file was when the claim was intended.
+    pub file: FileIdentity,
+}
+
+/// Everything that Altinn is told of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dispatch {
+    /// The name recipients see.
+    pub file_name: OutgoingFileName,
+    /// The resource it is sent under.
+    pub resource_id: ResourceId,
+    /// The organisation that sends.
+    pub sender: OrgNumber,
+    /// The organisations it is for; never empty.
+    pub recipients: Vec<OrgNumber>,
+    /// What the transfer is found by again if an answer is lost.
+    pub reference: SendersReference,
+    /// `propertyList`.
+    pub properties: BTreeMap<String, String>,
+    /// Whether the resource's virus scan is waived.
+    pub disable_virus_scan: bool,
+    /// MD5 of the content, which Altinn verifies.
+    pub md5: Md5,
+    /// SHA-256 of the content, for the receipt.
+    pub sha256: Sha256,
+    /// Size of the content in bytes.
+    pub size: u64,
+}
+
+/// The transfer at Altinn that a file goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Booking {
+    /// Altinn's id of it.
+    pub id: BrokerTransferId,
+    /// When we learnt the id.
+    pub initialized: Timestamp,
+}
+
+/// Whether the last byte of the body may have left this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LastByte {
+    /// It was provably never handed to the socket, so the upload cannot have succeeded.
+    Kept,
+    /// It may have been: only Altinn knows what became of the upload.
+    MayHaveLeft,
+}
+
+/// What became of a recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecipientProgress {
+    /// The organisation.
+    pub recipient: OrgNumber,
+    /// Altinn's word for how far it has come: `Initialized`, `DownloadStarted` or `DownloadConfirmed`.
+    pub status: String,
+    /// When it came so far.
+    pub changed: Option<Timestamp>,
+}
+
+impl RecipientProgress {
+    /// Whether this recipient has confirmed the download.
+    #[must_use]
+    pub fn has_confirmed(&self) -> bool {
+        self.status == "DownloadConfirmed"
+    }
+}
+
+/// Where a file is laid down when its sending is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// Folder below `sent/`: the local date of publication. `None` for `failed/`, which has no dates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// The name there.
+    pub name: SafeFileName,
+}
+
+/// How far the archiving of a published file has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Archive {
+    /// Not begun.
+    Due,
+    /// The place is chosen and durable; the files may or may not be there yet.
+    Intended(Place),
+    /// File (unless it is to be deleted) and receipt are there.
+    Done(Place),
+}
+
+/// A published file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publication {
+    /// When the last byte was accepted, as far as we know.
+    pub uploaded: Timestamp,
+    /// When Altinn published it.
+    pub published: Timestamp,
+    /// When Altinn deletes it.
+    pub expires: Timestamp,
+    /// How far each addressed recipient has come.
+    pub recipients: Vec<RecipientProgress>,
+    /// How far archiving has come.
+    pub archive: Archive,
+}
+
+/// Proof that a transfer at Altinn has published nothing and never will: it is over, and its `published`
+/// (which Altinn keeps for ever) is null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Unpublished {
+    /// Status `Failed`, which never revives.
+    Failed,
+    /// Status `Purged` without having been published.
+    Purged,
+    /// No byte of the file was ever sent to it.
+    NothingSent,
+}
+
+/// A file on its way out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+#[expect(missing_docs, reason = "the fields are the documented types; the variants say what they mean")]
+pub enum Outgoing {
+    /// The claim is intended; the file is in the drop folder or already in ours.
+    Claiming,
+    /// The file is in our folder.
+    Claimed,
+    /// What Altinn is to be told is known and the content hashed.
+    Described { dispatch: Box<Dispatch> },
+    /// Altinn may have been asked for a transfer; the answer is not known.
+    Initializing { dispatch: Box<Dispatch>, since: Timestamp },
+    /// Altinn has given the file an id. No byte of it has been sent.
+    Initialized { dispatch: Box<Dispatch>, booking: Booking },
+    /// Bytes are on their way, or were when we last ran.
+    Uploading { dispatch: Box<Dispatch>, booking: Booking, begun: Timestamp, uploads: u32, last_byte: LastByte },
+    /// Altinn has said that it has every byte.
+    Uploaded { dispatch: Box<Dispatch>, booking: Booking, uploaded: Timestamp, uploads: u32 },
+    /// Altinn scans it for malware.
+    Processing { dispatch: Box<Dispatch>, booking: Booking, uploaded: Timestamp, uploads: u32 },
+    /// Recipients can fetch it.
+    Published { dispatch: Box<Dispatch>, booking: Booking, publication: Box<Publication> },
+    /// Every recipient has confirmed it.
+    Completed { dispatch: Box<Dispatch>, booking: Booking, publication: Box<Publication>, completed: Timestamp },
+    /// It was published, and Altinn deleted it before every recipient had confirmed.
+    Expired { dispatch: Box<Dispatch>, booking: Booking, publication: Box<Publication>, expired: Timestamp },
+    /// It will not be sent; the place in `failed/` is chosen and durable.
+    Failing { failure: Failure, place: Place },
+    /// It was not sent, and lies in `failed/`.
+    Failed { failure: Failure, place: Place },
+    /// It was taken back before it was ours.
+    Cancelled,
+}
+
+/// What happened to a file on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the documented types; the variants say what they mean")]
+pub enum OutgoingEvent {
+    /// The file has been moved to our folder and the move is durable.
+    FileTaken,
+    /// The file is neither in the drop folder nor in ours: somebody took it back before the claim.
+    FileWithdrawn,
+    /// What Altinn is to be told is known.
+    Described(Box<Dispatch>),
+    /// Altinn is about to be asked for a transfer.
+    InitializeIntended { at: Timestamp },
+    /// Altinn provably made no transfer.
+    InitializeHadNoEffect,
+    /// Altinn's id for the file is known.
+    Adopted(Booking),
+    /// The first byte is about to leave.
+    UploadBegun { at: Timestamp },
+    /// The last byte is about to leave.
+    LastByteLeaving,
+    /// Altinn has answered that it has every byte.
+    UploadAccepted { at: Timestamp },
+    /// Altinn has every byte and is processing it.
+    ProcessingSeen { at: Timestamp },
+    /// Altinn has published it.
+    PublishedSeen { published: Timestamp, expires: Timestamp, recipients: Vec<RecipientProgress> },
+    /// The transfer at Altinn is given up on, with proof.
+    Abandoned(Unpublished),
+    /// The place of the archived file is chosen.
+    ArchiveIntended(Place),
+    /// File and receipt are at their place.
+    Archived,
+    /// Recipients have come this far.
+    RecipientsSeen(Vec<RecipientProgress>),
+    /// All have confirmed.
+    AllConfirmed { at: Timestamp },
+    /// Altinn has deleted it.
+    Expired { at: Timestamp },
+    /// It cannot be sent. `proof` is needed where bytes may have left.
+    FailureIntended { failure: Failure, place: Place, proof: Option<Unpublished> },
+    /// The file lies in `failed/` with its error file.
+    FailureFiled,
+}
+
+impl OutgoingEvent {
+    /// The event's name, for messages.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::FileTaken => "file taken",
+            Self::FileWithdrawn => "file withdrawn",
+            Self::Described(_) => "described",
+            Self::InitializeIntended { .. } => "initialize intended",
+            Self::InitializeHadNoEffect => "initialize had no effect",
+            Self::Adopted(_) => "adopted",
+            Self::UploadBegun { .. } => "upload begun",
+            Self::LastByteLeaving => "last byte leaving",
+            Self::UploadAccepted { .. } => "upload accepted",
+            Self::ProcessingSeen { .. } => "processing seen",
+            Self::PublishedSeen { .. } => "published seen",
+            Self::Abandoned(_) => "abandoned",
+            Self::ArchiveIntended(_) => "archive intended",
+            Self::Archived => "archived",
+            Self::RecipientsSeen(_) => "recipients seen",
+            Self::AllConfirmed { .. } => "all confirmed",
+            Self::Expired { .. } => "expired",
+            Self::FailureIntended { .. } => "failure intended",
+            Self::FailureFiled => "failure filed",
+        }
+    }
+}
+
+/// The one thing to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutgoingStep {
+    /// Move the file into our folder.
+    Take,
+    /// Read sidecar and route, hash the content.
+    Describe,
+    /// Ask Altinn for a transfer.
+    Initialize,
+    /// Find out whether Altinn made a transfer when it was last asked.
+    SettleInitialize,
+    /// Send the bytes.
+    Upload,
+    /// Find out what became of bytes that were sent.
+    SettleUpload,
+    /// See whether Altinn has published it.
+    Follow,
+    /// Choose the place in `sent/`.
+    IntendArchive,
+    /// Lay file and receipt down there.
+    Archive,
+    /// See how far the recipients have come.
+    Track,
+    /// Lay file and error file down in `failed/`.
+    FileFailure,
+    /// Nothing: it is over.
+    Nothing,
+}
+
+impl Outgoing {
+    /// The state that follows when `event` happens, or why it cannot.
+    #[expect(clippy::too_many_lines, reason = "one table, read from top to bottom like the drawing above")]
+    pub fn apply(self, event: OutgoingEvent) -> Result<Self, IllegalTransition> {
+        use Outgoing as S;
+        use OutgoingEvent as E;
+        match (self, event) {
+            (S::Claiming, E::FileTaken) => Ok(S::Claimed),
+            (S::Claiming, E::FileWithdrawn) => Ok(S::Cancelled),
+            (S::Claimed, E::Described(dispatch)) => Ok(S::Described { dispatch }),
+            (S::Described { dispatch }, E::InitializeIntended { at }) => Ok(S::Initializing { dispatch, since: at }),
+            (S::Initializing { dispatch, .. }, E::InitializeHadNoEffect) => Ok(S::Described { dispatch }),
+            (S::Initializing { dispatch, .. }, E::Adopted(booking)) => Ok(S::Initialized { dispatch, booking }),
+            (S::Initialized { dispatch, booking }, E::UploadBegun { at }) => {
+                Ok(S::Uploading { dispatch, booking, begun: at, uploads: 1, last_byte: LastByte::Kept })
+            }
+            // Bytes go to the same id again only where the upload before provably never ended.
+            (
+                S::Uploading { dispatch, booking, uploads, last_byte: LastByte::Kept, .. },
+                E::UploadBegun { at },
+            ) => Ok(S::Uploading {
+                dispatch,
+                booking,
+                begun: at,
+                uploads: uploads.saturating_add(1),
+                last_byte: LastByte::Kept,
+            }),
+            (S::Uploading { dispatch, booking, begun, uploads, .. }, E::LastByteLeaving) => {
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte: LastByte::MayHaveLeft })
+            }
+            (
+                S::Uploading { dispatch, booking, uploads, last_byte: LastByte::MayHaveLeft, .. },
+                E::UploadAccepted { at },
+            ) => Ok(S::Uploaded { dispatch, booking, uploaded: at, uploads }),
+            (S::Uploading { dispatch, booking, uploads, .. }, E::ProcessingSeen { at }) => {
+                Ok(S::Processing { dispatch, booking, uploaded: at, uploads })
+            }
+            (S::Uploaded { dispatch, booking, uploaded, uploads }, E::ProcessingSeen { .. }) => {
+                Ok(S::Processing { dispatch, booking, uploaded, uploads })
+            }
+            // A store that was set back in time may find its transfer published already.
+            (S::Initialized { dispatch, booking }, E::ProcessingSeen { at }) => {
+                Ok(S::Processing { dispatch, booking, uploaded: at, uploads: 1 })
+            }
+            (
+                S::Initialized { dispatch, booking } | S::Uploading { dispatch, booking, .. },
+                E::PublishedSeen { published, expires, recipients },
+            ) => Ok(publish(dispatch, booking, published, published, expires, recipients)),
+            (
+                S::Uploaded { dispatch, booking, uploaded, .. } | S::Processing { dispatch, booking, uploaded, .. },
+                E::PublishedSeen { published, expires, recipients },
+            ) => Ok(publish(dispatch, booking, uploaded, published, expires, recipients)),
+            (S::Initialized { .. }, E::Abandoned(_)) => Ok(S::Claimed),
+            (
+                S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
+                E::Abandoned(Unpublished::Failed | Unpublished::Purged),
+            ) => Ok(S::Claimed),
+            (S::Published { dispatch, booking, mut publication }, E::ArchiveIntended(place))
+                if publication.archive == Archive::Due =>
+            {
+                publication.archive = Archive::Intended(place);
+                Ok(S::Published { dispatch, booking, publication })
+            }
+            (S::Published { dispatch, booking, mut publication }, E::Archived)
+                if matches!(publication.archive, Archive::Intended(_)) =>
+            {
+                if let Archive::Intended(place) = publication.archive {
+                    publication.archive = Archive::Done(place);
+                }
+                Ok(S::Published { dispatch, booking, publication })
+            }
+            (S::Published { dispatch, booking, mut publication }, E::RecipientsSeen(recipients)) => {
+                publication.recipients = recipients;
+                Ok(S::Published { dispatch, booking, publication })
+            }
+            (S::Published { dispatch, booking, publication }, E::AllConfirmed { at })
+                if matches!(publication.archive, Archive::Done(_)) =>
+            {
+                Ok(S::Completed { dispatch, booking, publication, completed: at })
+            }
+            (S::Published { dispatch, booking, publication }, E::Expired { at })
+                if matches!(publication.archive, Archive::Done(_)) =>
+            {
+                Ok(S::Expired { dispatch, booking, publication, expired: at })
+            }
+            (
+                S::Claimed | S::Described { .. } | S::Initialized { .. },
+                E::FailureIntended { failure, place, .. },
+            ) => Ok(S::Failing { failure, place }),
+            // Without bytes a transfer publishes nothing, so a lost answer does not stand in the way.
+            (S::Initializing { .. }, E::FailureIntended { failure, place, .. }) => Ok(S::Failing { failure, place }),
+            (
+                S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
+                E::FailureIntended { failure, place, proof: Some(Unpublished::Failed | Unpublished::Purged) },
+            ) => Ok(S::Failing { failure, place }),
+            (S::Failing { failure, place }, E::FailureFiled) => Ok(S::Failed { failure, place }),
+            (state, event) => Err(IllegalTransition { state: state.phase(), event: event.name() }),
+        }
+    }
+
+    /// What is to be done next.
+    #[must_use]
+    pub fn next_step(&self) -> OutgoingStep {
+        match self {
+            Self::Claiming => OutgoingStep::Take,
+            Self::Claimed => OutgoingStep::Describe,
+            Self::Described { .. } => OutgoingStep::Initialize,
+            Self::Initializing { .. } => OutgoingStep::SettleInitialize,
+            Self::Initialized { .. } => OutgoingStep::Upload,
+            Self::Uploading { .. } => OutgoingStep::SettleUpload,
+            Self::Uploaded { .. } | Self::Processing { .. } => OutgoingStep::Follow,
+            Self::Published { publication, .. } => match publication.archive {
+                Archive::Due => OutgoingStep::IntendArchive,
+                Archive::Intended(_) => OutgoingStep::Archive,
+                Archive::Done(_) => OutgoingStep::Track,
+            },
+            Self::Failing { .. } => OutgoingStep::FileFailure,
+            Self::Completed { .. } | Self::Expired { .. } | Self::Failed { .. } | Self::Cancelled => {
+                OutgoingStep::Nothing
+            }
+        }
+    }
+
+    /// The public name of the state, as receipts, lists and metrics have it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Claiming | Self::Claimed | Self::Described { .. } | Self::Initializing { .. } => "claimed",
+            Self::Initialized { .. } => "initialized",
+            Self::Uploading { .. } => "uploading",
+            Self::Uploaded { .. } => "uploaded",
+            Self::Processing { .. } => "processing",
+            Self::Published { .. } => "published",
+            Self::Completed { .. } => "completed",
+            Self::Expired { .. } => "expired",
+            Self::Failing { .. } | Self::Failed { .. } => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The name of the state with nothing folded together.
+    #[must_use]
+    pub fn phase(&self) -> &'static str {
+        match self {
+            Self::Claiming => "claiming",
+            Self::Described { .. } => "described",
+            Self::Initializing { .. } => "initializing",
+            Self::Failing { .. } => "failing",
+            Self::Published { publication, .. } if !matches!(publication.archive, Archive::Done(_)) => "archiving",
+            Self::Claimed
+            | Self::Initialized { .. }
+            | Self::Uploading { .. }
+            | Self::Uploaded { .. }
+            | Self::Processing { .. }
+            | Self::Published { .. }
+            | Self::Completed { .. }
+            | Self::Expired { .. }
+            | Self::Failed { .. }
+            | Self::Cancelled => self.name(),
+        }
+    }
+
+    /// Whether nothing more is to be done.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.next_step() == OutgoingStep::Nothing
+    }
+
+    /// Altinn's id of the transfer, where it is known.
+    #[must_use]
+    pub fn booking(&self) -> Option<&Booking> {
+        match self {
+            Self::Initialized { booking, .. }
+            | Self::Uploading { booking, .. }
+            | Self::Uploaded { booking, .. }
+            | Self::Processing { booking, .. }
+            | Self::Published { booking, .. }
+            | Self::Completed { booking, .. }
+            | Self::Expired { booking, .. } => Some(booking),
+            Self::Claiming
+            | Self::Claimed
+            | Self::Described { .. }
+            | Self::Initializing { .. }
+            | Self::Failing { .. }
+            | Self::Failed { .. }
+            | Self::Cancelled => None,
+        }
+    }
+
+    /// What Altinn is told, where it is known.
+    #[must_use]
+    pub fn dispatch(&self) -> Option<&Dispatch> {
+        match self {
+            Self::Described { dispatch }
+            | Self::Initializing { dispatch, .. }
+            | Self::Initialized { dispatch, .. }
+            | Self::Uploading { dispatch, .. }
+            | Self::Uploaded { dispatch, .. }
+            | Self::Processing { dispatch, .. }
+            | Self::Published { dispatch, .. }
+            | Self::Completed { dispatch, .. }
+            | Self::Expired { dispatch, .. } => Some(dispatch),
+            Self::Claiming | Self::Claimed | Self::Failing { .. } | Self::Failed { .. } | Self::Cancelled => None,
+        }
+    }
+
+    /// How many times bytes were sent to the present transfer at Altinn.
+    #[must_use]
+    pub fn uploads(&self) -> u32 {
+        match self {
+            Self::Uploading { uploads, .. } | Self::Uploaded { uploads, .. } | Self::Processing { uploads, .. } => {
+                *uploads
+            }
+            Self::Claiming
+            | Self::Claimed
+            | Self::Described { .. }
+            | Self::Initializing { .. }
+            | Self::Initialized { .. }
+            | Self::Published { .. }
+            | Self::Completed { .. }
+            | Self::Expired { .. }
+            | Self::Failing { .. }
+            | Self::Failed { .. }
+            | Self::Cancelled => 0,
+        }
+    }
+}
+
+fn publish(
+    dispatch: Box<Dispatch>,
+    booking: Booking,
+    uploaded: Timestamp,
+    published: Timestamp,
+    expires: Timestamp,
+    recipients: Vec<RecipientProgress>,
+) -> Outgoing {
+    let publication = Publication { uploaded, published, expires, recipients, archive: Archive::Due };
+    Outgoing::Published { dispatch, booking, publication: Box::new(publication) }
+}

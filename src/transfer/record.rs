@@ -1,0 +1,161 @@
+//! A transfer as it is remembered: who it is, how far it has come, and when it is to be looked at again.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BrokerTransferId, Claim, Failure, FileIdentity, IllegalTransition, Incoming, IncomingEvent, Outgoing,
+    OutgoingEvent, RouteName, TransferId,
+};
+
+/// One transfer, in either direction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transfer {
+    /// Our own id of it.
+    pub id: TransferId,
+    /// The outbox or inbox it belongs to.
+    pub route: RouteName,
+    /// When it was first seen.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub updated: Timestamp,
+    /// How often the present step has been tried without success.
+    pub attempts: u32,
+    /// When it is to be looked at next. Nothing is done before.
+    pub next_attempt: Timestamp,
+    /// What went wrong last, until something goes well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Failure>,
+    /// What is being done.
+    pub work: Work,
+}
+
+/// The direction, with what each needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "direction")]
+pub enum Work {
+    /// A file of ours.
+    #[serde(rename = "out")]
+    Outgoing {
+        /// Which file was taken, from where.
+        claim: Claim,
+        /// Transfers at Altinn that were given up on, each with proof that it published nothing.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        abandoned: Vec<BrokerTransferId>,
+        /// How far it has come.
+        progress: Outgoing,
+    },
+    /// A file for us.
+    #[serde(rename = "in")]
+    Incoming {
+        /// How often a complete download was not what Altinn has.
+        #[serde(default)]
+        damaged: u32,
+        /// How far it has come.
+        progress: Incoming,
+    },
+}
+
+impl Transfer {
+    /// A new outgoing transfer: the claim is intended.
+    #[must_use]
+    pub fn outgoing(id: TransferId, route: RouteName, claim: Claim, now: Timestamp) -> Self {
+        let work = Work::Outgoing { claim, abandoned: Vec::new(), progress: Outgoing::Claiming };
+        Self { id, route, created: now, updated: now, attempts: 0, next_attempt: now, problem: None, work }
+    }
+
+    /// A new incoming transfer: it waits at Altinn.
+    #[must_use]
+    pub fn incoming(id: TransferId, route: RouteName, progress: Incoming, now: Timestamp) -> Self {
+        let work = Work::Incoming { damaged: 0, progress };
+        Self { id, route, created: now, updated: now, attempts: 0, next_attempt: now, problem: None, work }
+    }
+
+    /// The transfer after `event`. A step that goes well ends the count of attempts.
+    pub fn after_outgoing(mut self, event: OutgoingEvent, now: Timestamp) -> Result<Self, IllegalTransition> {
+        let Work::Outgoing { claim, mut abandoned, progress } = self.work else {
+            return Err(IllegalTransition { state: "incoming", event: event.name() });
+        };
+        if matches!(event, OutgoingEvent::Abandoned(_) | OutgoingEvent::FailureIntended { .. })
+            && let Some(booking) = progress.booking()
+        {
+            abandoned.push(booking.id);
+        }
+        self.work = Work::Outgoing { claim, abandoned, progress: progress.apply(event)? };
+        Ok(self.moved_on(now))
+    }
+
+    /// The transfer after `event`. A step that goes well ends the count of attempts.
+    pub fn after_incoming(mut self, event: IncomingEvent, now: Timestamp) -> Result<Self, IllegalTransition> {
+        let Work::Incoming { damaged, progress } = self.work else {
+            return Err(IllegalTransition { state: "outgoing", event: event.name() });
+        };
+        let damaged = damaged.saturating_add(u32::from(event == IncomingEvent::DownloadDamaged));
+        self.work = Work::Incoming { damaged, progress: progress.apply(event)? };
+        Ok(self.moved_on(now))
+    }
+
+    fn moved_on(mut self, now: Timestamp) -> Self {
+        self.updated = now;
+        self.next_attempt = now;
+        self.attempts = 0;
+        self.problem = None;
+        self
+    }
+
+    /// The transfer after a step that did not go well, to be tried again at `next`.
+    #[must_use]
+    pub fn after_trouble(mut self, problem: Failure, next: Timestamp) -> Self {
+        self.attempts = self.attempts.saturating_add(1);
+        self.updated = problem.at;
+        self.problem = Some(problem);
+        self.next_attempt = next;
+        self
+    }
+
+    /// Altinn's id of the transfer, where it is known.
+    #[must_use]
+    pub fn broker_id(&self) -> Option<BrokerTransferId> {
+        match &self.work {
+            Work::Outgoing { progress, .. } => progress.booking().map(|booking| booking.id),
+            Work::Incoming { progress, .. } => Some(progress.offer().id),
+        }
+    }
+
+    /// The dropped file, while it may still stand in the drop folder or in ours.
+    #[must_use]
+    pub fn file_identity(&self) -> Option<FileIdentity> {
+        match &self.work {
+            Work::Outgoing { claim, .. } => Some(claim.file),
+            Work::Incoming { .. } => None,
+        }
+    }
+
+    /// `out` or `in`.
+    #[must_use]
+    pub fn direction(&self) -> &'static str {
+        match &self.work {
+            Work::Outgoing { .. } => "out",
+            Work::Incoming { .. } => "in",
+        }
+    }
+
+    /// The public name of the state.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        match &self.work {
+            Work::Outgoing { progress, .. } => progress.name(),
+            Work::Incoming { progress, .. } => progress.name(),
+        }
+    }
+
+    /// Whether nothing more is to be done.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        match &self.work {
+            Work::Outgoing { progress, .. } => progress.is_finished(),
+            Work::Incoming { progress, .. } => progress.is_finished(),
+        }
+    }
+}
