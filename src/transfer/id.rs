@@ -15,8 +15,9 @@ impl TransferId {
     /// An id made of a time, in milliseconds since 1970, and random bytes (RFC 9562, section 5.7).
     #[must_use]
     pub fn new(unix_ms: u64, random: [u8; 16]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, ..] = random;
-        Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &[a, b, c, d, e, f, g, h, i, j]).into_uuid())
+        let mut tail = [0; 10];
+        tail.iter_mut().zip(random).for_each(|(to, from)| *to = from);
+        Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &tail).into_uuid())
     }
 
     /// The id directly after this one, for keeping ids in order when the clock goes back.

@@ -476,6 +476,24 @@ impl Outgoing {
         self.next_step() == OutgoingStep::Nothing
     }
 
+    /// Whether the file has yet to be laid down in `sent/` or `failed/`.
+    #[must_use]
+    pub fn holds_file(&self) -> bool {
+        match self {
+            Self::Published { publication, .. } => !matches!(publication.archive, Archive::Done(_)),
+            Self::Completed { .. } | Self::Expired { .. } | Self::Failed { .. } | Self::Cancelled => false,
+            Self::Claiming
+            | Self::Claimed
+            | Self::Described { .. }
+            | Self::Initializing { .. }
+            | Self::Initialized { .. }
+            | Self::Uploading { .. }
+            | Self::Uploaded { .. }
+            | Self::Processing { .. }
+            | Self::Failing { .. } => true,
+        }
+    }
+
     /// Altinn's id of the transfer, where it is known.
     #[must_use]
     pub fn booking(&self) -> Option<&Booking> {

@@ -123,11 +123,12 @@ impl Transfer {
         }
     }
 
-    /// The dropped file, while it may still stand in the drop folder or in ours.
+    /// The dropped file, until it has been laid down: a file of this identity in the drop folder is this
+    /// transfer's and not a new one. Afterwards it may be dropped again on purpose.
     #[must_use]
     pub fn file_identity(&self) -> Option<FileIdentity> {
         match &self.work {
-            Work::Outgoing { claim, .. } => Some(claim.file),
+            Work::Outgoing { claim, progress, .. } => progress.holds_file().then_some(claim.file),
             Work::Incoming { .. } => None,
         }
     }
