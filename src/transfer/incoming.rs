@@ -209,18 +209,22 @@ impl Incoming {
         use Incoming as S;
         use IncomingEvent as E;
         match (self, event) {
-            (S::Discovered { offer } | S::Downloading { offer }, E::DownloadBegun) => Ok(S::Downloading { offer }),
-            (S::Downloading { offer }, E::DownloadVerified(received)) => Ok(S::Downloaded { offer, received }),
-            (S::Downloading { offer } | S::Downloaded { offer, .. }, E::DownloadDamaged) => Ok(S::Discovered { offer }),
+            (S::Discovered { offer } | S::Downloading { offer }, E::DownloadBegun) => {
+                Ok(S::Downloading { offer })
+            }
+            (S::Downloading { offer }, E::DownloadVerified(received)) => {
+                Ok(S::Downloaded { offer, received })
+            }
+            (S::Downloading { offer } | S::Downloaded { offer, .. }, E::DownloadDamaged) => {
+                Ok(S::Discovered { offer })
+            }
             (S::Discovered { .. }, E::OfferRenewed(offer)) => Ok(S::Discovered { offer }),
             (S::Downloading { .. }, E::OfferRenewed(offer)) => Ok(S::Downloading { offer }),
-            (S::Downloaded { offer, received }, E::DeliveryIntended(place)) => {
-                Ok(S::Delivering { offer, received, place })
-            }
-            // The name was taken in the meantime, and nothing has been laid down: another is chosen.
-            (S::Delivering { offer, received, .. }, E::DeliveryIntended(place)) => {
-                Ok(S::Delivering { offer, received, place })
-            }
+            // From Delivering: the name was taken in the meantime, and nothing has been laid down.
+            (
+                S::Downloaded { offer, received } | S::Delivering { offer, received, .. },
+                E::DeliveryIntended(place),
+            ) => Ok(S::Delivering { offer, received, place }),
             (S::Delivering { offer, received, place }, E::Delivered { at, confirmation, notification }) => {
                 let delivery = Box::new(Delivery { received, place, delivered: at, notification });
                 Ok(S::Delivered { offer, delivery, confirmation })

@@ -1,17 +1,32 @@
 //! The domain: ids, organisations, file names, and the states a transfer goes through. No I/O, no clock, no
 //! randomness: what happens is handed in as an event, and what to do next is read from the state.
 
+pub mod document;
+pub mod incoming;
+pub mod outgoing;
+
 mod checksum;
+mod failure;
 mod file_name;
 mod id;
 mod organization;
+mod record;
 
 pub use checksum::{Md5, Sha256};
+pub use failure::{AltinnAnswer, Failure, IllegalTransition};
 pub use file_name::{Companion, OutgoingFileName, SafeFileName};
 pub use id::{
     BrokerTransferId, ClientName, IdentityName, ResourceId, RouteName, SendersReference, TransferId,
 };
+pub use incoming::{
+    Confirmation, Delivery, InboxPlace, Incoming, IncomingEvent, IncomingStep, Notification, Offer, Received,
+};
 pub use organization::OrgNumber;
+pub use outgoing::{
+    Archive, Booking, Claim, Dispatch, FileIdentity, LastByte, Outgoing, OutgoingEvent, OutgoingStep, Place,
+    Publication, RecipientProgress, Unpublished,
+};
+pub use record::{Transfer, Work};
 
 /// Why a text is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

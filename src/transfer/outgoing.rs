@@ -168,8 +168,8 @@ pub enum Unpublished {
     Failed,
     /// Status `Purged` without having been published.
     Purged,
-    /// No byte of the file was ever sent to it.
-    NothingSent,
+    /// Altinn refused the bytes, or was never sent any, and still waits for them: the status is `Initialized`.
+    NothingBegun,
 }
 
 /// A file on its way out.
@@ -188,7 +188,13 @@ pub enum Outgoing {
     /// Altinn has given the file an id. No byte of it has been sent.
     Initialized { dispatch: Box<Dispatch>, booking: Booking },
     /// Bytes are on their way, or were when we last ran.
-    Uploading { dispatch: Box<Dispatch>, booking: Booking, begun: Timestamp, uploads: u32, last_byte: LastByte },
+    Uploading {
+        dispatch: Box<Dispatch>,
+        booking: Booking,
+        begun: Timestamp,
+        uploads: u32,
+        last_byte: LastByte,
+    },
     /// Altinn has said that it has every byte.
     Uploaded { dispatch: Box<Dispatch>, booking: Booking, uploaded: Timestamp, uploads: u32 },
     /// Altinn scans it for malware.
@@ -196,7 +202,12 @@ pub enum Outgoing {
     /// Recipients can fetch it.
     Published { dispatch: Box<Dispatch>, booking: Booking, publication: Box<Publication> },
     /// Every recipient has confirmed it.
-    Completed { dispatch: Box<Dispatch>, booking: Booking, publication: Box<Publication>, completed: Timestamp },
+    Completed {
+        dispatch: Box<Dispatch>,
+        booking: Booking,
+        publication: Box<Publication>,
+        completed: Timestamp,
+    },
     /// It was published, and Altinn deleted it before every recipient had confirmed.
     Expired { dispatch: Box<Dispatch>, booking: Booking, publication: Box<Publication>, expired: Timestamp },
     /// It will not be sent; the place in `failed/` is chosen and durable.
@@ -227,6 +238,9 @@ pub enum OutgoingEvent {
     UploadBegun { at: Timestamp },
     /// The last byte is about to leave.
     LastByteLeaving,
+    /// The last byte may have left, but Altinn has received none: some time after the upload broke off, the
+    /// status is still `Initialized`.
+    NothingArrived,
     /// Altinn has answered that it has every byte.
     UploadAccepted { at: Timestamp },
     /// Altinn has every byte and is processing it.
@@ -247,6 +261,8 @@ pub enum OutgoingEvent {
     Expired { at: Timestamp },
     /// It cannot be sent. `proof` is needed where bytes may have left.
     FailureIntended { failure: Failure, place: Place, proof: Option<Unpublished> },
+    /// Nobody can say whether it was published: a person has to decide, and nothing more is sent.
+    DecisionNeeded { failure: Failure, place: Place },
     /// The file lies in `failed/` with its error file.
     FailureFiled,
 }
@@ -264,6 +280,7 @@ impl OutgoingEvent {
             Self::Adopted(_) => "adopted",
             Self::UploadBegun { .. } => "upload begun",
             Self::LastByteLeaving => "last byte leaving",
+            Self::NothingArrived => "nothing arrived",
             Self::UploadAccepted { .. } => "upload accepted",
             Self::ProcessingSeen { .. } => "processing seen",
             Self::PublishedSeen { .. } => "published seen",
@@ -274,6 +291,7 @@ impl OutgoingEvent {
             Self::AllConfirmed { .. } => "all confirmed",
             Self::Expired { .. } => "expired",
             Self::FailureIntended { .. } => "failure intended",
+            Self::DecisionNeeded { .. } => "decision needed",
             Self::FailureFiled => "failure filed",
         }
     }
@@ -310,7 +328,11 @@ pub enum OutgoingStep {
 
 impl Outgoing {
     /// The state that follows when `event` happens, or why it cannot.
-    #[expect(clippy::too_many_lines, reason = "one table, read from top to bottom like the drawing above")]
+    #[expect(
+        clippy::too_many_lines,
+        clippy::match_same_arms,
+        reason = "one table, read from top to bottom like the drawing above"
+    )]
     pub fn apply(self, event: OutgoingEvent) -> Result<Self, IllegalTransition> {
         use Outgoing as S;
         use OutgoingEvent as E;
@@ -318,9 +340,13 @@ impl Outgoing {
             (S::Claiming, E::FileTaken) => Ok(S::Claimed),
             (S::Claiming, E::FileWithdrawn) => Ok(S::Cancelled),
             (S::Claimed, E::Described(dispatch)) => Ok(S::Described { dispatch }),
-            (S::Described { dispatch }, E::InitializeIntended { at }) => Ok(S::Initializing { dispatch, since: at }),
+            (S::Described { dispatch }, E::InitializeIntended { at }) => {
+                Ok(S::Initializing { dispatch, since: at })
+            }
             (S::Initializing { dispatch, .. }, E::InitializeHadNoEffect) => Ok(S::Described { dispatch }),
-            (S::Initializing { dispatch, .. }, E::Adopted(booking)) => Ok(S::Initialized { dispatch, booking }),
+            (S::Initializing { dispatch, .. }, E::Adopted(booking)) => {
+                Ok(S::Initialized { dispatch, booking })
+            }
             (S::Initialized { dispatch, booking }, E::UploadBegun { at }) => {
                 Ok(S::Uploading { dispatch, booking, begun: at, uploads: 1, last_byte: LastByte::Kept })
             }
@@ -357,7 +383,8 @@ impl Outgoing {
                 E::PublishedSeen { published, expires, recipients },
             ) => Ok(publish(dispatch, booking, published, published, expires, recipients)),
             (
-                S::Uploaded { dispatch, booking, uploaded, .. } | S::Processing { dispatch, booking, uploaded, .. },
+                S::Uploaded { dispatch, booking, uploaded, .. }
+                | S::Processing { dispatch, booking, uploaded, .. },
                 E::PublishedSeen { published, expires, recipients },
             ) => Ok(publish(dispatch, booking, uploaded, published, expires, recipients)),
             (S::Initialized { .. }, E::Abandoned(_)) => Ok(S::Claimed),
@@ -365,8 +392,12 @@ impl Outgoing {
                 S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
                 E::Abandoned(Unpublished::Failed | Unpublished::Purged),
             ) => Ok(S::Claimed),
+            (S::Uploading { dispatch, booking, .. }, E::NothingArrived) => {
+                Ok(S::Initialized { dispatch, booking })
+            }
+            // Again from Intended: the name was taken in the meantime, and nothing has been laid down.
             (S::Published { dispatch, booking, mut publication }, E::ArchiveIntended(place))
-                if publication.archive == Archive::Due =>
+                if !matches!(publication.archive, Archive::Done(_)) =>
             {
                 publication.archive = Archive::Intended(place);
                 Ok(S::Published { dispatch, booking, publication })
@@ -398,11 +429,21 @@ impl Outgoing {
                 E::FailureIntended { failure, place, .. },
             ) => Ok(S::Failing { failure, place }),
             // Without bytes a transfer publishes nothing, so a lost answer does not stand in the way.
-            (S::Initializing { .. }, E::FailureIntended { failure, place, .. }) => Ok(S::Failing { failure, place }),
+            (S::Initializing { .. }, E::FailureIntended { failure, place, .. }) => {
+                Ok(S::Failing { failure, place })
+            }
             (
                 S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
-                E::FailureIntended { failure, place, proof: Some(Unpublished::Failed | Unpublished::Purged) },
+                E::FailureIntended { failure, place, proof: Some(_) },
             ) => Ok(S::Failing { failure, place }),
+            (
+                S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
+                E::DecisionNeeded { failure, place },
+            ) => Ok(S::Failing { failure, place }),
+            // The name was taken in the meantime, and nothing has been laid down.
+            (S::Failing { .. }, E::FailureIntended { failure, place, .. }) => {
+                Ok(S::Failing { failure, place })
+            }
             (S::Failing { failure, place }, E::FailureFiled) => Ok(S::Failed { failure, place }),
             (state, event) => Err(IllegalTransition { state: state.phase(), event: event.name() }),
         }
@@ -456,7 +497,9 @@ impl Outgoing {
             Self::Described { .. } => "described",
             Self::Initializing { .. } => "initializing",
             Self::Failing { .. } => "failing",
-            Self::Published { publication, .. } if !matches!(publication.archive, Archive::Done(_)) => "archiving",
+            Self::Published { publication, .. } if !matches!(publication.archive, Archive::Done(_)) => {
+                "archiving"
+            }
             Self::Claimed
             | Self::Initialized { .. }
             | Self::Uploading { .. }
@@ -528,7 +571,9 @@ impl Outgoing {
             | Self::Published { dispatch, .. }
             | Self::Completed { dispatch, .. }
             | Self::Expired { dispatch, .. } => Some(dispatch),
-            Self::Claiming | Self::Claimed | Self::Failing { .. } | Self::Failed { .. } | Self::Cancelled => None,
+            Self::Claiming | Self::Claimed | Self::Failing { .. } | Self::Failed { .. } | Self::Cancelled => {
+                None
+            }
         }
     }
 
@@ -536,9 +581,9 @@ impl Outgoing {
     #[must_use]
     pub fn uploads(&self) -> u32 {
         match self {
-            Self::Uploading { uploads, .. } | Self::Uploaded { uploads, .. } | Self::Processing { uploads, .. } => {
-                *uploads
-            }
+            Self::Uploading { uploads, .. }
+            | Self::Uploaded { uploads, .. }
+            | Self::Processing { uploads, .. } => *uploads,
             Self::Claiming
             | Self::Claimed
             | Self::Described { .. }

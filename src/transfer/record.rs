@@ -77,8 +77,12 @@ impl Transfer {
         let Work::Outgoing { claim, mut abandoned, progress } = self.work else {
             return Err(IllegalTransition { state: "incoming", event: event.name() });
         };
-        if matches!(event, OutgoingEvent::Abandoned(_) | OutgoingEvent::FailureIntended { .. })
-            && let Some(booking) = progress.booking()
+        if matches!(
+            event,
+            OutgoingEvent::Abandoned(_)
+                | OutgoingEvent::FailureIntended { .. }
+                | OutgoingEvent::DecisionNeeded { .. }
+        ) && let Some(booking) = progress.booking()
         {
             abandoned.push(booking.id);
         }

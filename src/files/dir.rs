@@ -1,0 +1,370 @@
+//! Folders, held open.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+
+use super::Error;
+use crate::transfer::FileIdentity;
+
+/// Permission bits of something that is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+impl Mode {
+    /// A private file: `0600`.
+    pub const PRIVATE_FILE: Self = Self(0o600);
+    /// A private folder: `0700`.
+    pub const PRIVATE_FOLDER: Self = Self(0o700);
+    /// What people of the folder's group may read: `0640`.
+    pub const GROUP_FILE: Self = Self(0o640);
+    /// A folder that people of the group may use: `0770`.
+    pub const GROUP_FOLDER: Self = Self(0o770);
+
+    fn raw(self) -> rustix::fs::Mode {
+        rustix::fs::Mode::from_raw_mode(self.0)
+    }
+}
+
+/// What kind of thing a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, device, socket or FIFO: never sent, never followed.
+    Other,
+}
+
+/// What is known of a name in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Device, inode, size, modification time.
+    pub identity: FileIdentity,
+    /// Time of the last change of content or attributes, nanoseconds since 1970.
+    pub changed_ns: i64,
+    /// Group that owns it.
+    pub group: u32,
+}
+
+impl Entry {
+    fn of(stat: &Stat) -> Self {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => EntryKind::File,
+            FileType::Directory => EntryKind::Folder,
+            _ => EntryKind::Other,
+        };
+        let identity = FileIdentity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+        };
+        Self {
+            kind,
+            identity,
+            changed_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+            group: stat.st_gid,
+        }
+    }
+
+    /// What is known of an open file.
+    pub fn of_file(file: &File) -> std::io::Result<Self> {
+        Ok(Self::of(&rustix::fs::fstat(file)?))
+    }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.try_into().unwrap_or_default())
+}
+
+/// A folder that is held open. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Dir {
+    fd: Arc<OwnedFd>,
+    path: PathBuf,
+}
+
+const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Dir {
+    /// Opens a folder by the path that the configuration names; links in that path are the operator's own.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let fd = rustix::fs::open(path, DIR_FLAGS, rustix::fs::Mode::empty())
+            .map_err(|error| Error::new("open folder", path, error))?;
+        Ok(Self { fd: Arc::new(fd), path: path.to_owned() })
+    }
+
+    /// Where it was when it was opened, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder's own entry.
+    pub fn entry(&self) -> Result<Entry, Error> {
+        let stat =
+            rustix::fs::fstat(&*self.fd).map_err(|error| self.error("look at", OsStr::new("."), error))?;
+        Ok(Entry::of(&stat))
+    }
+
+    /// Opens a folder in this one; a link in its place is an error.
+    pub fn subfolder(&self, name: impl AsRef<OsStr>) -> Result<Self, Error> {
+        let name = component(&self.path, name.as_ref())?;
+        let fd = rustix::fs::openat(&*self.fd, name, DIR_FLAGS | OFlags::NOFOLLOW, rustix::fs::Mode::empty())
+            .map_err(|error| self.error("open folder", name, error))?;
+        Ok(Self { fd: Arc::new(fd), path: self.path.join(name) })
+    }
+
+    /// Opens a folder in this one, making it durably if it is not there.
+    pub fn ensure_subfolder(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<Self, Error> {
+        let name = component(&self.path, name.as_ref())?;
+        match rustix::fs::mkdirat(&*self.fd, name, mode.raw()) {
+            Ok(()) => self.sync()?,
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(self.error("make folder", name, error)),
+        }
+        self.subfolder(name)
+    }
+
+    /// What `name` stands for, without following a link; `None` if nothing is there.
+    pub fn look(&self, name: impl AsRef<OsStr>) -> Result<Option<Entry>, Error> {
+        let name = component(&self.path, name.as_ref())?;
+        match rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Entry::of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.error("look at", name, error)),
+        }
+    }
+
+    /// Opens a file for reading, without following a link and without waiting (a FIFO would block).
+    pub fn open_file(&self, name: impl AsRef<OsStr>) -> Result<File, Error> {
+        self.open_with(name.as_ref(), OFlags::RDONLY | OFlags::NONBLOCK, Mode(0))
+    }
+
+    /// Opens a file of ours for reading and writing, making it if it is not there.
+    pub fn open_or_create_file(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<File, Error> {
+        self.open_with(name.as_ref(), OFlags::RDWR | OFlags::CREATE, mode)
+    }
+
+    fn open_with(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File, Error> {
+        let name = component(&self.path, name)?;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let fd = rustix::fs::openat(&*self.fd, name, flags, mode.raw())
+            .map_err(|error| self.error("open", name, error))?;
+        Ok(File::from(fd))
+    }
+
+    /// Reads a small file whole; more than `limit` bytes are an error.
+    pub fn read(&self, name: impl AsRef<OsStr>, limit: u64) -> Result<Vec<u8>, Error> {
+        let name = name.as_ref();
+        let file = self.open_file(name)?;
+        let mut content = Vec::new();
+        let read = file.take(limit + 1).read_to_end(&mut content);
+        read.map_err(|error| self.error("read", name, error))?;
+        if content.len() as u64 > limit {
+            return Err(self.error(
+                "read",
+                name,
+                std::io::Error::other(format!("it has more than {limit} bytes")),
+            ));
+        }
+        Ok(content)
+    }
+
+    /// Puts a small file in place durably, whether or not one was there: readers see the old content or the
+    /// new, never a part.
+    pub fn replace(&self, name: impl AsRef<OsStr>, content: &[u8], mode: Mode) -> Result<(), Error> {
+        let name = component(&self.path, name.as_ref())?;
+        let temporary = self.write_temporary(name, content, mode)?;
+        rustix::fs::renameat(&*self.fd, &temporary, &*self.fd, name)
+            .map_err(|error| self.error("replace", name, error))?;
+        self.sync()
+    }
+
+    /// Puts a small file in place durably if the name is free; an error that [`Error::is_taken`] otherwise.
+    pub fn create(&self, name: impl AsRef<OsStr>, content: &[u8], mode: Mode) -> Result<(), Error> {
+        let name = component(&self.path, name.as_ref())?;
+        let temporary = self.write_temporary(name, content, mode)?;
+        let moved = self.move_to(&temporary, self, name);
+        if moved.is_err() {
+            self.remove_file(&temporary)?;
+        }
+        moved?;
+        self.sync()
+    }
+
+    /// A synced temporary file. Its name begins with a dot and is made of the final one's hash, so that a
+    /// repeated step reuses it and it fits where the final name fits.
+    fn write_temporary(&self, name: &OsStr, content: &[u8], mode: Mode) -> Result<OsString, Error> {
+        let mut digests = super::Digests::default();
+        digests.update(name.as_bytes());
+        let temporary = OsString::from(format!(".{}.formidlingd-tmp", digests.finish().0));
+        let mut file = self.open_with(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, mode)?;
+        let written = rustix::fs::fchmod(&file, mode.raw())
+            .map_err(std::io::Error::from)
+            .and_then(|()| file.write_all(content))
+            .and_then(|()| file.sync_all());
+        written.map_err(|error| self.error("write", &temporary, error))?;
+        Ok(temporary)
+    }
+
+    /// Moves a file, never over another: an error that [`Error::is_taken`] if the new name is. Not durable
+    /// until both folders are synced.
+    pub fn move_to(
+        &self,
+        name: impl AsRef<OsStr>,
+        to: &Self,
+        new_name: impl AsRef<OsStr>,
+    ) -> Result<(), Error> {
+        let name = component(&self.path, name.as_ref())?;
+        let new_name = component(&to.path, new_name.as_ref())?;
+        match rustix::fs::renameat_with(&*self.fd, name, &*to.fd, new_name, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            // NFS and CIFS know no such flag; a hard link does not overwrite either.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.link_and_unlink(name, to, new_name),
+            Err(error @ Errno::EXIST) => Err(to.error("move to", new_name, error)),
+            Err(error) => Err(self.error("move", name, error)),
+        }
+    }
+
+    fn link_and_unlink(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> Result<(), Error> {
+        rustix::fs::linkat(&*self.fd, name, &*to.fd, new_name, AtFlags::empty())
+            .map_err(|error| to.error("move to", new_name, error))?;
+        self.remove_file(name)
+    }
+
+    /// Removes a file; one that is not there is as good as removed.
+    pub fn remove_file(&self, name: impl AsRef<OsStr>) -> Result<(), Error> {
+        self.unlink(name.as_ref(), AtFlags::empty(), "remove")
+    }
+
+    /// Removes an empty folder; one that is not there is as good as removed.
+    pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> Result<(), Error> {
+        self.unlink(name.as_ref(), AtFlags::REMOVEDIR, "remove folder")
+    }
+
+    fn unlink(&self, name: &OsStr, flags: AtFlags, operation: &'static str) -> Result<(), Error> {
+        let name = component(&self.path, name)?;
+        match rustix::fs::unlinkat(&*self.fd, name, flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.error(operation, name, error)),
+        }
+    }
+
+    /// Makes every change of names in this folder durable.
+    pub fn sync(&self) -> Result<(), Error> {
+        match rustix::fs::fsync(&*self.fd) {
+            // CIFS cannot sync folders; its server decides what is durable.
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(error) => Err(Error::new("sync folder", &self.path, error)),
+        }
+    }
+
+    /// Calls `visit` with each name in the folder until it returns `false`.
+    pub fn for_each_name(&self, mut visit: impl FnMut(&OsStr) -> bool) -> Result<(), Error> {
+        let wrong = |error: Errno| Error::new("list", &self.path, error);
+        let entries = rustix::fs::Dir::read_from(&*self.fd).map_err(wrong)?;
+        for entry in entries {
+            let entry = entry.map_err(wrong)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." && !visit(name) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an open file of ours to a group.
+    pub fn give_to_group(file: &File, group: u32) -> std::io::Result<()> {
+        Ok(rustix::fs::fchown(file, None, Some(rustix::fs::Gid::from_raw(group)))?)
+    }
+
+    /// Sets the permission bits of an open file of ours, whatever the umask says.
+    pub fn set_mode(file: &File, mode: Mode) -> std::io::Result<()> {
+        Ok(rustix::fs::fchmod(file, mode.raw())?)
+    }
+
+    /// Free and total bytes of the file system, as far as we may use them.
+    pub fn space(&self) -> Result<(u64, u64), Error> {
+        let space =
+            rustix::fs::fstatvfs(&*self.fd).map_err(|error| Error::new("look at", &self.path, error))?;
+        Ok((space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize)))
+    }
+
+    fn error(&self, operation: &'static str, name: &OsStr, source: impl Into<std::io::Error>) -> Error {
+        Error::new(operation, self.path.join(name), source)
+    }
+}
+
+/// A single path component, or an error: the promise on which every call above rests.
+fn component<'name>(path: &Path, name: &'name OsStr) -> Result<&'name OsStr, Error> {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') || bytes.contains(&0) {
+        let reason =
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a single path component");
+        return Err(Error::new("use", path.join(name), reason));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Dir) {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temporary.path()).unwrap();
+        (temporary, dir)
+    }
+
+    #[test]
+    fn a_move_never_overwrites() {
+        let (temporary, dir) = folder();
+        std::fs::write(temporary.path().join("a"), "a").unwrap();
+        std::fs::write(temporary.path().join("b"), "b").unwrap();
+        assert!(dir.move_to("a", &dir, "b").unwrap_err().is_taken());
+        assert!(dir.link_and_unlink(OsStr::new("a"), &dir, OsStr::new("b")).unwrap_err().is_taken());
+        assert_eq!(std::fs::read(temporary.path().join("b")).unwrap(), b"b");
+        dir.link_and_unlink(OsStr::new("a"), &dir, OsStr::new("c")).unwrap();
+        assert_eq!(std::fs::read(temporary.path().join("c")).unwrap(), b"a");
+        assert!(dir.look("a").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_created_file_is_whole_or_not_there() {
+        let (temporary, dir) = folder();
+        dir.create("x.json", b"one", Mode::GROUP_FILE).unwrap();
+        assert!(dir.create("x.json", b"two", Mode::GROUP_FILE).unwrap_err().is_taken());
+        assert_eq!(dir.read("x.json", 10).unwrap(), b"one");
+        dir.replace("x.json", b"three", Mode::GROUP_FILE).unwrap();
+        assert_eq!(dir.read("x.json", 10).unwrap(), b"three");
+        assert!(dir.read("x.json", 4).is_err());
+        // Nothing temporary is left behind.
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_and_paths_lead_nowhere() {
+        let (temporary, dir) = folder();
+        std::fs::write(temporary.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("file", temporary.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("/tmp", temporary.path().join("folder")).unwrap();
+        assert!(dir.open_file("link").is_err());
+        assert!(dir.subfolder("folder").is_err());
+        assert_eq!(dir.look("link").unwrap().unwrap().kind, EntryKind::Other);
+        for name in ["", ".", "..", "a/b", "/etc/passwd"] {
+            assert!(dir.open_file(name).is_err(), "{name}");
+        }
+    }
+}

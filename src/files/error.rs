@@ -1,0 +1,89 @@
+//! What went wrong with a file, and with which.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// A file operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {path}", path = path.display())]
+pub struct Error {
+    /// What was being done, as a verb: "open", "move".
+    pub operation: &'static str,
+    /// To what.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Error {
+    pub(crate) fn new(operation: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        Self { operation, path: path.as_ref().to_owned(), source: source.into() }
+    }
+
+    /// Whether the file or folder is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether the name is taken.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+
+    /// Whether we may not.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+
+    /// Whether the disk, or our share of it, is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        [Errno::NOSPC, Errno::DQUOT]
+            .iter()
+            .any(|errno| self.source.raw_os_error() == Some(errno.raw_os_error()))
+    }
+
+    /// Stable, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        if self.is_full() {
+            "disk_full"
+        } else if self.is_forbidden() {
+            "folder_not_accessible"
+        } else if self.is_missing() {
+            "file_missing"
+        } else if self.is_taken() {
+            "name_taken"
+        } else if self.source.raw_os_error() == Some(Errno::XDEV.raw_os_error()) {
+            "different_file_systems"
+        } else {
+            "file_error"
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self.code() {
+            "disk_full" => "make room on the file system; the service goes on by itself",
+            "folder_not_accessible" => "give the service's user the right to read and write there",
+            "file_missing" => "see whether the folder was moved or its file system is not mounted",
+            "different_file_systems" => {
+                "keep the drop folder and the folders below it on one file system, without mounts between them"
+            }
+            _ => "see the system's own message; the step is tried again",
+        }
+    }
+
+    /// The message with what the system said.
+    #[must_use]
+    pub fn full_message(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+}

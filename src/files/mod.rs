@@ -1,0 +1,18 @@
+//! Durable and safe file operations: the one way in which this program touches folders that others write to.
+//!
+//! Folders are held open as descriptors ([`Dir`]) and everything in them is named by a single path component,
+//! without following links, so that nobody who may write beside us can point us elsewhere. What must survive
+//! a loss of power is synced here and nowhere else. Every function blocks: call through
+//! [`seams::blocking`](crate::seams::blocking).
+
+mod digest;
+mod dir;
+mod error;
+mod stream;
+mod sys;
+
+pub use digest::{Digests, digest_file};
+pub use dir::{Dir, Entry, EntryKind, Mode};
+pub use error::Error;
+pub use stream::{BLOCK_BYTES, Writer, read_blocks};
+pub use sys::{Writers, ignore_lease_signals, writers};
