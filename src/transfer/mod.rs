@@ -1,18 +1,18 @@
 //! The domain: ids, organisations, file names, and the states a transfer goes through. No I/O, no clock, no
 //! randomness: what happens is handed in as an event, and what to do next is read from the state.
 
-pub mod document;
-pub mod incoming;
-pub mod outgoing;
-
 mod checksum;
+pub mod document;
 mod failure;
 mod file_name;
 mod id;
+pub mod incoming;
 mod organization;
+pub mod outgoing;
 mod record;
 
 pub use checksum::{Md5, Sha256};
+pub use document::{ClaimFile, ErrorFile, Metadata, Receipt, ReceiptRecipient, Sidecar};
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};
 pub use file_name::{Companion, OutgoingFileName, SafeFileName};
 pub use id::{

@@ -1,0 +1,239 @@
+//! What Altinn is to be told of a file: route, folder and sidecar put together, the content hashed once, and
+//! every limit of the API checked before any call.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use jiff::Timestamp;
+
+use super::folders::{FILE, Folders, SIDECAR};
+use crate::config::{self, Recipients, SidecarMember};
+use crate::files::{self, Digests, Entry, Error, Writers};
+use crate::route::{Kind, Trouble};
+use crate::transfer::document::Sidecar;
+use crate::transfer::{Claim, Dispatch, FileIdentity, OrgNumber, OutgoingFileName, SendersReference, TransferId};
+
+/// What Altinn takes of a file that is scanned for malware (Broker API, limits).
+const MAX_SCANNED_BYTES: u64 = 50_000_000_000;
+/// What Altinn's storage can hold of one that is not.
+const MAX_BYTES: u64 = 1_677_721_600_000;
+/// `propertyList`: entries, characters of a key, characters of a value.
+const MAX_PROPERTIES: (usize, usize, usize) = (10, 50, 3000);
+/// A sidecar is small; more than this is something else.
+const MAX_SIDECAR_BYTES: u64 = 1024 * 1024;
+
+/// A claimed file, read once.
+#[derive(Debug)]
+pub(super) struct Content {
+    /// What it was before and after it was read.
+    pub(super) identity: FileIdentity,
+    digests: Digests,
+    sidecar: Option<Vec<u8>>,
+}
+
+/// What reading a claimed file came to.
+#[derive(Debug)]
+pub(super) enum ReadOutcome {
+    /// It was still while it was read.
+    Still(Box<Content>),
+    /// Somebody is writing it.
+    Changing,
+}
+
+/// Whether the claimed file is what was seen in the drop folder.
+pub(super) fn identity(folders: &Folders, id: TransferId) -> Result<FileIdentity, Error> {
+    let own = folders.own(id)?;
+    let entry = own.look(FILE)?;
+    entry.map(|entry| entry.identity).ok_or_else(|| {
+        Error::new("find", own.path().join(FILE), io::Error::from(io::ErrorKind::NotFound))
+    })
+}
+
+/// Reads and hashes a claimed file. One that a writer has open, or that changes meanwhile, is not taken.
+pub(super) fn read(folders: &Folders, id: TransferId) -> Result<ReadOutcome, Error> {
+    let own = folders.own(id)?;
+    let path = own.path().join(FILE);
+    let mut file = own.open_file(FILE)?;
+    let look = |file: &std::fs::File| Entry::of_file(file).map_err(|error| Error::new("look at", &path, error));
+    let before = look(&file)?;
+    if files::writers(&file) == Writers::Some {
+        return Ok(ReadOutcome::Changing);
+    }
+    let digests = files::digest_file(&mut file).map_err(|error| Error::new("read", &path, error))?;
+    let after = look(&file)?;
+    if before != after || digests.bytes() != after.identity.size || files::writers(&file) == Writers::Some {
+        return Ok(ReadOutcome::Changing);
+    }
+    let sidecar = match own.read(SIDECAR, MAX_SIDECAR_BYTES) {
+        Ok(content) => Some(content),
+        Err(error) if error.is_missing() => None,
+        Err(error) => return Err(error),
+    };
+    Ok(ReadOutcome::Still(Box::new(Content { identity: after.identity, digests, sidecar })))
+}
+
+/// What a dispatch is made of.
+#[derive(Debug)]
+pub(super) struct Ingredients<'a> {
+    /// The route's settings.
+    pub(super) settings: &'a config::Outbox,
+    /// Who sends.
+    pub(super) sender: OrgNumber,
+    /// The transfer.
+    pub(super) id: TransferId,
+    /// Which file was taken.
+    pub(super) claim: &'a Claim,
+    /// How many transfers at Altinn were given up on before.
+    pub(super) abandoned: usize,
+    /// The local date, for the reference.
+    pub(super) date: &'a str,
+    /// The present moment.
+    pub(super) now: Timestamp,
+}
+
+impl Ingredients<'_> {
+    /// What Altinn is to be told, or why the file cannot be sent as it is.
+    pub(super) fn dispatch(&self, content: Content) -> Result<Dispatch, Trouble> {
+        let sidecar = self.sidecar(content.sidecar.as_deref())?;
+        let file_name = match sidecar.file_name {
+            Some(name) => name,
+            None => self.claim.name.parse::<OutgoingFileName>().map_err(|error| {
+                self.refuse("file_name_invalid", error.to_string(), "rename the file, or set fileName in its sidecar")
+            })?,
+        };
+        let recipients = self.recipients(sidecar.recipients)?;
+        let is_received = sidecar.file_transfer_id.is_some();
+        let resource_id = sidecar.resource_id.filter(|_| !is_received);
+        let reference = sidecar.senders_file_transfer_reference.filter(|_| !is_received);
+        let disable_virus_scan = sidecar.disable_virus_scan.unwrap_or(self.settings.disable_virus_scan);
+        let mut properties = self.settings.properties.clone();
+        properties.extend(sidecar.property_list.unwrap_or_default());
+        self.check_properties(&properties)?;
+        let size = content.digests.bytes();
+        self.check_size(size, disable_virus_scan)?;
+        let (md5, sha256) = content.digests.finish();
+        Ok(Dispatch {
+            reference: self.reference(reference, &file_name)?,
+            file_name,
+            resource_id: resource_id.unwrap_or_else(|| self.settings.resource_id.clone()),
+            sender: self.sender,
+            recipients,
+            properties,
+            disable_virus_scan,
+            md5,
+            sha256,
+            size,
+        })
+    }
+
+    fn sidecar(&self, content: Option<&[u8]>) -> Result<Sidecar, Trouble> {
+        let Some(content) = content else { return Ok(Sidecar::default()) };
+        // Notepad writes a byte order mark, which is not JSON.
+        let content = content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(content);
+        let sidecar: Sidecar = serde_json::from_slice(content).map_err(|error| {
+            let name = super::take::sidecar_name(&self.claim.name);
+            let remedy = "correct the sidecar, then drop it again before the file";
+            self.refuse("sidecar_invalid", format!("the sidecar {name:?} cannot be used: {error}"), remedy)
+        })?;
+        let is_received = sidecar.file_transfer_id.is_some();
+        let used = [
+            (SidecarMember::FileName, sidecar.file_name.is_some()),
+            (SidecarMember::ResourceId, sidecar.resource_id.is_some() && !is_received),
+            (SidecarMember::Recipients, sidecar.recipients.is_some()),
+            (
+                SidecarMember::SendersFileTransferReference,
+                sidecar.senders_file_transfer_reference.is_some() && !is_received,
+            ),
+            (SidecarMember::PropertyList, sidecar.property_list.is_some()),
+            (SidecarMember::DisableVirusScan, sidecar.disable_virus_scan.is_some()),
+        ];
+        for (member, is_used) in used {
+            if is_used && !self.settings.sidecar_may.contains(&member) {
+                let message = format!("the sidecar sets {member}, which this outbox does not let sidecars do");
+                let remedy = format!("leave {member} out of the sidecar, or add it to sidecar_may of the outbox");
+                return Err(self.refuse("sidecar_not_allowed", message, &remedy));
+            }
+        }
+        Ok(sidecar)
+    }
+
+    fn recipients(&self, from_sidecar: Option<Vec<OrgNumber>>) -> Result<Vec<OrgNumber>, Trouble> {
+        let from_folder = self.claim.recipient_folder;
+        if let (Some(folder), Some(sidecar)) = (from_folder, &from_sidecar)
+            && sidecar.as_slice() != [folder]
+        {
+            let message = format!("the file lies in the folder of {folder}, but its sidecar names other recipients");
+            let remedy = "leave recipients out of the sidecar, or drop the file in the right folder";
+            return Err(self.refuse("recipients_conflict", message, remedy));
+        }
+        let is_chosen = from_folder.is_some() || from_sidecar.is_some();
+        let configured = match &self.settings.recipients {
+            Recipients::Listed(recipients) => recipients.clone(),
+            Recipients::FromDirectory | Recipients::FromSidecar => Vec::new(),
+        };
+        let mut recipients = from_sidecar.or(from_folder.map(|folder| vec![folder])).unwrap_or(configured);
+        recipients.sort_unstable();
+        recipients.dedup();
+        if recipients.is_empty() {
+            let remedy = match self.settings.recipients {
+                Recipients::FromDirectory => "drop the file in a folder named by the recipient's organisation number",
+                Recipients::Listed(_) | Recipients::FromSidecar => "name the recipients in the file's sidecar",
+            };
+            return Err(self.refuse("no_recipients", "nobody is named to receive the file".to_owned(), remedy));
+        }
+        let allowed = &self.settings.allowed_recipients;
+        let stranger = recipients.iter().find(|recipient| !allowed.is_empty() && !allowed.contains(recipient));
+        if let Some(stranger) = stranger.filter(|_| is_chosen) {
+            let message = format!("{stranger} is not among the outbox's allowed_recipients");
+            let remedy = "see whether the number is right; if so, add it to allowed_recipients";
+            return Err(self.refuse("recipient_not_allowed", message, remedy));
+        }
+        Ok(recipients)
+    }
+
+    /// The reference that finds the transfer again. A new transfer after one that was given up on gets one of
+    /// its own where the reference carries our id; the user's own words stay as they are.
+    fn reference(
+        &self,
+        chosen: Option<SendersReference>,
+        file_name: &OutgoingFileName,
+    ) -> Result<SendersReference, Trouble> {
+        if let Some(chosen) = chosen {
+            return Ok(chosen);
+        }
+        let wrong = |error: crate::transfer::ParseError| {
+            self.refuse("reference_invalid", error.to_string(), "correct the outbox's reference")
+        };
+        let reference = self.settings.reference.expand(&self.id, file_name.as_str(), self.date).map_err(wrong)?;
+        if self.abandoned == 0 || !reference.as_str().contains(&self.id.to_string()) {
+            return Ok(reference);
+        }
+        format!("{reference}.{}", self.abandoned + 1).parse().or(Ok(reference))
+    }
+
+    fn check_properties(&self, properties: &BTreeMap<String, String>) -> Result<(), Trouble> {
+        let (entries, key, value) = MAX_PROPERTIES;
+        let units = |text: &str| text.encode_utf16().count();
+        let fits = properties.len() <= entries
+            && properties.iter().all(|(name, content)| units(name) <= key && units(content) <= value);
+        if fits {
+            return Ok(());
+        }
+        let message = format!("{} properties, or one that is too long", properties.len());
+        let remedy = "at most 10 properties, with keys of 50 and values of 3000 characters";
+        Err(self.refuse("properties_invalid", message, remedy))
+    }
+
+    fn check_size(&self, size: u64, disable_virus_scan: bool) -> Result<(), Trouble> {
+        let limit = if disable_virus_scan { MAX_BYTES } else { MAX_SCANNED_BYTES };
+        if size <= limit {
+            return Ok(());
+        }
+        let message = format!("the file has {size} bytes, and Altinn takes {limit}");
+        Err(self.refuse("file_too_large", message, "split the file"))
+    }
+
+    fn refuse(&self, code: &str, message: String, remedy: &str) -> Trouble {
+        Trouble::new(Kind::Permanent, code, message, remedy, self.now)
+    }
+}

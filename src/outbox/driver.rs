@@ -1,0 +1,300 @@
+//! One step at a time: a driver loads a record, asks the state machine for the next step, does that one step and
+//! stores the outcome. Nothing else moves a transfer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::Route;
+use super::describe::{self, Ingredients, ReadOutcome};
+use super::initialize::claim_file;
+use super::lay_down::{self, Laid, Laying};
+use super::receipt;
+use super::take::{self, Taken};
+use crate::config::AfterSend;
+use crate::route::{Drive, Hold, Kind, Means, Next, Trouble};
+use crate::seams::crash_point;
+use crate::transfer::{
+    Archive, Companion, Failure, FileIdentity, Outgoing, OutgoingEvent, OutgoingStep, Place, RouteName,
+    SafeFileName, Transfer, Unpublished, Work,
+};
+
+/// Drives the transfers of one outbox.
+#[derive(Debug)]
+pub struct Driver(pub(super) Arc<Route>);
+
+impl Drive for Driver {
+    fn route(&self) -> &RouteName {
+        &self.0.settings.name
+    }
+
+    fn means(&self) -> &Means {
+        &self.0.means
+    }
+
+    fn hold(&self) -> &Hold {
+        &self.0.hold
+    }
+
+    async fn step(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
+        let route = &self.0;
+        if is_unsent(progress) && transfer.problem.is_some() && route.means.is_hopeless(transfer) {
+            return Err(give_up(transfer, route.means.now()));
+        }
+        match progress.next_step() {
+            OutgoingStep::Take => route.take(transfer).await,
+            OutgoingStep::Describe => route.describe(transfer).await,
+            OutgoingStep::Initialize => route.initialize(transfer).await,
+            OutgoingStep::SettleInitialize => route.settle_initialize(transfer).await,
+            OutgoingStep::Upload => route.upload(transfer).await,
+            OutgoingStep::SettleUpload => route.settle_upload(transfer).await,
+            OutgoingStep::Follow => route.follow(transfer).await,
+            OutgoingStep::IntendArchive => route.intend_archive(transfer).await,
+            OutgoingStep::Archive => route.archive(transfer).await,
+            OutgoingStep::Track => route.track(transfer).await,
+            OutgoingStep::FileFailure => route.file_failure(transfer).await,
+            OutgoingStep::Nothing => route.finish(transfer).await,
+        }
+    }
+
+    async fn give_up(&self, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
+        self.0.put_aside(transfer, failure).await
+    }
+}
+
+/// Whether nothing of it can have been published, whatever happens.
+fn is_unsent(progress: &Outgoing) -> bool {
+    matches!(progress, Outgoing::Claimed | Outgoing::Described { .. } | Outgoing::Initializing { .. })
+}
+
+fn give_up(transfer: &Transfer, now: jiff::Timestamp) -> Trouble {
+    let last = transfer.problem.as_ref();
+    let message = last.map_or_else(String::new, |problem| format!("{}: {}", problem.code, problem.message));
+    let remedy = last.map_or("", |problem| &problem.remedy);
+    let message = format!("the file could not be sent in the time that retry.give_up_after allows; last: {message}");
+    Trouble::new(Kind::Permanent, "gave_up", message, remedy, now)
+}
+
+impl Route {
+    async fn take(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let (Work::Outgoing { claim, .. }, Some(beside)) = (&transfer.work, claim_file(transfer)) else {
+            return Ok(Next::Wait);
+        };
+        let (id, claim) = (transfer.id, claim.clone());
+        match self.on_files(move |folders| take::take(folders, id, &claim, &beside)).await? {
+            Taken::Ours => self.happened(transfer, OutgoingEvent::FileTaken).await?,
+            Taken::Withdrawn => self.happened(transfer, OutgoingEvent::FileWithdrawn).await?,
+        }
+        Ok(Next::Step)
+    }
+
+    async fn describe(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Work::Outgoing { claim, abandoned, .. } = &transfer.work else { return Ok(Next::Wait) };
+        let (id, claim, abandoned) = (transfer.id, claim.clone(), abandoned.len());
+        self.wait_until_still(transfer, claim.file).await?;
+        let slot = self.slots.acquire().await;
+        let read = self.on_files(move |folders| describe::read(folders, id)).await?;
+        drop(slot);
+        let now = self.means.now();
+        let ReadOutcome::Still(content) = read else { return Err(changing(now)) };
+        let date = local_date(now);
+        let ingredients = Ingredients {
+            settings: &self.settings,
+            sender: self.identity.organization,
+            id,
+            claim: &claim,
+            abandoned,
+            date: &date,
+            now,
+        };
+        let dispatch = ingredients.dispatch(*content)?;
+        self.happened(transfer, OutgoingEvent::Described(Box::new(dispatch))).await?;
+        Ok(Next::Step)
+    }
+
+    /// A file that is not what was seen in the drop folder has been written since: it is let come to rest again.
+    async fn wait_until_still(self: &Arc<Self>, transfer: &Transfer, seen: FileIdentity) -> Result<(), Trouble> {
+        let id = transfer.id;
+        let look = move |folders: &super::Folders| describe::identity(folders, id);
+        let before = self.on_files(look).await?;
+        if before == seen {
+            return Ok(());
+        }
+        let settle = if before.size == 0 { self.settings.settle_empty } else { self.settings.settle };
+        tokio::time::sleep(settle.max(Duration::from_millis(1))).await;
+        if self.on_files(look).await? == before { Ok(()) } else { Err(changing(self.means.now())) }
+    }
+
+    async fn intend_archive(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Work::Outgoing { claim, progress: Outgoing::Published { publication, .. }, .. } = &transfer.work else {
+            return Ok(Next::Step);
+        };
+        let date = local_date(publication.published);
+        let place = self.choose(transfer, claim.name.clone(), Some(date)).await?;
+        self.happened(transfer, OutgoingEvent::ArchiveIntended(place)).await?;
+        Ok(Next::Step)
+    }
+
+    async fn choose(
+        self: &Arc<Self>,
+        transfer: &Transfer,
+        name: String,
+        date: Option<String>,
+    ) -> Result<Place, Trouble> {
+        let id = transfer.id;
+        let name = SafeFileName::for_local(&name, &id.short());
+        // A claimed name was a directory entry, so it is one path component.
+        let name = name.unwrap_or_else(|_| SafeFileName::for_received("", &id.short()));
+        self.on_files(move |folders| lay_down::choose(folders, date, &name, id)).await
+    }
+
+    /// The place in `failed/`.
+    pub(super) async fn choose_failed(self: &Arc<Self>, transfer: &Transfer) -> Result<Place, Trouble> {
+        let name = match &transfer.work {
+            Work::Outgoing { claim, .. } => claim.name.clone(),
+            Work::Incoming { .. } => String::new(),
+        };
+        self.choose(transfer, name, None).await
+    }
+
+    async fn archive(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Some((Archive::Intended(place), document)) = self.receipt(transfer, ("published", None)) else {
+            return Ok(Next::Step);
+        };
+        crash_point("archive:intended");
+        let keep_file = self.settings.after_send == AfterSend::Archive;
+        match self.lay_down(transfer, place, Companion::Receipt, document, keep_file).await? {
+            Laid::Down => {
+                crash_point("archive:laid_down");
+                info!("archived");
+                self.happened(transfer, OutgoingEvent::Archived).await?;
+                Ok(Next::Step)
+            }
+            Laid::NameTaken => self.intend_archive(transfer).await,
+        }
+    }
+
+    async fn lay_down(
+        self: &Arc<Self>,
+        transfer: &Transfer,
+        place: Place,
+        companion: Companion,
+        document: Vec<u8>,
+        keep_file: bool,
+    ) -> Result<Laid, Trouble> {
+        let id = transfer.id;
+        self.on_files(move |folders| {
+            lay_down::lay_down(folders, &Laying { id, place: &place, companion, document: &document, keep_file })
+        })
+        .await
+    }
+
+    /// How far archiving has come, and the receipt as it stands.
+    fn receipt(&self, transfer: &Transfer, outcome: (&str, Option<jiff::Timestamp>)) -> Option<(Archive, Vec<u8>)> {
+        let Work::Outgoing { progress, .. } = &transfer.work else { return None };
+        let (Outgoing::Published { dispatch, booking, publication }
+        | Outgoing::Completed { dispatch, booking, publication, .. }
+        | Outgoing::Expired { dispatch, booking, publication, .. }) = progress
+        else {
+            return None;
+        };
+        let receipt = receipt::receipt(transfer, dispatch, booking, publication, outcome);
+        Some((publication.archive.clone(), receipt::json(&receipt)))
+    }
+
+    /// Brings the receipt up to date.
+    pub(super) async fn refresh_receipt(self: &Arc<Self>, transfer: &Transfer) -> Result<(), Trouble> {
+        let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(()) };
+        let completed = match progress {
+            Outgoing::Completed { completed, .. } => Some(*completed),
+            _ => None,
+        };
+        let Some((Archive::Done(place), document)) = self.receipt(transfer, (progress.name(), completed)) else {
+            return Ok(());
+        };
+        self.on_files(move |folders| lay_down::refresh(folders, &place, Companion::Receipt, &document)).await
+    }
+
+    /// Ends a published transfer: the receipt says so before the store forgets it.
+    pub(super) async fn close(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        event: OutgoingEvent,
+    ) -> Result<Next, Trouble> {
+        let now = self.means.now();
+        let ended = transfer.clone().after_outgoing(event, now).map_err(|illegal| Trouble::illegal(illegal, now))?;
+        self.refresh_receipt(&ended).await?;
+        self.remove_from_store(transfer, ended).await
+    }
+
+    /// Chooses the place in `failed/` for a file that will not be sent.
+    pub(super) async fn intend_failure(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        failure: Failure,
+        proof: Option<Unpublished>,
+    ) -> Result<Next, Trouble> {
+        let place = self.choose_failed(transfer).await?;
+        self.happened(transfer, OutgoingEvent::FailureIntended { failure, place, proof }).await?;
+        Ok(Next::Step)
+    }
+
+    /// A file that cannot be sent: where bytes may have left, Altinn is asked first whether it has begun
+    /// anything.
+    async fn put_aside(self: &Arc<Self>, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
+        let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
+        match progress {
+            Outgoing::Claimed
+            | Outgoing::Described { .. }
+            | Outgoing::Initializing { .. }
+            | Outgoing::Initialized { .. } => self.intend_failure(transfer, failure, None).await,
+            _ => Err(Trouble { failure, kind: Kind::Slow }),
+        }
+    }
+
+    async fn file_failure(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Work::Outgoing { progress: Outgoing::Failing { failure, place }, .. } = &transfer.work else {
+            return Ok(Next::Step);
+        };
+        let (failure, place) = (failure.clone(), place.clone());
+        let document = receipt::json(&receipt::error_file(transfer, &failure));
+        match self.lay_down(transfer, place, Companion::Error, document, true).await? {
+            Laid::Down => {
+                warn!(code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, "not sent: the file is in failed/");
+                self.happened(transfer, OutgoingEvent::FailureFiled).await?;
+                Ok(Next::Step)
+            }
+            Laid::NameTaken => {
+                let place = self.choose_failed(transfer).await?;
+                self.happened(transfer, OutgoingEvent::FailureIntended { failure, place, proof: None }).await?;
+                Ok(Next::Step)
+            }
+        }
+    }
+
+    /// Moves a transfer that is over from the store to the journal.
+    async fn finish(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let ended = transfer.clone();
+        self.remove_from_store(transfer, ended).await
+    }
+
+    async fn remove_from_store(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
+        let finished = self.means.store.finish(transfer, ended.clone()).await;
+        finished.map_err(|error| Trouble::store(&error, self.means.now()))?;
+        *transfer = ended;
+        self.note(transfer);
+        Ok(Next::Wait)
+    }
+}
+
+fn changing(now: jiff::Timestamp) -> Trouble {
+    let message = "somebody is writing the file".to_owned();
+    Trouble::new(Kind::Temporary(None), "file_changing", message, "nothing: it is sent when it is still", now)
+}
+
+/// The date of a moment where this machine stands, as folder names have it.
+fn local_date(time: jiff::Timestamp) -> String {
+    time.to_zoned(jiff::tz::TimeZone::system()).date().to_string()
+}

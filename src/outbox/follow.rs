@@ -1,0 +1,312 @@
+//! What became of a file at Altinn: after an upload, until it is published, and until its recipients have
+//! fetched it. The overview is the judge; whether something was published is read from `published`, which Altinn
+//! keeps for ever, and not from the status, which moves on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{error, info, warn};
+
+use super::Route;
+use super::upload::CUT;
+use crate::broker::{Overview, Role, Status};
+use crate::route::{Kind, Next, Trouble, later};
+use crate::transfer::{
+    BrokerTransferId, Failure, LastByte, OrgNumber, Outgoing, OutgoingEvent, RecipientProgress, Transfer,
+    Unpublished, Work,
+};
+
+/// How Altinn's explanation of a `Failed` begins when it found malware (Broker API, failure texts).
+const MALWARE: &str = "Malware scan failed";
+/// New transfers for one file after Altinn failed the ones before; then a person has to look.
+const MAX_ABANDONED: usize = 5;
+
+/// What an overview says of the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Altinn waits for bytes.
+    NothingArrived,
+    /// An upload was begun; whether it goes on cannot be seen.
+    Begun,
+    /// Altinn has every byte.
+    Processing,
+    /// It was published, whatever the status is now.
+    Published(Timestamp),
+    /// It is over, and was never published.
+    Over(Unpublished),
+    /// A word that this program does not know.
+    Unknown,
+}
+
+/// Reads an overview.
+pub(super) fn seen(overview: &Overview) -> Seen {
+    if let Some(published) = overview.published {
+        return Seen::Published(published);
+    }
+    match overview.status {
+        Status::Initialized => Seen::NothingArrived,
+        Status::UploadStarted => Seen::Begun,
+        Status::UploadProcessing => Seen::Processing,
+        Status::Published | Status::AllConfirmedDownloaded => Seen::Published(overview.status_changed),
+        Status::Failed => Seen::Over(Unpublished::Failed),
+        Status::Purged => Seen::Over(Unpublished::Purged),
+        _ => Seen::Unknown,
+    }
+}
+
+impl Route {
+    /// Finds out what became of bytes that were sent when the answer was lost or the service killed.
+    pub(super) async fn settle_upload(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Some((id, last_byte)) = uploading(transfer) else { return Ok(Next::Step) };
+        let overview = self.overview(id).await?;
+        let has_waited = transfer.problem.as_ref().is_some_and(|problem| problem.code == CUT)
+            && later(transfer.updated, self.means.retry.cut_upload_wait) <= self.means.now();
+        match (seen(&overview), last_byte) {
+            (Seen::NothingArrived | Seen::Begun, LastByte::Kept) if has_waited => self.upload(transfer).await,
+            (Seen::NothingArrived, LastByte::MayHaveLeft) if has_waited => {
+                self.happened(transfer, OutgoingEvent::NothingArrived).await?;
+                Ok(Next::Step)
+            }
+            (Seen::NothingArrived | Seen::Begun, _) => self.leave_alone(transfer).await,
+            _ => self.take_in(transfer, &overview).await,
+        }
+    }
+
+    /// Sees whether a file that Altinn has is published.
+    pub(super) async fn follow(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
+        let overview = self.overview(id).await?;
+        self.take_in(transfer, &overview).await
+    }
+
+    async fn take_in(self: &Arc<Self>, transfer: &mut Transfer, overview: &Overview) -> Result<Next, Trouble> {
+        let now = self.means.now();
+        match seen(overview) {
+            Seen::Published(published) => {
+                info!(file_transfer = %overview.id, "published");
+                let recipients = addressed(transfer, overview);
+                let event = OutgoingEvent::PublishedSeen { published, expires: overview.expiration, recipients };
+                self.happened(transfer, event).await?;
+                Ok(Next::Step)
+            }
+            Seen::Processing if is_before_processing(transfer) => {
+                self.happened(transfer, OutgoingEvent::ProcessingSeen { at: now }).await?;
+                self.look_again(transfer).await
+            }
+            Seen::Over(proof) => self.settle_failure(transfer, overview, proof).await,
+            Seen::NothingArrived | Seen::Begun | Seen::Processing | Seen::Unknown => self.look_again(transfer).await,
+        }
+    }
+
+    /// Altinn will never publish this transfer: a new one is made, unless it would fare the same.
+    async fn settle_failure(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        overview: &Overview,
+        proof: Unpublished,
+    ) -> Result<Next, Trouble> {
+        if uploads(transfer) > 1 && self.was_published_once(overview.id).await? {
+            return self.ask_for_decision(transfer).await;
+        }
+        let now = self.means.now();
+        let text = overview.status_text.as_str();
+        let failure = if text.starts_with(MALWARE) {
+            Some(("malware_found", "Altinn's malware scan refused the file", "see what is in the file; send a clean one"))
+        } else if abandoned(transfer) >= MAX_ABANDONED {
+            Some(("altinn_failed", "Altinn failed every attempt to send the file", "send the detail to Altinn's support"))
+        } else {
+            None
+        };
+        if let Some((code, message, remedy)) = failure {
+            let altinn = crate::transfer::AltinnAnswer { detail: Some(text.to_owned()), ..Default::default() };
+            let failure = Failure {
+                code: code.to_owned(),
+                message: format!("{message}: {text}"),
+                remedy: remedy.to_owned(),
+                at: now,
+                altinn: Some(altinn),
+            };
+            return self.intend_failure(transfer, failure, Some(proof)).await;
+        }
+        warn!(file_transfer = %overview.id, text = ?text, "Altinn failed the transfer without publishing it: a new one is made");
+        self.happened(transfer, OutgoingEvent::Abandoned(proof)).await?;
+        let wait = self.means.backoff.delay(u32::try_from(abandoned(transfer)).unwrap_or(u32::MAX));
+        self.wait(transfer, wait).await
+    }
+
+    /// Whether the history of a failed transfer shows that it was published, or that somebody fetched it: with
+    /// two uploads to one transfer, the second can fail what the first had published.
+    async fn was_published_once(&self, id: BrokerTransferId) -> Result<bool, Trouble> {
+        let details = self.means.broker.details(id, Role::Sender).await;
+        let details = details.map_err(|error| Trouble::broker(&error, self.means.now()))?;
+        Ok(details.was_published() || details.was_fetched())
+    }
+
+    async fn ask_for_decision(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let failure = Failure {
+            code: "needs_decision".to_owned(),
+            message: "Altinn says that the transfer failed, but its history shows that it was published".to_owned(),
+            remedy: "ask the recipients whether they have the file; drop it again only if they do not".to_owned(),
+            at: self.means.now(),
+            altinn: None,
+        };
+        error!(code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, "somebody must act");
+        let place = self.choose_failed(transfer).await?;
+        self.happened(transfer, OutgoingEvent::DecisionNeeded { failure, place }).await?;
+        Ok(Next::Step)
+    }
+
+    /// Sees how far the recipients have come, until all have confirmed or Altinn has deleted the transfer.
+    pub(super) async fn track(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
+        let overview = self.overview(id).await?;
+        let now = self.means.now();
+        let recipients = addressed(transfer, &overview);
+        let changed = publication_recipients(transfer) != Some(recipients.as_slice());
+        let all_confirmed = recipients.iter().all(RecipientProgress::has_confirmed);
+        if changed {
+            self.happened(transfer, OutgoingEvent::RecipientsSeen(recipients)).await?;
+        }
+        if all_confirmed {
+            info!(file_transfer = %id, "every recipient has confirmed");
+            return self.close(transfer, OutgoingEvent::AllConfirmed { at: now }).await;
+        }
+        if overview.status == Status::Purged {
+            warn!(file_transfer = %id, "Altinn deleted the file before every recipient had confirmed");
+            return self.close(transfer, OutgoingEvent::Expired { at: now }).await;
+        }
+        if changed {
+            self.refresh_receipt(transfer).await?;
+        }
+        self.look_again(transfer).await
+    }
+
+    /// Looks again after a wait that grows with the age of what is waited for, so that a quick answer is seen
+    /// quickly and a slow one costs little of the rate budget.
+    async fn look_again(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let now = self.means.now();
+        let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
+        let (since, shortest, longest) = match progress {
+            Outgoing::Published { publication, .. } => {
+                (publication.published, Duration::from_secs(2), Duration::from_secs(6 * 60 * 60))
+            }
+            Outgoing::Uploaded { uploaded, .. } | Outgoing::Processing { uploaded, .. } => {
+                self.alarm_if_overdue(transfer, *uploaded, now);
+                (*uploaded, Duration::from_millis(500), Duration::from_secs(5 * 60))
+            }
+            _ => (transfer.updated, Duration::from_secs(1), Duration::from_secs(5 * 60)),
+        };
+        let age = now.duration_since(since).unsigned_abs();
+        self.wait(transfer, (age / 3).clamp(shortest, longest)).await
+    }
+
+    fn alarm_if_overdue(&self, transfer: &Transfer, uploaded: Timestamp, now: Timestamp) {
+        // The moment is crossed between two looks once: the look before was earlier than it.
+        let overdue = later(uploaded, self.settings.processing_patience);
+        if self.means.skew.is_confirmed() && overdue <= now && transfer.updated < overdue {
+            error!(uploaded = %uploaded, "Altinn has neither published nor failed the file: ask Altinn's support");
+        }
+    }
+
+    /// An upload broke off: it is left alone for a while, since Altinn may still be writing.
+    async fn leave_alone(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        if transfer.problem.as_ref().is_some_and(|problem| problem.code == CUT) {
+            // Watched to the end: Altinn fails an upload that is stuck after a day.
+            return self.look_again_at_cut(transfer).await;
+        }
+        let failure = Failure {
+            code: CUT.to_owned(),
+            message: "the upload broke off, or its answer was lost".to_owned(),
+            remedy: "nothing: Altinn is asked what became of it".to_owned(),
+            at: self.means.now(),
+            altinn: None,
+        };
+        let next = self.means.after(self.means.retry.cut_upload_wait);
+        self.means.store_change(transfer, |before| Ok(before.after_trouble(failure, next))).await?;
+        Ok(Next::Wait)
+    }
+
+    async fn look_again_at_cut(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let age = self.means.now().duration_since(transfer.updated).unsigned_abs();
+        let wait = (age / 3).clamp(self.means.retry.initial, self.means.retry.max);
+        let waited = later(transfer.updated, self.means.retry.cut_upload_wait);
+        // `updated` stays: it says since when the upload has been left alone.
+        let next = self.means.after(wait);
+        let next = if waited > self.means.now() { next.min(waited) } else { next };
+        self.means.store_change(transfer, |before| Ok(Transfer { next_attempt: next, ..before })).await?;
+        Ok(Next::Wait)
+    }
+
+    /// Puts the next look off.
+    async fn wait(&self, transfer: &mut Transfer, wait: Duration) -> Result<Next, Trouble> {
+        let (now, next) = (self.means.now(), self.means.after(wait));
+        self.means
+            .store_change(transfer, |before| Ok(Transfer { next_attempt: next, updated: now, problem: None, ..before }))
+            .await?;
+        Ok(Next::Wait)
+    }
+
+    async fn overview(&self, id: BrokerTransferId) -> Result<Overview, Trouble> {
+        self.means.broker.overview(id, Role::Sender).await.map_err(|error| {
+            let trouble = Trouble::broker(&error, self.means.now());
+            // A transfer that is under way is nobody's file to put aside: it is asked about again.
+            match trouble.kind {
+                Kind::Permanent => Trouble { kind: Kind::Slow, ..trouble },
+                _ => trouble,
+            }
+        })
+    }
+}
+
+fn uploading(transfer: &Transfer) -> Option<(BrokerTransferId, LastByte)> {
+    match &transfer.work {
+        Work::Outgoing { progress: Outgoing::Uploading { booking, last_byte, .. }, .. } => {
+            Some((booking.id, *last_byte))
+        }
+        _ => None,
+    }
+}
+
+fn is_before_processing(transfer: &Transfer) -> bool {
+    matches!(
+        &transfer.work,
+        Work::Outgoing { progress: Outgoing::Uploading { .. } | Outgoing::Uploaded { .. }, .. }
+    )
+}
+
+fn uploads(transfer: &Transfer) -> u32 {
+    match &transfer.work {
+        Work::Outgoing { progress, .. } => progress.uploads(),
+        Work::Incoming { .. } => 0,
+    }
+}
+
+fn abandoned(transfer: &Transfer) -> usize {
+    match &transfer.work {
+        Work::Outgoing { abandoned, .. } => abandoned.len(),
+        Work::Incoming { .. } => 0,
+    }
+}
+
+fn publication_recipients(transfer: &Transfer) -> Option<&[RecipientProgress]> {
+    match &transfer.work {
+        Work::Outgoing { progress: Outgoing::Published { publication, .. }, .. } => Some(&publication.recipients),
+        _ => None,
+    }
+}
+
+/// How far each organisation that the file was addressed to has come. Others who fetched it by delegated rights
+/// are not ours to wait for.
+fn addressed(transfer: &Transfer, overview: &Overview) -> Vec<RecipientProgress> {
+    let recipients: &[OrgNumber] = super::initialize::dispatch(transfer).map_or(&[], |dispatch| &dispatch.recipients);
+    let progress = recipients.iter().map(|recipient| {
+        let entry = overview.recipients.iter().find(|entry| entry.organization == Some(*recipient));
+        RecipientProgress {
+            recipient: *recipient,
+            status: entry.map_or_else(|| "Initialized".to_owned(), |entry| entry.status.to_string()),
+            changed: entry.and_then(|entry| entry.changed),
+        }
+    });
+    progress.collect()
+}

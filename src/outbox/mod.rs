@@ -1,0 +1,155 @@
+//! The way out: a file that is dropped in a folder is published at Altinn exactly once, and laid down with its
+//! receipt.
+//!
+//! [`watch`](watch) hears of files, [`intake`](intake) waits until nobody writes them, [`take`](take) makes them
+//! ours, [`describe`](describe) finds out what Altinn is to be told, [`initialize`](initialize) and
+//! [`upload`](upload) send, [`follow`](follow) sees what becomes of it, [`lay_down`](lay_down) puts file and
+//! receipt (or error file) in place. The [`driver`] takes these steps, one at a time, as the state machine says.
+
+pub mod driver;
+
+mod claims;
+mod describe;
+mod folders;
+mod follow;
+mod ignore;
+mod initialize;
+mod intake;
+mod lay_down;
+mod receipt;
+mod take;
+mod upload;
+mod watch;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::route::{Hold, Means, Trouble, work_off};
+use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
+use crate::{config, files, seams};
+use folders::Folders;
+
+/// One `[outbox.NAME]`.
+#[derive(Debug)]
+pub struct Outbox {
+    route: Arc<Route>,
+}
+
+/// What every step of an outbox works with.
+#[derive(Debug)]
+struct Route {
+    settings: config::Outbox,
+    identity: config::Identity,
+    means: Means,
+    hold: Hold,
+    folders: Folders,
+    /// Hashing and uploading at once, in this route.
+    slots: Semaphore,
+    /// Claimed transfers of which no byte has been sent: while there are many, nothing more is claimed, and
+    /// files stay where they are.
+    unsent: Mutex<HashSet<TransferId>>,
+    /// Transfers have become due, or there is room for more.
+    wake: Arc<Notify>,
+    room: Notify,
+}
+
+impl Outbox {
+    /// Opens the route's folders, making those that are the service's own. Blocks.
+    pub fn open(
+        settings: config::Outbox,
+        identity: config::Identity,
+        means: Means,
+    ) -> Result<Self, files::Error> {
+        let folders = Folders::open(&settings)?;
+        let hold = Hold::new(settings.name.clone(), means.retry.max);
+        let slots = Semaphore::new(settings.max_concurrent);
+        let route = Route {
+            settings,
+            identity,
+            means,
+            hold,
+            folders,
+            slots,
+            unsent: Mutex::default(),
+            wake: Arc::new(Notify::new()),
+            room: Notify::new(),
+        };
+        Ok(Self { route: Arc::new(route) })
+    }
+
+    /// Sends what is dropped, until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
+        let route = self.route;
+        claims::recover(&route).await?;
+        let intake = intake::run(Arc::clone(&route), stop.clone());
+        let wake = Arc::clone(&route.wake);
+        let work = work_off(Arc::new(driver::Driver(route)), wake, stop);
+        tokio::try_join!(intake, work).map(|((), ())| ())
+    }
+}
+
+impl Route {
+    /// Stores what an event makes of the transfer.
+    async fn happened(&self, transfer: &mut Transfer, event: OutgoingEvent) -> Result<(), Trouble> {
+        self.all_happened(transfer, [event]).await
+    }
+
+    /// Stores what several events make of the transfer, between which nothing outside was touched.
+    async fn all_happened(
+        &self,
+        transfer: &mut Transfer,
+        events: impl IntoIterator<Item = OutgoingEvent>,
+    ) -> Result<(), Trouble> {
+        let now = self.means.now();
+        let stored = self
+            .means
+            .store_change(transfer, |before| {
+                events.into_iter().try_fold(before, |transfer, event| transfer.after_outgoing(event, now))
+            })
+            .await;
+        self.note(transfer);
+        stored
+    }
+
+    /// Keeps count of claimed transfers that have not been sent.
+    fn note(&self, transfer: &Transfer) {
+        let Work::Outgoing { progress, .. } = &transfer.work else { return };
+        let is_unsent = matches!(
+            progress,
+            Outgoing::Claiming
+                | Outgoing::Claimed
+                | Outgoing::Described { .. }
+                | Outgoing::Initializing { .. }
+                | Outgoing::Initialized { .. }
+        );
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = if is_unsent { unsent.insert(transfer.id) } else { unsent.remove(&transfer.id) };
+        drop(unsent);
+        if changed && !is_unsent {
+            self.room.notify_one();
+        }
+    }
+
+    /// How many more files may be claimed now.
+    fn room_for_claims(&self) -> usize {
+        if self.hold.is_held() {
+            return 0;
+        }
+        let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).len();
+        // Twice as many as are sent at once, so that the next are hashed while these are on their way.
+        self.settings.max_concurrent.saturating_mul(2).saturating_sub(unsent)
+    }
+
+    /// Runs file work of this route off the async threads.
+    async fn on_files<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Folders) -> Result<T, files::Error> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let route = Arc::clone(self);
+        let outcome = seams::blocking(move || work(&route.folders)).await;
+        outcome.map_err(|error| Trouble::files(&error, self.means.now()))
+    }
+}

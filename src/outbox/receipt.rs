@@ -1,0 +1,70 @@
+//! The JSON that is laid down beside files.
+
+use serde::Serialize;
+
+use crate::transfer::document::{ErrorFile, Receipt, ReceiptRecipient};
+use crate::transfer::{Booking, Dispatch, Failure, Publication, Transfer, Work};
+
+/// A document as people and programs read it: indented, with a last line end.
+pub(super) fn json(document: &impl Serialize) -> Vec<u8> {
+    // Documents are structs of texts, numbers and times: there is nothing in them that JSON cannot say.
+    let mut bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// The receipt of a published file, as far as it has come.
+pub(super) fn receipt(
+    transfer: &Transfer,
+    dispatch: &Dispatch,
+    booking: &Booking,
+    publication: &Publication,
+    outcome: (&str, Option<jiff::Timestamp>),
+) -> Receipt {
+    let (status, completed) = outcome;
+    let recipients = publication.recipients.iter().map(|progress| ReceiptRecipient {
+        recipient: progress.recipient,
+        status: progress.status.clone(),
+        changed: progress.changed,
+    });
+    Receipt {
+        transfer_id: transfer.id,
+        file_transfer_id: booking.id,
+        route: transfer.route.clone(),
+        resource_id: dispatch.resource_id.clone(),
+        file_name: dispatch.file_name.clone(),
+        sender: dispatch.sender,
+        recipients: recipients.collect(),
+        senders_file_transfer_reference: dispatch.reference.clone(),
+        property_list: dispatch.properties.clone(),
+        checksum: dispatch.md5,
+        sha256: dispatch.sha256,
+        file_transfer_size: dispatch.size,
+        status: status.to_owned(),
+        claimed: transfer.created,
+        initialized: booking.initialized,
+        uploaded: publication.uploaded,
+        published: publication.published,
+        completed,
+    }
+}
+
+/// The error file of a file that was not sent.
+pub(super) fn error_file(transfer: &Transfer, failure: &Failure) -> ErrorFile {
+    let (file_name, abandoned) = match &transfer.work {
+        Work::Outgoing { claim, abandoned, .. } => (claim.name.clone(), abandoned.last().copied()),
+        Work::Incoming { progress, .. } => (progress.offer().file_name.clone(), None),
+    };
+    ErrorFile {
+        code: failure.code.clone(),
+        message: failure.message.clone(),
+        remedy: failure.remedy.clone(),
+        transfer_id: Some(transfer.id),
+        file_transfer_id: transfer.broker_id().or(abandoned),
+        route: transfer.route.clone(),
+        file_name,
+        failed: failure.at,
+        attempts: transfer.attempts.saturating_add(1),
+        altinn: failure.altinn.clone(),
+    }
+}

@@ -1,0 +1,106 @@
+//! Making a file ours: sidecar and file are moved, without overwriting, into a folder of their own, and both
+//! folders are synced, so that neither a crash nor a loss of power leaves it in doubt whose the file is.
+
+use super::folders::{CLAIM, FILE, Folders, SIDECAR};
+use crate::files::{Dir, Error, Mode};
+use crate::seams::crash_point;
+use crate::transfer::document::ClaimFile;
+use crate::transfer::{Claim, Companion, TransferId};
+
+/// Whether the file became ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It lies in our folder, durably.
+    Ours,
+    /// It is not there any more, or is being changed: it stays whoever's it is.
+    Withdrawn,
+}
+
+/// The sidecar's name in the drop folder.
+pub(super) fn sidecar_name(file_name: &str) -> String {
+    format!("{file_name}{}", Companion::Metadata.suffix())
+}
+
+/// Takes a file whose claim is durable in the store. May be repeated after a crash at any point.
+pub(super) fn take(folders: &Folders, id: TransferId, claim: &Claim, claim_file: &ClaimFile) -> Result<Taken, Error> {
+    let source = match folders.source(claim.recipient_folder) {
+        Ok(source) => source,
+        Err(error) if error.is_missing() => return withdraw(folders, None, id, claim),
+        Err(error) => return Err(error),
+    };
+    let own = folders.sending.ensure_subfolder(id.to_string(), Mode::PRIVATE_FOLDER)?;
+    if own.look(FILE)?.is_none() {
+        write_claim(&own, claim_file)?;
+        crash_point("claim:written");
+        if !is_still_there(&source, claim)? {
+            return withdraw(folders, Some(&source), id, claim);
+        }
+        if claim.sidecar && own.look(SIDECAR)?.is_none() {
+            match source.move_to(sidecar_name(&claim.name), &own, SIDECAR) {
+                Ok(()) => {}
+                Err(error) if error.is_missing() => return withdraw(folders, Some(&source), id, claim),
+                Err(error) => return Err(error),
+            }
+        }
+        crash_point("claim:sidecar_moved");
+        // A network file system may answer a repeated rename with an error though it was carried out.
+        if let Err(error) = source.move_to(&claim.name, &own, FILE)
+            && own.look(FILE)?.is_none()
+        {
+            return if error.is_missing() { withdraw(folders, Some(&source), id, claim) } else { Err(error) };
+        }
+        crash_point("claim:renamed");
+    }
+    own.sync()?;
+    source.sync()?;
+    crash_point("claim:synced");
+    Ok(Taken::Ours)
+}
+
+/// Writes what is known of the claim beside the file.
+pub(super) fn write_claim(own: &Dir, claim_file: &ClaimFile) -> Result<(), Error> {
+    own.replace(CLAIM, &super::receipt::json(claim_file), Mode::PRIVATE_FILE)
+}
+
+/// Whether the file is still the one that was seen; its content is then made durable.
+fn is_still_there(source: &Dir, claim: &Claim) -> Result<bool, Error> {
+    let file = match source.open_file(&claim.name) {
+        Ok(file) => file,
+        Err(error) if error.is_missing() => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let path = source.path().join(&claim.name);
+    let entry = crate::files::Entry::of_file(&file).map_err(|error| Error::new("look at", &path, error))?;
+    if entry.identity != claim.file {
+        return Ok(false);
+    }
+    file.sync_all().map_err(|error| Error::new("sync", &path, error))?;
+    Ok(true)
+}
+
+/// Leaves the file where it is, and puts a sidecar that was moved already back beside it.
+fn withdraw(folders: &Folders, source: Option<&Dir>, id: TransferId, claim: &Claim) -> Result<Taken, Error> {
+    let own = match folders.own(id) {
+        Ok(own) => own,
+        Err(error) if error.is_missing() => return Ok(Taken::Withdrawn),
+        Err(error) => return Err(error),
+    };
+    if own.look(SIDECAR)?.is_some() {
+        let Some(source) = source else { return Ok(Taken::Withdrawn) };
+        match own.move_to(SIDECAR, source, sidecar_name(&claim.name)) {
+            // A newer sidecar stands there: it is the one that counts.
+            Err(error) if error.is_taken() => own.remove_file(SIDECAR)?,
+            moved => moved?,
+        }
+        source.sync()?;
+    }
+    remove_own(folders, &own, id)?;
+    Ok(Taken::Withdrawn)
+}
+
+/// Removes a transfer's folder under `sending/` when everything has been moved out of it.
+pub(super) fn remove_own(folders: &Folders, own: &Dir, id: TransferId) -> Result<(), Error> {
+    own.remove_file(CLAIM)?;
+    folders.sending.remove_folder(id.to_string())?;
+    folders.sending.sync()
+}

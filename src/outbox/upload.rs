@@ -1,0 +1,132 @@
+//! Sending the bytes.
+//!
+//! Altinn's stream upload cannot be resumed, and a second one beside a first that is still alive can destroy it.
+//! So the moment at which the last byte may leave is made durable before it does: an upload that broke before
+//! that moment provably did not succeed and may be repeated; after it, only Altinn knows.
+
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use tokio::sync::mpsc;
+
+use super::Route;
+use super::folders::FILE;
+use crate::files::{self, BLOCK_BYTES};
+use crate::route::{Kind, Next, Trouble};
+use crate::seams::{self, crash_point};
+use crate::transfer::{BrokerTransferId, LastByte, Outgoing, OutgoingEvent, Transfer, Work};
+
+/// Blocks that wait for the network; with the one being read and the one being sent, a file takes a megabyte.
+const BLOCKS_WAITING: usize = 2;
+/// The code of an upload that broke off, which [`Route::settle_upload`] finds in the record.
+pub(super) const CUT: &str = "upload_cut";
+
+impl Route {
+    /// Sends the bytes, for the first time or, after an upload that provably did not end, again.
+    pub(super) async fn upload(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        self.pass()?;
+        let _route_slot = self.slots.acquire().await;
+        let _slot = self.means.slots.acquire().await;
+        let Some((id, size)) = target(transfer) else { return Ok(Next::Step) };
+        let transfer_id = transfer.id;
+        let file = self.on_files(move |folders| folders.own(transfer_id)?.open_file(FILE)).await?;
+
+        let begun = OutgoingEvent::UploadBegun { at: self.means.now() };
+        // What fits one block may have left as soon as anything has.
+        if size <= BLOCK_BYTES as u64 {
+            self.all_happened(transfer, [begun, OutgoingEvent::LastByteLeaving]).await?;
+        } else {
+            self.happened(transfer, begun).await?;
+        }
+        crash_point("upload:begun");
+
+        let stored = Arc::new(Mutex::new(transfer.clone()));
+        let outcome = self.send(id, size, file, &stored).await;
+        *transfer = stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        crash_point("upload:answered");
+        let now = self.means.now();
+        match outcome {
+            Ok(()) => {
+                self.hold.release();
+                self.happened(transfer, OutgoingEvent::UploadAccepted { at: now }).await?;
+                Ok(Next::Step)
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Reads and sends at once; `stored` is then what the store has.
+    async fn send(
+        self: &Arc<Self>,
+        id: BrokerTransferId,
+        size: u64,
+        file: File,
+        stored: &Arc<Mutex<Transfer>>,
+    ) -> Result<(), Trouble> {
+        let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
+        let body = self.body(size, receiver, Arc::clone(stored));
+        let reading = async {
+            seams::blocking(move || files::read_blocks(file, size, &sender)).await;
+            std::future::pending().await
+        };
+        let sent = tokio::select! {
+            sent = self.means.broker.upload(id, size, body) => sent,
+            () = reading => Ok(()),
+        };
+        sent.map_err(|error| {
+            let now = self.means.now();
+            let trouble = Trouble::broker(&error, now);
+            if matches!(trouble.kind, Kind::Route) {
+                return trouble;
+            }
+            // Whatever the answer was: what became of the upload is seen from the overview.
+            let failure = crate::transfer::Failure { code: CUT.to_owned(), ..trouble.failure };
+            Trouble { failure, kind: Kind::Temporary(None) }
+        })
+    }
+
+    /// The body: blocks as they are read, with the last one held back until it is durable that it may leave.
+    fn body(
+        self: &Arc<Self>,
+        size: u64,
+        receiver: mpsc::Receiver<io::Result<Bytes>>,
+        stored: Arc<Mutex<Transfer>>,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        let route = Arc::clone(self);
+        stream::try_unfold((receiver, 0), move |(mut receiver, sent)| {
+            let (route, stored) = (Arc::clone(&route), Arc::clone(&stored));
+            async move {
+                let Some(block) = receiver.recv().await else { return Ok(None) };
+                let block = block?;
+                let sent = sent + block.len() as u64;
+                if sent >= size {
+                    route.last_byte_leaves(&stored).await?;
+                    crash_point("upload:last_byte");
+                }
+                Ok(Some((block, (receiver, sent))))
+            }
+        })
+    }
+
+    async fn last_byte_leaves(&self, stored: &Mutex<Transfer>) -> io::Result<()> {
+        let mut transfer = stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let may_leave = matches!(
+            &transfer.work,
+            Work::Outgoing { progress: Outgoing::Uploading { last_byte: LastByte::MayHaveLeft, .. }, .. }
+        );
+        if !may_leave {
+            self.happened(&mut transfer, OutgoingEvent::LastByteLeaving).await.map_err(io::Error::other)?;
+            *stored.lock().unwrap_or_else(PoisonError::into_inner) = transfer;
+        }
+        Ok(())
+    }
+}
+
+/// Where the bytes go, and how many they are.
+fn target(transfer: &Transfer) -> Option<(BrokerTransferId, u64)> {
+    let Work::Outgoing { progress, .. } = &transfer.work else { return None };
+    Some((progress.booking()?.id, progress.dispatch()?.size))
+}

@@ -1,0 +1,89 @@
+//! What both directions share: the loop that takes due transfers in hand, the hold on a route in trouble, and
+//! how trouble becomes the next attempt.
+
+mod hold;
+mod trouble;
+mod work;
+
+pub use hold::Hold;
+pub use trouble::{Kind, Trouble, text_for_people};
+pub use work::{Drive, Next, work_off};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
+
+use crate::broker;
+use crate::config;
+use crate::identity::Skew;
+use crate::pace::Backoff;
+use crate::seams::Clock;
+use crate::store::Store;
+use crate::transfer::{IllegalTransition, Transfer};
+
+/// What every route works with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// Where transfers are remembered.
+    pub store: Store,
+    /// Formidling, as the route's identity sees it.
+    pub broker: broker::Client,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// How far that clock is from the servers'.
+    pub skew: Arc<Skew>,
+    /// How long to wait after the n-th failure.
+    pub backoff: Backoff,
+    /// How trouble that passes is waited out.
+    pub retry: config::Retry,
+    /// Bodies in flight at once, over all routes of a direction.
+    pub slots: Arc<Semaphore>,
+}
+
+impl Means {
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The present moment by Altinn's clock, as far as it is known.
+    #[must_use]
+    pub fn server_now(&self) -> Timestamp {
+        let now = self.now();
+        self.skew.ahead().and_then(|ahead| now.checked_sub(ahead).ok()).unwrap_or(now)
+    }
+
+    /// A moment from now.
+    #[must_use]
+    pub fn after(&self, wait: Duration) -> Timestamp {
+        later(self.now(), wait)
+    }
+
+    /// Whether a transfer has been in trouble for so long that it is to be given up. Never before a server has
+    /// agreed with our clock: a wrong clock must not age anything.
+    #[must_use]
+    pub fn is_hopeless(&self, transfer: &Transfer) -> bool {
+        self.skew.is_confirmed() && later(transfer.created, self.retry.give_up_after) <= self.now()
+    }
+
+    /// Remembers what an event made of a transfer; `transfer` is then what the store has.
+    pub async fn store_change(
+        &self,
+        transfer: &mut Transfer,
+        change: impl FnOnce(Transfer) -> Result<Transfer, IllegalTransition>,
+    ) -> Result<(), Trouble> {
+        let after = change(transfer.clone()).map_err(|illegal| Trouble::illegal(illegal, self.now()))?;
+        self.store.update(transfer, after.clone()).await.map_err(|error| Trouble::store(&error, self.now()))?;
+        *transfer = after;
+        Ok(())
+    }
+}
+
+/// `time` and a duration later; the end of time where there is no such moment.
+#[must_use]
+pub fn later(time: Timestamp, wait: Duration) -> Timestamp {
+    SignedDuration::try_from(wait).ok().and_then(|wait| time.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+}

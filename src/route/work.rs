@@ -1,0 +1,173 @@
+//! The loop that takes due transfers in hand, each driven one step at a time.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info_span, warn};
+
+use super::{Hold, Kind, Means, Trouble, later};
+use crate::transfer::{Failure, RouteName, Transfer, TransferId};
+
+/// Transfers of one route in hand at once. Most of them wait for an answer or a slot; what is costly is bounded
+/// by slots.
+const IN_HAND: usize = 64;
+/// Files that wait for something that only people can change are looked at this often.
+const SLOW: Duration = Duration::from_secs(5 * 60);
+/// The longest time that anything is put off for on purpose. What is further away was stored by a clock that
+/// has been set back since, and is looked at now.
+const LONGEST_WAIT: Duration = Duration::from_secs(7 * 60 * 60);
+/// The loop looks at the clock at least this often, since the wall clock may be set while it sleeps.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What follows a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The next step, at once.
+    Step,
+    /// Nothing until the transfer's next attempt.
+    Wait,
+}
+
+/// What a direction does with its transfers.
+pub trait Drive: Send + Sync + 'static {
+    /// The route it serves.
+    fn route(&self) -> &RouteName;
+    /// What it works with.
+    fn means(&self) -> &Means;
+    /// The hold on the route.
+    fn hold(&self) -> &Hold;
+    /// Does the one thing that is to be done next, and stores the outcome: `transfer` is what the store has.
+    fn step(&self, transfer: &mut Transfer) -> impl Future<Output = Result<Next, Trouble>> + Send;
+    /// Puts a transfer aside that will never go.
+    fn give_up(&self, transfer: &mut Transfer, failure: Failure)
+    -> impl Future<Output = Result<Next, Trouble>> + Send;
+}
+
+/// Takes due transfers of a route in hand until `stop`, then lets those in hand end their present step.
+///
+/// Ends with an error if the store does: without its memory the service must not act.
+pub async fn work_off<D: Drive>(
+    driver: Arc<D>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) -> Result<(), Trouble> {
+    let mut in_hand = HashSet::new();
+    let mut drivers = JoinSet::new();
+    while !stop.is_cancelled() {
+        let (due, next) = due(&*driver, &in_hand).await?;
+        for id in due {
+            in_hand.insert(id);
+            let (driver, stop) = (Arc::clone(&driver), stop.clone());
+            let span = info_span!("transfer", transfer = %id, route = driver.route().as_str());
+            drivers.spawn(async move { (id, drive(&*driver, id, &stop).await) }.instrument(span));
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = drivers.join_next() => put_down(ended, &mut in_hand)?,
+            () = wake.notified() => {}
+            () = tokio::time::sleep(next) => {}
+        }
+        while let Some(ended) = drivers.try_join_next() {
+            put_down(ended, &mut in_hand)?;
+        }
+    }
+    while let Some(ended) = drivers.join_next().await {
+        put_down(ended, &mut in_hand)?;
+    }
+    Ok(())
+}
+
+/// The transfers to take in hand now, and how long nothing else will be due.
+async fn due<D: Drive>(driver: &D, in_hand: &HashSet<TransferId>) -> Result<(Vec<TransferId>, Duration), Trouble> {
+    let means = driver.means();
+    let now = means.now();
+    let room = IN_HAND.saturating_sub(in_hand.len());
+    let limit = in_hand.len() + room + 1;
+    let waiting = means.store.due(driver.route(), Timestamp::MAX, limit).await;
+    let waiting = waiting.map_err(|error| Trouble::store(&error, now))?;
+    let mut next = LONGEST_SLEEP;
+    let mut due = Vec::new();
+    for (time, id) in waiting.into_iter().filter(|(_, id)| !in_hand.contains(id)) {
+        if time > now && time <= later(now, LONGEST_WAIT) {
+            next = next.min(time.duration_since(now).unsigned_abs());
+            break;
+        }
+        if due.len() < room {
+            due.push(id);
+        }
+    }
+    Ok((due, next))
+}
+
+fn put_down(
+    ended: Result<(TransferId, Result<(), Trouble>), tokio::task::JoinError>,
+    in_hand: &mut HashSet<TransferId>,
+) -> Result<(), Trouble> {
+    match ended {
+        Ok((id, outcome)) => {
+            in_hand.remove(&id);
+            outcome
+        }
+        // The panic goes on in the part, and the supervisor stops the service loudly.
+        Err(panicked) if panicked.is_panic() => std::panic::resume_unwind(panicked.into_panic()),
+        Err(_cancelled) => Ok(()),
+    }
+}
+
+/// Drives one transfer until it waits, is over, or the service stops.
+async fn drive<D: Drive>(driver: &D, id: TransferId, stop: &CancellationToken) -> Result<(), Trouble> {
+    let means = driver.means();
+    let stored = means.store.get(id).await.map_err(|error| Trouble::store(&error, means.now()))?;
+    let Some(mut transfer) = stored else { return Ok(()) };
+    while !stop.is_cancelled() {
+        let trouble = match driver.step(&mut transfer).await {
+            Ok(Next::Step) => continue,
+            Ok(Next::Wait) => return Ok(()),
+            Err(trouble) => trouble,
+        };
+        let trouble = match trouble.kind {
+            Kind::Permanent => match driver.give_up(&mut transfer, trouble.failure).await {
+                Ok(Next::Step) => continue,
+                Ok(Next::Wait) => return Ok(()),
+                Err(trouble) => trouble,
+            },
+            _ => trouble,
+        };
+        return put_off(driver, transfer, trouble).await;
+    }
+    Ok(())
+}
+
+/// Stores what went wrong and when to try again.
+async fn put_off<D: Drive>(driver: &D, transfer: Transfer, trouble: Trouble) -> Result<(), Trouble> {
+    let means = driver.means();
+    let now = means.now();
+    let wait = means.backoff.delay(transfer.attempts);
+    let next = match trouble.kind {
+        Kind::Fatal => {
+            error!(code = %trouble.failure.code, message = ?trouble.failure.message, "the state store failed");
+            return Err(trouble);
+        }
+        Kind::Temporary(named) => later(now, wait.max(named.unwrap_or_default())),
+        Kind::Slow | Kind::Permanent => later(now, SLOW.max(wait)),
+        Kind::Route => driver.hold().hold(&trouble.failure, now),
+        Kind::Held(next) => next,
+    };
+    if !matches!(trouble.kind, Kind::Held(_) | Kind::Route) {
+        let failure = &trouble.failure;
+        warn!(
+            code = %failure.code,
+            message = ?failure.message,
+            attempt = transfer.attempts + 1,
+            next = %next,
+            "will try again"
+        );
+    }
+    let after = transfer.clone().after_trouble(trouble.failure, next);
+    means.store.update(&transfer, after).await.map_err(|error| Trouble::store(&error, now))
+}
