@@ -26,4 +26,5 @@
 
 pub mod files;
 pub mod seams;
+pub mod store;
 pub mod transfer;

@@ -1,0 +1,117 @@
+//! The wall around the database: ordered keys and values, changed in durable batches. Nothing outside this
+//! file knows that it is sled.
+//!
+//! Three properties of sled 0.34 shape this file. `flush` ends in `sync_file_range`, which is no barrier, so
+//! every commit also syncs the data file through a handle of our own. `flush_async` can hang, so there is one
+//! thread that flushes, blocking. And damaged files can make it panic, so every call into it is guarded.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::{Error, disk};
+
+/// Keys with their new values; `None` removes.
+pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A key and its value.
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
+/// sled's cache. Live records are few and small, so that it holds them all.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the store needs of a database.
+pub(super) trait Engine: fmt::Debug + Send + Sync {
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// The first `limit` pairs whose keys begin with `prefix` and come after `after`.
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, Error>;
+
+    /// Makes all of the changes or none, and returns when they would survive a loss of power. After an error
+    /// it is not known what the disk has.
+    fn commit(&self, changes: Changes) -> Result<(), Error>;
+}
+
+/// sled in a directory of its own.
+pub(super) struct SledEngine {
+    db: sled::Db,
+    /// Our own handle to the file that sled writes.
+    data: File,
+    path: PathBuf,
+}
+
+impl fmt::Debug for SledEngine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SledEngine").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl SledEngine {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        disk::create_dir(path)?;
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = guarded(path, || config.open())?;
+        let data_path = path.join("db");
+        let data = File::open(&data_path).map_err(|source| Error::io("open", data_path, source))?;
+        data.sync_all().map_err(|source| Error::io("sync", path.join("db"), source))?;
+        disk::sync_dir(path)?;
+        Ok(Self { db, data, path: path.to_owned() })
+    }
+}
+
+impl Engine for SledEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        guarded(&self.path, || Ok(self.db.get(key)?.map(|value| value.to_vec())))
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, Error> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let start = after.map_or(Included(prefix), Excluded);
+        guarded(&self.path, || {
+            self.db
+                .range::<&[u8], _>((start, Unbounded))
+                .take_while(|pair| !matches!(pair, Ok((key, _)) if !key.starts_with(prefix)))
+                .take(limit)
+                .map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())))
+                .collect()
+        })
+    }
+
+    fn commit(&self, changes: Changes) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        guarded(&self.path, || {
+            self.db.apply_batch(batch)?;
+            self.db.flush().map(drop)
+        })?;
+        self.data.sync_data().map_err(|source| Error::io("sync", self.path.join("db"), source))
+    }
+}
+
+/// Calls into sled, and makes what goes wrong there an error of ours.
+fn guarded<T>(path: &Path, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
+    let damaged = |detail| Error::Damaged { path: path.to_owned(), detail };
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(source))) => Err(Error::io("use the database in", path, source)),
+        Ok(Err(error)) => Err(damaged(error.to_string())),
+        Err(panic) => Err(damaged(message_of(panic.as_ref()).to_owned())),
+    }
+}
+
+/// What a panic said.
+pub(super) fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it panicked without a message")
+}

@@ -1,0 +1,134 @@
+//! Opening: the engine, everything it holds looked at once, and the one repair that is safe.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::transfer::{RouteName, TransferId};
+
+use super::core::PAGE;
+use super::engine::{Engine, SledEngine};
+use super::record::{self, VERSION};
+use super::{Error, Unreadable, disk, keys};
+
+/// What a look at everything has found.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) counts: BTreeMap<RouteName, usize>,
+    pub(super) unreadable: Vec<Unreadable>,
+    pub(super) unreadable_ids: HashSet<TransferId>,
+    /// The highest id ever stored.
+    pub(super) last: Option<TransferId>,
+}
+
+/// An open engine, and what was done to open it.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) engine: SledEngine,
+    pub(super) loaded: Loaded,
+    /// The copy made before a damaged snapshot was removed.
+    pub(super) repaired: Option<PathBuf>,
+}
+
+/// Opens the database in `state`. sled's `snap.*` files are a cache of its log, and the part that is damaged
+/// after an abrupt stop; where the database cannot be opened or read through, everything is copied aside, they
+/// are removed, and it is tried once more.
+pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
+    let path = state.join("sled");
+    let damage = match open_and_load(&path) {
+        Ok((engine, loaded)) => return Ok(Ready { engine, loaded, repaired: None }),
+        Err(damage @ Error::Damaged { .. }) => damage,
+        Err(other) => return Err(other),
+    };
+    let snapshots = snapshots(&path)?;
+    if snapshots.is_empty() {
+        // Nothing to repair, and no second copy at each attempt to start.
+        return Err(damage);
+    }
+    let copy = state.join(format!("damaged-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
+    disk::copy_dir(&path, &copy)?;
+    disk::sync_dir(state)?;
+    for snapshot in snapshots {
+        std::fs::remove_file(&snapshot).map_err(|source| Error::io("delete", snapshot, source))?;
+    }
+    disk::sync_dir(&path)?;
+    match open_and_load(&path) {
+        Ok((engine, loaded)) => Ok(Ready { engine, loaded, repaired: Some(copy) }),
+        Err(Error::Damaged { detail, .. }) => Err(Error::Damaged { path: copy, detail }),
+        Err(other) => Err(other),
+    }
+}
+
+fn open_and_load(path: &Path) -> Result<(SledEngine, Loaded), Error> {
+    let engine = SledEngine::open(path)?;
+    check_schema(path, &engine)?;
+    let loaded = load(&engine)?;
+    Ok((engine, loaded))
+}
+
+fn snapshots(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = disk::read_dir(path)?.into_iter();
+    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("snap."));
+    Ok(named.map(|entry| entry.path()).collect())
+}
+
+fn check_schema(path: &Path, engine: &SledEngine) -> Result<(), Error> {
+    let Some(schema) = engine.get(keys::SCHEMA)? else {
+        let schema = VERSION.to_string().into_bytes();
+        return engine.commit([(keys::SCHEMA.to_vec(), Some(schema))].into());
+    };
+    match std::str::from_utf8(&schema).ok().and_then(|text| text.parse().ok()) {
+        Some(VERSION) => Ok(()),
+        Some(found) if found > VERSION => Err(Error::Newer { path: path.to_owned(), found, known: VERSION }),
+        _ => {
+            Err(Error::Damaged { path: path.to_owned(), detail: "its format has no known number".to_owned() })
+        }
+    }
+}
+
+/// Looks at every record and every membership of a route.
+fn load(engine: &dyn Engine) -> Result<Loaded, Error> {
+    let mut loaded =
+        Loaded { last: engine.get(keys::LAST_ID)?.as_deref().and_then(keys::parse_id), ..Loaded::default() };
+    for_each(engine, keys::RECORDS, |key, bytes| {
+        let id = key.get(keys::RECORDS.len()..).and_then(keys::parse_id);
+        let problem = match id {
+            Some(id) => record::decode_for(id, bytes).err().map(|error| reason(&error)),
+            None => Some("its key holds no transfer id".to_owned()),
+        };
+        loaded.last = loaded.last.max(id);
+        if let Some(reason) = problem {
+            loaded.unreadable_ids.extend(id);
+            loaded.unreadable.push(Unreadable { key: String::from_utf8_lossy(key).into_owned(), reason });
+        }
+    })?;
+    for_each(engine, keys::ROUTES, |key, _| {
+        if let Some((route, _)) = keys::parse_route(key) {
+            *loaded.counts.entry(route).or_default() += 1;
+        }
+    })?;
+    Ok(loaded)
+}
+
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Unreadable { reason, .. } => reason.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn for_each(engine: &dyn Engine, prefix: &[u8], mut look: impl FnMut(&[u8], &[u8])) -> Result<(), Error> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let pairs = engine.scan(prefix, after.as_deref(), PAGE)?;
+        let ended = pairs.len() < PAGE;
+        for (key, value) in &pairs {
+            look(key, value);
+        }
+        after = pairs.into_iter().last().map(|(key, _)| key);
+        if ended {
+            return Ok(());
+        }
+    }
+}

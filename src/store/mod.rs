@@ -1,0 +1,324 @@
+//! Durable records of transfers: an embedded database for what is active, a monthly journal for what is over.
+//!
+//! The room's promise is small. When a change has been answered with `Ok`, it survives `kill -9` and a loss of
+//! power; a change is made with all the keys that point to the record, or not at all; and nobody reads a change
+//! before it is sure to last. All writes go through one thread ([`owner`]), which makes many of them durable at
+//! once. A change names the record it was made from, so that two writers cannot overwrite one another.
+//!
+//! After a failed write nothing is known of what the disk has, while memory may be ahead of it. The store then
+//! refuses everything with [`Error::Broken`], and the process is to restart: what was not acknowledged is done
+//! again from what the disk has.
+//!
+//! In the state directory stand `sled/` (the database), `journal/` (what is finished), `lock`, and
+//! `damaged-<time>/` where a repair was needed. The room never deletes or changes a record it cannot read, and
+//! never judges by itself that the clock can be trusted.
+//!
+//! Read [`stage`] for what is checked and written, [`keys`] for how it is laid out.
+
+mod core;
+mod disk;
+mod engine;
+mod error;
+mod ids;
+mod journal;
+mod keys;
+mod load;
+mod owner;
+mod record;
+mod stage;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::seams::{Clock, Random, blocking};
+use crate::transfer::{RouteName, Transfer, TransferId};
+
+use self::core::Core;
+use self::disk::Lock;
+use self::engine::Engine;
+use self::ids::IdSource;
+use self::journal::Journal;
+use self::load::{Loaded, Ready};
+use self::owner::{Job, Owner, QUEUE};
+use self::record::Finished;
+use self::stage::Task;
+
+pub use self::error::Error;
+pub use self::keys::BrokerKey;
+pub use self::record::{DecodeError, Step};
+
+/// A handle to the store; clones are the same store.
+///
+/// A method that changes something answers when the change is durable. Its future may be dropped: the change is
+/// then made or not made, but never half made. When the last handle is dropped, what was asked for is still
+/// done before the drop returns.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+/// An opened store, and what there is to say about its opening.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// Records that cannot be read. They stay where they are, and hold what they hold.
+    pub unreadable: Vec<Unreadable>,
+    /// Where the database was damaged and has been repaired: the copy made before.
+    pub repaired: Option<PathBuf>,
+}
+
+/// A record that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its key.
+    pub key: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+#[derive(Debug)]
+struct Shared {
+    core: Arc<Core>,
+    clock: Arc<dyn Clock>,
+    ids: IdSource,
+    /// `None` only while being dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    /// `None` once somebody waits for its end.
+    owner: Mutex<Option<JoinHandle<Result<(), Error>>>>,
+}
+
+impl Store {
+    /// Opens the store in the state directory `path`, which is created where there is none. Blocking.
+    ///
+    /// The directory is locked before anything in it is touched: a second process gets [`Error::InUse`].
+    pub fn open(path: &Path, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Opened, Error> {
+        disk::create_dir(path)?;
+        let lock = Lock::take(path)?;
+        let journal = Journal::open(&path.join("journal"))?;
+        let Ready { engine, loaded, repaired } = load::open(path, clock.now())?;
+        Self::start(Box::new(engine), journal, lock, loaded, clock, random)
+            .map(|(store, unreadable)| Opened { store, unreadable, repaired })
+    }
+
+    fn start(
+        engine: Box<dyn Engine>,
+        journal: Journal,
+        lock: Lock,
+        loaded: Loaded,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<(Self, Vec<Unreadable>), Error> {
+        let core = Arc::new(Core {
+            engine,
+            journal,
+            counts: Mutex::new(loaded.counts),
+            unreadable: loaded.unreadable_ids,
+            gate: RwLock::new(()),
+            in_flight: Mutex::default(),
+            broken: AtomicBool::new(false),
+            lock,
+        });
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let owner = Owner { core: Arc::clone(&core), clock: Arc::clone(&clock) };
+        let owner = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || owner.run(queue))
+            .map_err(|source| Error::io("start the thread of", "the store", source))?;
+        let ids = IdSource::new(Arc::clone(&clock), random, loaded.last);
+        let shared = Shared { core, clock, ids, jobs: Some(jobs), owner: Mutex::new(Some(owner)) };
+        Ok((Self { shared: Arc::new(shared) }, loaded.unreadable))
+    }
+
+    /// An id for a new transfer, above every id given before and every id ever stored here, also where the
+    /// clock has gone back.
+    #[must_use]
+    pub fn new_id(&self) -> TransferId {
+        self.shared.ids.next()
+    }
+
+    /// Stores a new transfer. Refused where its id is known ([`Error::Exists`]), or where another transfer
+    /// holds its file or its transfer at Altinn.
+    pub async fn insert(&self, transfer: Transfer) -> Result<(), Error> {
+        self.ask(Task::Insert(Box::new(transfer))).await
+    }
+
+    /// Puts `after` in the place of `before`, which must still be what is stored ([`Error::Stale`]). Refused
+    /// where another transfer holds what `after` would hold.
+    pub async fn update(&self, before: &Transfer, after: Transfer) -> Result<(), Error> {
+        self.ask(Task::Update { before: Box::new(before.clone()), after: Box::new(after) }).await
+    }
+
+    /// Moves a transfer to the journal, as `after`, and lets go of all it holds. `before` must still be what is
+    /// stored, and `after` must be over or only be remembered ([`Error::Unfinished`]).
+    pub async fn finish(&self, before: &Transfer, after: Transfer) -> Result<(), Error> {
+        self.ask(Task::Finish { before: Box::new(before.clone()), after: Box::new(after) }).await
+    }
+
+    /// The active transfer of this id.
+    pub async fn get(&self, id: TransferId) -> Result<Option<Transfer>, Error> {
+        self.read(move |core| core.get(id)).await
+    }
+
+    /// The transfers of a route that are due at `until` or before, with the time each was due; the earliest
+    /// come first. Those whose records cannot be read are left out.
+    pub async fn due(
+        &self,
+        route: &RouteName,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, TransferId)>, Error> {
+        let route = route.clone();
+        self.read(move |core| core.settled(|| core.due(&route, Some(until), limit))).await
+    }
+
+    /// When the first transfer of a route is due.
+    pub async fn next_due(&self, route: &RouteName) -> Result<Option<Timestamp>, Error> {
+        let route = route.clone();
+        let first = self.read(move |core| core.settled(|| core.due(&route, None, 1))).await?;
+        Ok(first.first().map(|(time, _)| *time))
+    }
+
+    /// The active transfer that holds this transfer at Altinn, be it the present one or one it has given up on.
+    pub async fn by_broker_id(&self, key: &BrokerKey) -> Result<Option<TransferId>, Error> {
+        let key = *key;
+        self.read(move |core| core.settled(|| core.by_broker_id(key))).await
+    }
+
+    /// The active transfer whose file this is; see [`Transfer::file_identity`]. The caller compares size and
+    /// time of change, for an inode may be used again.
+    pub async fn by_file(&self, device: u64, inode: u64) -> Result<Option<Transfer>, Error> {
+        self.read(move |core| core.settled(|| core.by_file(device, inode))).await
+    }
+
+    /// At most `limit` active transfers, of one route or of all, whose ids come after `after`, in the order of
+    /// their ids. Those that cannot be read are left out.
+    pub async fn page(
+        &self,
+        route: Option<&RouteName>,
+        after: Option<TransferId>,
+        limit: usize,
+    ) -> Result<Vec<Transfer>, Error> {
+        let route = route.cloned();
+        self.read(move |core| core.settled(|| core.page(route.as_ref(), after, limit))).await
+    }
+
+    /// How many active transfers a route has, those that cannot be read among them. Costs nothing.
+    #[expect(clippy::unused_async, reason = "a store shared by several machines will have to ask")]
+    pub async fn count(&self, route: &RouteName) -> Result<usize, Error> {
+        self.shared.core.check()?;
+        let counts = self.shared.core.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(counts.get(route).copied().unwrap_or(0))
+    }
+
+    /// When a transfer, active or finished, reached which phase; the last 64.
+    pub async fn steps(&self, id: TransferId) -> Result<Vec<Step>, Error> {
+        let steps = self
+            .read(move |core| {
+                core.settled(|| {
+                    let prefix = keys::step_prefix(id);
+                    let pairs =
+                        core.engine.scan(&prefix, None, usize::try_from(record::MAX_STEPS).unwrap_or(64))?;
+                    Ok(pairs.iter().filter_map(|(_, bytes)| record::decode_step(bytes)).collect::<Vec<_>>())
+                })
+            })
+            .await?;
+        if steps.is_empty() {
+            return Ok(self.journal_line(id).await?.map_or_else(Vec::new, |finished| finished.steps));
+        }
+        Ok(steps)
+    }
+
+    /// The finished transfer of this id. Reads through the journal, so it is for people who ask.
+    pub async fn journal_find(&self, id: TransferId) -> Result<Option<Transfer>, Error> {
+        Ok(self.journal_line(id).await?.map(|finished| finished.transfer))
+    }
+
+    async fn journal_line(&self, id: TransferId) -> Result<Option<Finished>, Error> {
+        self.read(move |core| core.journal.find(id, created(id))).await
+    }
+
+    /// Deletes the journal's months that ended `keep` ago or earlier, and tells how many. Blocking. Whether the
+    /// clock can be trusted with this is the caller's to decide.
+    pub fn prune_journal(&self, keep: Duration) -> Result<usize, Error> {
+        let keep = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX);
+        match self.shared.clock.now().checked_sub(keep) {
+            Ok(before) => self.shared.core.journal.prune(before),
+            // Longer than time goes back.
+            Err(_) => Ok(0),
+        }
+    }
+
+    /// Answers when the thread that owns all writes has come by: for a watchdog.
+    pub async fn probe(&self) -> Result<(), Error> {
+        self.ask(Task::Probe).await
+    }
+
+    /// Does what was asked for so far, and then takes no more: clones get [`Error::Closed`] from every change.
+    /// The directory is let go of when the last clone is dropped.
+    pub async fn close(self) -> Result<(), Error> {
+        match self.ask(Task::Close).await {
+            Ok(()) | Err(Error::Closed) => {}
+            Err(error) => return Err(error),
+        }
+        let owner = self.shared.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match owner {
+            Some(owner) => blocking(move || join(owner)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn ask(&self, task: Task) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        let jobs = self.shared.jobs.as_ref().ok_or(Error::Closed)?;
+        jobs.send(Job { task, done }).await.map_err(|_| self.gone())?;
+        answer.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Why the owner is gone.
+    fn gone(&self) -> Error {
+        self.shared.core.check().err().unwrap_or(Error::Closed)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let core = Arc::clone(&self.shared.core);
+        blocking(move || read(&core)).await
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(owner) = owner
+            && let Err(error) = join(owner)
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "the store did not end well");
+        }
+    }
+}
+
+fn join(owner: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
+    // A panic of the owner is a bug; what it had not acknowledged is done again after a restart.
+    owner.join().unwrap_or(Err(Error::Broken))
+}
+
+/// The time in an id, which is not before the transfer's first moment unless the clock went back.
+fn created(id: TransferId) -> Timestamp {
+    // The first 48 of 128 bits are milliseconds (RFC 9562, section 5.7).
+    let unix_ms = u128::from_be_bytes(*id.as_bytes()) >> 80;
+    let unix_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH)
+}
