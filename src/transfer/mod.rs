@@ -6,6 +6,7 @@ pub mod incoming;
 pub mod outgoing;
 
 mod checksum;
+mod effect;
 mod failure;
 mod file_name;
 mod id;
@@ -13,6 +14,7 @@ mod organization;
 mod record;
 
 pub use checksum::{Md5, Sha256};
+pub use effect::Effect;
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};
 pub use file_name::{Companion, OutgoingFileName, SafeFileName};
 pub use id::{
