@@ -205,14 +205,9 @@ impl std::error::Error for Error {
 }
 
 fn said(problem: &Problem) -> String {
-    let mut text = format!("HTTP {}", problem.status);
-    if let Some(code) = problem.code {
-        text.push_str(&format!(" {code}"));
-    }
-    if !problem.detail.is_empty() {
-        text.push_str(&format!(": {}", problem.detail));
-    }
-    text
+    let code = problem.code.map(|code| format!(" {code}")).unwrap_or_default();
+    let colon = if problem.detail.is_empty() { "" } else { ": " };
+    format!("HTTP {}{code}{colon}{}", problem.status, problem.detail)
 }
 
 fn by_trouble(trouble: Trouble) -> &'static str {

@@ -32,10 +32,10 @@ impl Default for Settings {
             no_proxy: Vec::new(),
             ca_file: None,
             connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             call_timeout: Duration::from_secs(100),
             // Altinn answers when the whole file is stored, and may have 96 MiB yet to store.
-            answer_timeout: Duration::from_secs(300),
+            answer_timeout: Duration::from_mins(5),
         }
     }
 }

@@ -170,16 +170,16 @@ fn from_jwk(text: &str) -> Result<EncodingKey, Error> {
 }
 
 fn pkcs1_of(numbers: &[Vec<u8>; 8]) -> Result<Vec<u8>, pkcs1::der::Error> {
-    let [n, e, d, p, q, dp, dq, qi] = numbers;
+    let [n, e, d, prime1, prime2, exponent1, exponent2, coefficient] = numbers;
     RsaPrivateKeyRef {
         modulus: UintRef::new(n)?,
         public_exponent: UintRef::new(e)?,
         private_exponent: UintRef::new(d)?,
-        prime1: UintRef::new(p)?,
-        prime2: UintRef::new(q)?,
-        exponent1: UintRef::new(dp)?,
-        exponent2: UintRef::new(dq)?,
-        coefficient: UintRef::new(qi)?,
+        prime1: UintRef::new(prime1)?,
+        prime2: UintRef::new(prime2)?,
+        exponent1: UintRef::new(exponent1)?,
+        exponent2: UintRef::new(exponent2)?,
+        coefficient: UintRef::new(coefficient)?,
         other_prime_infos: None,
     }
     .to_der()

@@ -36,7 +36,7 @@ use source::Source;
 pub(crate) use source::{SUBSCRIPTION_KEY_HEADER, bearer, is_key_gate, sensitive};
 
 /// How long a refusal is believed before one more grant is tried.
-pub const SLOW_PROBE: Duration = Duration::from_secs(5 * 60);
+pub const SLOW_PROBE: Duration = Duration::from_mins(5);
 
 /// Who to be.
 #[derive(Debug, Clone)]

@@ -91,7 +91,7 @@ impl Refusal {
                 format!("set this machine's clock, which is {} (check NTP); else {remedy}", in_words(ahead));
         }
         if let Some(trace_id) = &self.trace_id {
-            remedy.push_str(&format!(" (trace id for support: {trace_id})"));
+            remedy = format!("{remedy} (trace id for support: {trace_id})");
         }
         remedy
     }

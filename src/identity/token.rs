@@ -37,10 +37,10 @@ impl fmt::Display for Scope {
 }
 
 /// How long an exchanged token lasts when it does not say so itself; Altinn's own last 30 minutes.
-const ASSUMED_LIFETIME: Duration = Duration::from_secs(25 * 60);
+const ASSUMED_LIFETIME: Duration = Duration::from_mins(25);
 
 /// How long before its end a token is renewed. Altinn judges expiry without any tolerance.
-const MARGIN: Duration = Duration::from_secs(60);
+const MARGIN: Duration = Duration::from_mins(1);
 
 /// A token for Altinn. Cheap to clone, and redacted in `Debug`.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use super::Error;
 use crate::seams::Random;
 
 /// The longest wait that a server's `Retry-After` can ask for. One that asks for a day is broken or hostile.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// After this many doublings every wait is the longest, whatever the settings.
 const MOST_STEPS: u32 = 64;
@@ -47,7 +47,7 @@ impl Backoff {
     #[must_use]
     pub fn delay(&self, attempt: u32) -> Duration {
         let whole = self.interval(attempt);
-        whole.mul_f64((1.0 + self.random.fraction()) / 2.0).min(whole)
+        whole.mul_f64(f64::midpoint(1.0, self.random.fraction())).min(whole)
     }
 
     /// As [`Backoff::delay`], and at least as long as the server asked for, within reason.
