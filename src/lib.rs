@@ -24,7 +24,11 @@
 //! A newcomer starts at [`transfer::outgoing`], the states of a file on its way out, then reads
 //! [`outbox::driver`], which takes one step at a time.
 
+pub mod broker;
 pub mod files;
+pub mod http;
+pub mod identity;
+pub mod pace;
 pub mod seams;
 pub mod store;
 pub mod transfer;

@@ -3,6 +3,7 @@
 
 mod checksum;
 pub mod document;
+mod effect;
 mod failure;
 mod file_name;
 mod id;
@@ -12,7 +13,7 @@ pub mod outgoing;
 mod record;
 
 pub use checksum::{Md5, Sha256};
-pub use document::{ClaimFile, ErrorFile, Metadata, Receipt, ReceiptRecipient, Sidecar};
+pub use effect::Effect;
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};
 pub use file_name::{Companion, OutgoingFileName, SafeFileName};
 pub use id::{
