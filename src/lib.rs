@@ -24,5 +24,7 @@
 //! A newcomer starts at [`transfer::outgoing`], the states of a file on its way out, then reads
 //! [`outbox::driver`], which takes one step at a time.
 
+pub mod config;
 pub mod seams;
+pub mod telemetry;
 pub mod transfer;
