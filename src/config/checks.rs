@@ -92,7 +92,7 @@ impl Checks<'_> {
         for (position, (key, path)) in folders.iter().enumerate() {
             for (other_key, other) in folders.iter().take(position) {
                 if path.starts_with(other) || other.starts_with(path) {
-                    let reason = format!("it meets {} ({})", self.dotted(other_key), other.display());
+                    let reason = format!("it meets {} ({})", dotted(other_key), other.display());
                     let wrong = Wrong::new(reason, "give each a folder of its own, none inside another");
                     found.problems.push(self.problem(key, wrong));
                 }
@@ -162,10 +162,10 @@ impl Checks<'_> {
             origin = node.origin.clone();
             table = if let Value::Table(below) = &node.value { Some(below) } else { None };
         }
-        Problem { file: origin, key: self.dotted(key), reason: wrong.reason, remedy: wrong.remedy }
+        Problem { file: origin, key: dotted(key), reason: wrong.reason, remedy: wrong.remedy }
     }
+}
 
-    fn dotted(&self, key: &[&str; 3]) -> String {
-        key.iter().filter(|name| !name.is_empty()).map(|name| segment(name)).collect::<Vec<_>>().join(".")
-    }
+fn dotted(key: &[&str; 3]) -> String {
+    key.iter().filter(|name| !name.is_empty()).map(|name| segment(name)).collect::<Vec<_>>().join(".")
 }

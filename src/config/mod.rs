@@ -72,7 +72,7 @@ fn process_environment() -> tree::Environment {
 fn load_with(path: &Path, environment: &tree::Environment) -> Result<Loaded, Problems> {
     let mut found = section::Findings::default();
     let config = tree::read(path, environment, &mut found.problems)
-        .and_then(|tree| build(&tree, path, environment, &mut found));
+        .and_then(|tree| build(&tree, path, environment, &mut found).ok());
     let warnings = found.warnings;
     match (config, Problems::new(found.problems)) {
         (Some(config), None) => Ok(Loaded { config, warnings }),
@@ -81,13 +81,13 @@ fn load_with(path: &Path, environment: &tree::Environment) -> Result<Loaded, Pro
     }
 }
 
-/// From the tree to the configuration; `None` when a problem has been reported.
+/// From the tree to the configuration.
 fn build(
     tree: &tree::Table,
     main: &Path,
     environment: &tree::Environment,
     found: &mut section::Findings,
-) -> Option<Config> {
+) -> Result<Config, section::Reported> {
     read::unknown_tables(tree, found);
     let altinn =
         read::single(tree, main, &schema::ALTINN, found, |section| read::altinn(section, environment));
@@ -101,7 +101,7 @@ fn build(
     let retry = read::single(tree, main, &schema::RETRY, found, read::retry);
     let limits = read::single(tree, main, &schema::LIMITS, found, read::limits);
     let telemetry = read::single(tree, main, &schema::TELEMETRY, found, read::telemetry);
-    let environment = altinn.as_ref().map(|altinn| altinn.environment);
+    let environment = altinn.as_ref().ok().map(|altinn| altinn.environment);
     let checks = checks::Checks {
         main,
         tree,
@@ -109,10 +109,10 @@ fn build(
         identities: &identities,
         outboxes: &outboxes,
         inboxes: &inboxes,
-        state: state.as_ref(),
+        state: state.as_ref().ok(),
     };
     checks.run(found);
-    Some(Config {
+    Ok(Config {
         altinn: altinn?,
         clients,
         identities,

@@ -13,7 +13,7 @@ use super::model::{
 };
 use super::problem::{Origin, Problem};
 use super::schema;
-use super::section::{Findings, Section, Wrong, unknown};
+use super::section::{Findings, Reported, Section, Wrong, unknown};
 use super::tree::{Environment, Node, Table, Value, segment};
 use super::{secret_source, values};
 use crate::transfer::{ClientName, IdentityName, ParseError};
@@ -34,8 +34,8 @@ pub(super) fn single<T>(
     main: &Path,
     schema: &'static schema::Section,
     found: &mut Findings,
-    read: impl FnOnce(&mut Section<'_>) -> Option<T>,
-) -> Option<T> {
+    read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
+) -> Result<T, Reported> {
     let nothing = Node { value: Value::Table(Table::new()), origin: Origin::File(main.to_path_buf()) };
     let node = tree.get(schema.name).unwrap_or(&nothing);
     let table = table_at(node, schema.name, found)?;
@@ -47,20 +47,20 @@ pub(super) fn named<N: FromStr<Err = ParseError> + Ord + Clone, T>(
     tree: &Table,
     schema: &'static schema::Section,
     found: &mut Findings,
-    read: impl Fn(N, &mut Section<'_>) -> Option<T>,
+    read: impl Fn(N, &mut Section<'_>) -> Result<T, Reported>,
 ) -> BTreeMap<N, T> {
     let mut tables = BTreeMap::new();
-    let Some(all) = tree.get(schema.name).and_then(|node| table_at(node, schema.name, found)) else {
+    let Some(all) = tree.get(schema.name).and_then(|node| table_at(node, schema.name, found).ok()) else {
         return tables;
     };
     for (name, node) in all {
         let path = format!("{}.{}", schema.name, segment(name));
-        let Some(table) = table_at(node, &path, found) else { continue };
+        let Ok(table) = table_at(node, &path, found) else { continue };
         let parsed = name.parse::<N>();
         let mut section = Section::new(schema, Some(name), (table, &node.origin), found);
         match parsed {
             Ok(name) => {
-                if let Some(value) = read(name.clone(), &mut section) {
+                if let Ok(value) = read(name.clone(), &mut section) {
                     tables.insert(name, value);
                 }
             }
@@ -75,9 +75,9 @@ pub(super) fn named<N: FromStr<Err = ParseError> + Ord + Clone, T>(
     tables
 }
 
-fn table_at<'a>(node: &'a Node, path: &str, found: &mut Findings) -> Option<&'a Table> {
+fn table_at<'a>(node: &'a Node, path: &str, found: &mut Findings) -> Result<&'a Table, Reported> {
     match &node.value {
-        Value::Table(table) => Some(table),
+        Value::Table(table) => Ok(table),
         other => {
             found.problems.push(Problem {
                 file: node.origin.clone(),
@@ -85,13 +85,13 @@ fn table_at<'a>(node: &'a Node, path: &str, found: &mut Findings) -> Option<&'a 
                 reason: format!("it is {}, and should be a table", other.kind()),
                 remedy: format!("begin it with [{path}], or with a name more where there are several"),
             });
-            None
+            Err(Reported)
         }
     }
 }
 
 /// `[altinn]`
-pub(super) fn altinn(section: &mut Section<'_>, environment: &Environment) -> Option<Altinn> {
+pub(super) fn altinn(section: &mut Section<'_>, environment: &Environment) -> Result<Altinn, Reported> {
     let which = section.value("environment", values::choice::<AltinnEnvironment>);
     let platform = section.optional("platform_url", values::safe_url);
     let token = section.optional("maskinporten_token_url", values::safe_url);
@@ -115,7 +115,7 @@ pub(super) fn altinn(section: &mut Section<'_>, environment: &Environment) -> Op
         subscription_key: subscription_key?,
     };
     one_world(section, &altinn)?;
-    Some(altinn)
+    Ok(altinn)
 }
 
 /// Platform, token endpoint and audience of an environment.
@@ -142,36 +142,33 @@ fn settled<T>(
     key: &'static str,
     written: Option<T>,
     implied: Option<T>,
-) -> Option<T> {
-    let settled = written.or(implied);
-    if settled.is_none() {
+) -> Result<T, Reported> {
+    written.or(implied).ok_or_else(|| {
         section.problem(
             key,
             Wrong::new(
                 "it is missing, and environment = \"sandbox\" implies no address",
                 "write what `formidlingd sandbox` prints at its start",
             ),
-        );
-    }
-    settled
+        )
+    })
 }
 
 /// Refuses addresses of one environment in the configuration of another: a client that is registered in one does
 /// not exist in the other, and a test must not reach production.
-fn one_world(section: &mut Section<'_>, altinn: &Altinn) -> Option<()> {
+fn one_world(section: &mut Section<'_>, altinn: &Altinn) -> Result<(), Reported> {
     let audience = Url::parse(&altinn.maskinporten_audience).ok();
     let addresses = [
         ("platform_url", Some(&altinn.platform_url)),
         ("maskinporten_token_url", Some(&altinn.maskinporten_token_url)),
         ("maskinporten_audience", audience.as_ref()),
     ];
-    let mut one = Some(());
+    let mut one = Ok(());
     for (key, url) in addresses {
         let Some(world) = url.and_then(Url::host_str).and_then(world) else { continue };
         if world != altinn.environment {
             let reason = format!("it belongs to \"{world}\", but environment = \"{}\"", altinn.environment);
-            section.problem(key, Wrong::new(reason, "remove it, or change environment"));
-            one = None;
+            one = Err(section.problem(key, Wrong::new(reason, "remove it, or change environment")));
         }
     }
     one
@@ -194,14 +191,14 @@ pub(super) fn client(
     name: ClientName,
     section: &mut Section<'_>,
     environment: &Environment,
-) -> Option<Client> {
+) -> Result<Client, Reported> {
     let client_id = section.value("client_id", values::text);
     let private_key = secret_source::required(section, "private_key", environment);
     let naming = key_naming(section, environment);
     let searches = section.value("searches_per_minute", values::positive);
     let details = section.value("details_per_minute", values::positive);
     let calls = section.value("calls_per_minute", values::positive);
-    Some(Client {
+    Ok(Client {
         name,
         client_id: client_id?,
         credential: ClientCredential { private_key: private_key?, naming: naming? },
@@ -211,36 +208,34 @@ pub(super) fn client(
     })
 }
 
-fn key_naming(section: &mut Section<'_>, environment: &Environment) -> Option<KeyNaming> {
+fn key_naming(section: &mut Section<'_>, environment: &Environment) -> Result<KeyNaming, Reported> {
     const REMEDY: &str = "give key_id for a key that is registered on the client, certificate_chain for a business \
                           certificate";
     let key_id = section.optional("key_id", values::text);
     let chain = secret_source::optional(section, "certificate_chain", environment);
     match (key_id?, chain?) {
-        (Some(key_id), None) => Some(KeyNaming::KeyId(key_id)),
-        (None, Some(chain)) => Some(KeyNaming::CertificateChain(chain)),
+        (Some(key_id), None) => Ok(KeyNaming::KeyId(key_id)),
+        (None, Some(chain)) => Ok(KeyNaming::CertificateChain(chain)),
         (Some(_), Some(_)) => {
-            section.problem("certificate_chain", Wrong::new("key_id is given too", REMEDY));
-            None
+            Err(section.problem("certificate_chain", Wrong::new("key_id is given too", REMEDY)))
         }
         (None, None) => {
-            section.problem("key_id", Wrong::new("neither it nor certificate_chain is given", REMEDY));
-            None
+            Err(section.problem("key_id", Wrong::new("neither it nor certificate_chain is given", REMEDY)))
         }
     }
 }
 
 /// `[identity.NAME]`
-pub(super) fn identity(name: IdentityName, section: &mut Section<'_>) -> Option<Identity> {
+pub(super) fn identity(name: IdentityName, section: &mut Section<'_>) -> Result<Identity, Reported> {
     let organization = section.value("organization", values::parsed);
     let client = section.value("client", values::parsed);
     let system_user = section.value("system_user", values::boolean);
     let reference = section.optional("system_user_reference", values::text);
-    if section.has("system_user_reference") && system_user == Some(false) {
+    if section.has("system_user_reference") && matches!(system_user, Ok(false)) {
         let wrong = Wrong::new("there is no system user to refer to", "remove it, or set system_user = true");
         section.problem("system_user_reference", wrong);
     }
-    Some(Identity {
+    Ok(Identity {
         name,
         organization: organization?,
         client: client?,
@@ -250,14 +245,14 @@ pub(super) fn identity(name: IdentityName, section: &mut Section<'_>) -> Option<
 }
 
 /// `[state]`
-pub(super) fn state(section: &mut Section<'_>) -> Option<State> {
+pub(super) fn state(section: &mut Section<'_>) -> Result<State, Reported> {
     let path = section.value("path", values::path);
     let keep_history = section.value("keep_history", values::positive_duration);
-    Some(State { path: path?, keep_history: keep_history? })
+    Ok(State { path: path?, keep_history: keep_history? })
 }
 
 /// `[http]`
-pub(super) fn http(section: &mut Section<'_>, environment: &Environment) -> Option<Http> {
+pub(super) fn http(section: &mut Section<'_>, environment: &Environment) -> Result<Http, Reported> {
     let proxy = section.optional("proxy", |value| match value {
         Value::Text(text) | Value::Plain(text) if text == "environment" => Ok(Proxy::Environment),
         value => values::url(value).map(Proxy::Url),
@@ -267,7 +262,7 @@ pub(super) fn http(section: &mut Section<'_>, environment: &Environment) -> Opti
     let ca_file = section.optional("ca_file", values::path);
     let connect_timeout = section.value("connect_timeout", values::positive_duration);
     let idle_timeout = section.value("idle_timeout", values::positive_duration);
-    if let Some(Some(path)) = &ca_file
+    if let Ok(Some(path)) = &ca_file
         && let Err(error) = std::fs::File::open(path)
     {
         let reason = format!("the file cannot be read: {error}");
@@ -282,12 +277,12 @@ pub(super) fn http(section: &mut Section<'_>, environment: &Environment) -> Opti
             }
         }
     }
-    if let Some(Some(credentials)) = &credentials
+    if let Ok(Some(credentials)) = &credentials
         && !credentials.expose().contains(':')
     {
         section.problem("proxy_credentials", Wrong::new("it has no colon", "store it as user:password"));
     }
-    Some(Http {
+    Ok(Http {
         proxy,
         proxy_credentials: credentials?,
         no_proxy: no_proxy?,
@@ -298,19 +293,19 @@ pub(super) fn http(section: &mut Section<'_>, environment: &Environment) -> Opti
 }
 
 /// `[retry]`
-pub(super) fn retry(section: &mut Section<'_>) -> Option<Retry> {
+pub(super) fn retry(section: &mut Section<'_>) -> Result<Retry, Reported> {
     let initial = section.value("initial", values::positive_duration);
     let max = section.value("max", values::positive_duration);
     let give_up_after = section.value("give_up_after", values::positive_duration);
     let cut_upload_wait = section.value("cut_upload_wait", values::duration);
     let settle_initialize = section.value("settle_initialize", values::duration);
-    if let (Some(initial), Some(max)) = (initial, max)
+    if let (Ok(initial), Ok(max)) = (initial, max)
         && initial > max
     {
         let key = if section.has("max") { "max" } else { "initial" };
         section.problem(key, Wrong::new("max is shorter than initial", "make max the longer one"));
     }
-    Some(Retry {
+    Ok(Retry {
         initial: initial?,
         max: max?,
         give_up_after: give_up_after?,
@@ -320,14 +315,14 @@ pub(super) fn retry(section: &mut Section<'_>) -> Option<Retry> {
 }
 
 /// `[limits]`
-pub(super) fn limits(section: &mut Section<'_>) -> Option<Limits> {
+pub(super) fn limits(section: &mut Section<'_>) -> Result<Limits, Reported> {
     let uploads = section.value("uploads", values::positive);
     let downloads = section.value("downloads", values::positive);
-    Some(Limits { uploads: uploads?, downloads: downloads? })
+    Ok(Limits { uploads: uploads?, downloads: downloads? })
 }
 
 /// `[telemetry]`
-pub(super) fn telemetry(section: &mut Section<'_>) -> Option<Telemetry> {
+pub(super) fn telemetry(section: &mut Section<'_>) -> Result<Telemetry, Reported> {
     let log_format = section.value("log_format", values::choice);
     let log_level = section.value("log_level", |value| {
         let text = values::text(value)?;
@@ -341,7 +336,7 @@ pub(super) fn telemetry(section: &mut Section<'_>) -> Option<Telemetry> {
             ))
         }
     });
-    Some(Telemetry { log_format: log_format?, log_level: log_level? })
+    Ok(Telemetry { log_format: log_format?, log_level: log_level? })
 }
 
 /// Whether a text is what `tracing-subscriber` filters by. A word alone must be a level: the crate would take a

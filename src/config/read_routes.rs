@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Origin;
 use super::routes::{Inbox, MinFreeSpace, Outbox, Recipients, Sidecar, SidecarMember};
-use super::section::{Section, Wrong};
+use super::section::{Reported, Section, Wrong};
 use super::tree::Value;
 use super::values;
 use crate::transfer::RouteName;
 
 /// `[outbox.NAME]`
-pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Option<Outbox> {
+pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbox, Reported> {
     let path = section.value("path", values::path);
     let identity = section.value("identity", values::parsed);
     let resource_id = section.value("resource_id", values::parsed);
     let sidecar = section.value("sidecar", values::choice);
     let sidecar_may = section.value("sidecar_may", values::choices);
-    let recipients = recipients(section, sidecar, sidecar_may.as_ref());
+    let recipients = recipients(section, sidecar, sidecar_may.as_ref().ok());
     let reference = section.value("reference", values::parsed);
     let properties = properties(section);
     let disable_virus_scan = section.value("disable_virus_scan", values::boolean);
@@ -33,7 +33,7 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Option<Outbo
     let keep_receipts = section.optional("keep_receipts", values::positive_duration);
     let processing_patience = section.value("processing_patience", values::positive_duration);
     let max_concurrent = section.value("max_concurrent", values::positive);
-    Some(Outbox {
+    Ok(Outbox {
         name,
         path: path?,
         identity: identity?,
@@ -63,41 +63,38 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Option<Outbo
 /// Who receives, out of `recipients`, `recipients_from` and `sidecar`.
 fn recipients(
     section: &mut Section<'_>,
-    sidecar: Option<Sidecar>,
+    sidecar: Result<Sidecar, Reported>,
     sidecar_may: Option<&BTreeSet<SidecarMember>>,
-) -> Option<Recipients> {
+) -> Result<Recipients, Reported> {
     const REMEDY: &str = "add recipients = [\"0192:…\"], or recipients_from = \"directory\"";
     let listed = section.optional("recipients", values::organizations);
     let from = section.optional("recipients_from", directory);
     let (listed, from) = (listed?, from?);
-    let sidecar_chooses = sidecar_may?.contains(&SidecarMember::Recipients);
+    let sidecar_chooses = sidecar_may.ok_or(Reported)?.contains(&SidecarMember::Recipients);
     match (listed, from, sidecar?) {
         (Some(_), Some(()), _) => {
             let wrong = Wrong::new("recipients is given too", "keep one of the two");
-            section.problem("recipients_from", wrong);
-            None
+            Err(section.problem("recipients_from", wrong))
         }
         (Some(listed), None, _) if listed.is_empty() => {
-            section.problem("recipients", Wrong::new("it is empty", REMEDY));
-            None
+            Err(section.problem("recipients", Wrong::new("it is empty", REMEDY)))
         }
         (Some(listed), None, sidecar) => {
             if sidecar == Sidecar::Optional && sidecar_chooses {
                 warn_of_late_sidecar(section);
             }
-            Some(Recipients::Listed(listed))
+            Ok(Recipients::Listed(listed))
         }
-        (None, Some(()), _) => Some(Recipients::FromDirectory),
-        (None, None, Sidecar::Required) if sidecar_chooses => Some(Recipients::FromSidecar),
+        (None, Some(()), _) => Ok(Recipients::FromDirectory),
+        (None, None, Sidecar::Required) if sidecar_chooses => Ok(Recipients::FromSidecar),
         (None, None, Sidecar::Required) => {
             let wrong = Wrong::new("it is missing, and the sidecar may not say", REMEDY);
-            section.problem("recipients", wrong);
-            None
+            Err(section.problem("recipients", wrong))
         }
         (None, None, Sidecar::Optional | Sidecar::Off) => {
             let reason = "it is missing, and a file can come without a sidecar that says";
-            section.problem("recipients", Wrong::new(reason, format!("{REMEDY}, or sidecar = \"required\"")));
-            None
+            Err(section
+                .problem("recipients", Wrong::new(reason, format!("{REMEDY}, or sidecar = \"required\""))))
         }
     }
 }
@@ -126,30 +123,28 @@ const MAX_PROPERTIES: usize = 10;
 const MAX_PROPERTY_KEY: usize = 50;
 const MAX_PROPERTY_VALUE: usize = 3000;
 
-fn properties(section: &mut Section<'_>) -> Option<BTreeMap<String, String>> {
-    let Some(node) = section.node("properties") else { return Some(BTreeMap::new()) };
+fn properties(section: &mut Section<'_>) -> Result<BTreeMap<String, String>, Reported> {
+    let Some(node) = section.node("properties") else { return Ok(BTreeMap::new()) };
     let Value::Table(table) = &node.value else {
         let reason = format!("it is {}, and should be a table", node.value.kind());
-        section.problem("properties", Wrong::new(reason, "write it as { name = \"value\" }"));
-        return None;
+        return Err(section.problem("properties", Wrong::new(reason, "write it as { name = \"value\" }")));
     };
-    let mut properties = Some(BTreeMap::new());
-    for (name, node) in table {
-        match (property(name, &node.value, &node.origin), &mut properties) {
-            (Ok(value), Some(properties)) => {
-                properties.insert(name.clone(), value);
-            }
-            (Ok(_), None) => {}
-            (Err(wrong), _) => {
-                section.problem(&format!("properties.{}", super::tree::segment(name)), wrong);
-                properties = None;
-            }
-        }
-    }
+    let mut properties = Ok(BTreeMap::new());
     if table.len() > MAX_PROPERTIES {
         let reason = format!("it has {} entries, and Altinn takes {MAX_PROPERTIES}", table.len());
-        section.problem("properties", Wrong::new(reason, "remove some"));
-        return None;
+        properties = Err(section.problem("properties", Wrong::new(reason, "remove some")));
+    }
+    for (name, node) in table {
+        match (property(name, &node.value, &node.origin), &mut properties) {
+            (Ok(value), Ok(properties)) => {
+                properties.insert(name.clone(), value);
+            }
+            (Ok(_), Err(Reported)) => {}
+            (Err(wrong), _) => {
+                properties =
+                    Err(section.problem(&format!("properties.{}", super::tree::segment(name)), wrong));
+            }
+        }
     }
     properties
 }
@@ -174,7 +169,7 @@ fn property(name: &str, value: &Value, origin: &Origin) -> Result<String, Wrong>
 }
 
 /// `[inbox.NAME]`
-pub(super) fn inbox(name: RouteName, section: &mut Section<'_>) -> Option<Inbox> {
+pub(super) fn inbox(name: RouteName, section: &mut Section<'_>) -> Result<Inbox, Reported> {
     let path = section.value("path", values::path);
     let identity = section.value("identity", values::parsed);
     let resource_id = section.value("resource_id", values::parsed);
@@ -189,7 +184,7 @@ pub(super) fn inbox(name: RouteName, section: &mut Section<'_>) -> Option<Inbox>
     let file_mode = section.value("file_mode", values::file_mode);
     let group = section.optional("group", values::text);
     let max_concurrent = section.value("max_concurrent", values::positive);
-    Some(Inbox {
+    Ok(Inbox {
         name,
         path: path?,
         identity: identity?,

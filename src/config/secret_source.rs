@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::schema::SECRET_KEYS;
 use super::secret::Secret;
-use super::section::{Section, Wrong};
+use super::section::{Reported, Section, Wrong};
 use super::tree::{Environment, Node, Table, Value};
 use super::values;
 
@@ -33,31 +33,23 @@ pub(super) fn required(
     section: &mut Section<'_>,
     key: &'static str,
     environment: &Environment,
-) -> Option<Secret<String>> {
-    if !section.has(key) {
-        section.problem(key, Wrong::new("it is missing", WAYS));
-    }
+) -> Result<Secret<String>, Reported> {
     optional(section, key, environment)?
+        .ok_or_else(|| section.problem(key, Wrong::new("it is missing", WAYS)))
 }
 
-/// A secret that may be absent. The outer `None`: a problem has been reported.
+/// A secret that may be absent.
 pub(super) fn optional(
     section: &mut Section<'_>,
     key: &'static str,
     environment: &Environment,
-) -> Option<Option<Secret<String>>> {
-    let Some(node) = section.node(key) else { return Some(None) };
+) -> Result<Option<Secret<String>>, Reported> {
+    let Some(node) = section.node(key) else { return Ok(None) };
     let Value::Table(table) = &node.value else {
-        section.problem(key, Wrong::new("a secret is never written in the configuration itself", WAYS));
-        return None;
+        let wrong = Wrong::new("a secret is never written in the configuration itself", WAYS);
+        return Err(section.problem(key, wrong));
     };
-    let (way, named) = match only_way(table) {
-        Ok(found) => found,
-        Err(wrong) => {
-            section.problem(key, wrong);
-            return None;
-        }
-    };
+    let (way, named) = only_way(table).map_err(|wrong| section.problem(key, wrong))?;
     let mut warning = None;
     let fetched = match way {
         "file" => values::path(&named.value).and_then(|path| from_file(&path, Modes::Checked, &mut warning)),
@@ -68,7 +60,7 @@ pub(super) fn optional(
     if let Some(wrong) = warning {
         section.warning(&key, wrong);
     }
-    fetched.map(|text| Some(Secret::new(text))).map_err(|wrong| section.problem(&key, wrong)).ok()
+    fetched.map(|text| Some(Secret::new(text))).map_err(|wrong| section.problem(&key, wrong))
 }
 
 /// The one way that is given.
@@ -95,7 +87,7 @@ fn from_environment(name: &Value, environment: &Environment) -> Result<String, W
     let value = environment.get(&name).ok_or_else(|| {
         Wrong::new("there is no such environment variable", "set it for the service, or name another")
     })?;
-    said(value.clone(), "the variable")
+    said(value, "the variable")
 }
 
 fn from_credential(name: &Value, environment: &Environment) -> Result<String, Wrong> {
@@ -146,11 +138,11 @@ fn from_file(path: &Path, modes: Modes, warning: &mut Option<Wrong>) -> Result<S
     }
     let text = String::from_utf8(bytes)
         .map_err(|_| Wrong::new("the file is not text", "a key is PEM or a JWK, not DER or PKCS#12"))?;
-    said(text, "the file")
+    said(&text, "the file")
 }
 
 /// The secret without the line break that an editor or `echo` adds.
-fn said(text: String, what: &str) -> Result<String, Wrong> {
+fn said(text: &str, what: &str) -> Result<String, Wrong> {
     match text.trim() {
         "" => Err(Wrong::new(format!("{what} is empty"), "put the secret in it")),
         secret => Ok(secret.to_owned()),

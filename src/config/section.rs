@@ -24,6 +24,10 @@ impl Wrong {
     }
 }
 
+/// A value cannot be had, and why has been reported; reading goes on with the next key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reported;
+
 /// One table of the configuration, being read.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
@@ -53,31 +57,29 @@ impl<'a> Section<'a> {
         section
     }
 
-    /// A key that must have a value, be it its default. `None`: a problem has been reported.
+    /// A key that must have a value, be it its default.
     pub(super) fn value<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&Value) -> Result<T, Wrong>,
-    ) -> Option<T> {
-        let written = self.optional(key, read)?;
-        if written.is_none() {
-            self.problem(key, Wrong::new("it is missing", format!("add {key} to [{}]", self.path)));
-        }
-        written
+    ) -> Result<T, Reported> {
+        self.optional(key, read)?.ok_or_else(|| {
+            self.problem(key, Wrong::new("it is missing", format!("add {key} to [{}]", self.path)))
+        })
     }
 
-    /// A key that may be absent. The outer `None`: a problem has been reported.
+    /// A key that may be absent.
     pub(super) fn optional<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&Value) -> Result<T, Wrong>,
-    ) -> Option<Option<T>> {
+    ) -> Result<Option<T>, Reported> {
         let outcome = match (self.table.get(key), self.schema.key(key).map(|key| key.absent)) {
             (Some(node), _) => read(&node.value).map(Some),
             (None, Some(Absent::Means(text))) => read(&Value::Plain(text.to_owned())).map(Some),
             (None, _) => Ok(None),
         };
-        outcome.map_err(|wrong| self.problem(key, wrong)).ok()
+        outcome.map_err(|wrong| self.problem(key, wrong))
     }
 
     /// The node at a key, if it was written.
@@ -91,9 +93,10 @@ impl<'a> Section<'a> {
     }
 
     /// Reports a problem with a key, which may have parts, as in `private_key.file`.
-    pub(super) fn problem(&mut self, key: &str, wrong: Wrong) {
+    pub(super) fn problem(&mut self, key: &str, wrong: Wrong) -> Reported {
         let problem = self.described(key, wrong);
         self.found.problems.push(problem);
+        Reported
     }
 
     /// Reports something that works but should be looked at.

@@ -18,7 +18,7 @@ use super::tree::Value;
 use crate::transfer::{OrgNumber, ParseError};
 
 /// The longest duration; longer ones would reach past the end of calendars.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
 fn mistyped(value: &Value, wanted: &str, remedy: impl Into<String>) -> Wrong {
     Wrong::new(format!("it is {}, and should be {wanted}", value.kind()), remedy)
