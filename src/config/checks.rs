@@ -92,7 +92,7 @@ impl Checks<'_> {
         for (position, (key, path)) in folders.iter().enumerate() {
             for (other_key, other) in folders.iter().take(position) {
                 if path.starts_with(other) || other.starts_with(path) {
-                    let reason = format!("it meets {} ({})", dotted(other_key), other.display());
+                    let reason = format!("it meets {} ({:?})", dotted(other_key), other.to_string_lossy());
                     let wrong = Wrong::new(reason, "give each a folder of its own, none inside another");
                     found.problems.push(self.problem(key, wrong));
                 }

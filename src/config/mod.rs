@@ -57,15 +57,7 @@ pub struct Loaded {
 ///
 /// Reads files, and so is called where blocking is allowed.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    load_with(path, &process_environment())
-}
-
-/// The environment as far as it is text; a setting or a name of a secret that is not text is not found, and so
-/// reported as missing.
-fn process_environment() -> tree::Environment {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
+    load_with(path, &std::env::vars_os().collect())
 }
 
 /// The same with an environment that is handed in.

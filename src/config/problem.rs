@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, in words that a person can act on.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -38,18 +39,17 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // A path may hold anything, also what would play tricks on a terminal.
-            Self::File(path) => {
-                let path = path.to_string_lossy();
-                if path.chars().any(char::is_control) {
-                    write!(formatter, "{path:?}")
-                } else {
-                    formatter.write_str(&path)
-                }
-            }
-            Self::Environment(variable) => write!(formatter, "environment variable {variable}"),
+            Self::File(path) => formatter.write_str(&visible(&path.to_string_lossy())),
+            Self::Environment(variable) => write!(formatter, "environment variable {}", visible(variable)),
         }
     }
+}
+
+/// A text as it is, or in quotes and escaped if it holds what would play tricks on a terminal.
+fn visible(text: &str) -> Cow<'_, str> {
+    let tricky =
+        |character: char| !matches!(character, '\'' | '"' | '\\') && character.escape_debug().len() > 1;
+    if text.chars().any(tricky) { Cow::Owned(format!("{text:?}")) } else { Cow::Borrowed(text) }
 }
 
 /// Everything that is wrong with a configuration; never empty.

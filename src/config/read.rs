@@ -268,13 +268,14 @@ pub(super) fn http(section: &mut Section<'_>, environment: &Environment) -> Resu
         let reason = format!("the file cannot be read: {error}");
         section.problem("ca_file", Wrong::new(reason, "name a PEM file that the service may read"));
     }
-    let proxy = proxy?.unwrap_or(Proxy::None);
-    if !matches!(proxy, Proxy::Url(_)) {
-        for key in ["proxy_credentials", "no_proxy"] {
-            if section.has(key) {
-                let wrong = Wrong::new("it goes with the address of a proxy", "set proxy, or remove it");
-                section.problem(key, wrong);
-            }
+    if !matches!(proxy, Ok(Some(Proxy::Url(_))) | Err(Reported)) {
+        let idle = [
+            ("proxy_credentials", section.has("proxy_credentials")),
+            ("no_proxy", no_proxy.as_ref().is_ok_and(|hosts| !hosts.is_empty())),
+        ];
+        for (key, _) in idle.into_iter().filter(|(_, given)| *given) {
+            section
+                .problem(key, Wrong::new("it goes with the address of a proxy", "set proxy, or remove it"));
         }
     }
     if let Ok(Some(credentials)) = &credentials
@@ -283,7 +284,7 @@ pub(super) fn http(section: &mut Section<'_>, environment: &Environment) -> Resu
         section.problem("proxy_credentials", Wrong::new("it has no colon", "store it as user:password"));
     }
     Ok(Http {
-        proxy,
+        proxy: proxy?.unwrap_or(Proxy::None),
         proxy_credentials: credentials?,
         no_proxy: no_proxy?,
         ca_file: ca_file?,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::patterns::NamePatterns;
 use super::problem::Origin;
 use super::routes::{Inbox, MinFreeSpace, Outbox, Recipients, Sidecar, SidecarMember};
 use super::section::{Reported, Section, Wrong};
@@ -20,7 +21,7 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
     let reference = section.value("reference", values::parsed);
     let properties = properties(section);
     let disable_virus_scan = section.value("disable_virus_scan", values::boolean);
-    let include = section.value("include", values::patterns);
+    let include = section.value("include", some_patterns);
     let exclude = section.value("exclude", values::patterns);
     let settle = section.value("settle", values::duration);
     let settle_empty = section.value("settle_empty", values::duration);
@@ -58,6 +59,16 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
         processing_patience: processing_patience?,
         max_concurrent: max_concurrent?,
     })
+}
+
+/// Patterns of what is sent.
+fn some_patterns(value: &Value) -> Result<NamePatterns, Wrong> {
+    let patterns = values::patterns(value)?;
+    if patterns.as_slice().is_empty() {
+        Err(Wrong::new("it is empty, so nothing would be sent", "write [\"*\"], or remove it"))
+    } else {
+        Ok(patterns)
+    }
 }
 
 /// Who receives, out of `recipients`, `recipients_from` and `sidecar`.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here shows a value, nor the text that stands where a value was named: people paste the wrong thing.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -84,10 +85,11 @@ fn only_way(table: &Table) -> Result<(&'static str, &Node), Wrong> {
 
 fn from_environment(name: &Value, environment: &Environment) -> Result<String, Wrong> {
     let name = values::text(name)?;
-    let value = environment.get(&name).ok_or_else(|| {
+    let value = environment.get(OsStr::new(&name)).ok_or_else(|| {
         Wrong::new("there is no such environment variable", "set it for the service, or name another")
     })?;
-    said(value, "the variable")
+    let text = value.to_str().ok_or_else(|| Wrong::new("the variable is not UTF-8", "set it to text"))?;
+    said(text, "the variable")
 }
 
 fn from_credential(name: &Value, environment: &Environment) -> Result<String, Wrong> {
@@ -95,7 +97,7 @@ fn from_credential(name: &Value, environment: &Environment) -> Result<String, Wr
     if name.contains('/') || name.starts_with('.') {
         return Err(Wrong::new("it is a path", "write the name alone, as in LoadCredential=NAME:/path"));
     }
-    let Some(directory) = environment.get("CREDENTIALS_DIRECTORY") else {
+    let Some(directory) = environment.get(OsStr::new("CREDENTIALS_DIRECTORY")) else {
         return Err(Wrong::new(
             "a credential is only readable in the unit: $CREDENTIALS_DIRECTORY is not set",
             "run this inside the service's unit, or use { file = \"/path\" }",
@@ -121,7 +123,7 @@ fn from_file(path: &Path, modes: Modes, warning: &mut Option<Wrong>) -> Result<S
     if !metadata.is_file() {
         return Err(Wrong::new("it is not a regular file", "name a file"));
     }
-    let shown = values::quoted(&path.to_string_lossy());
+    let shown = format!("{:?}", path.to_string_lossy());
     if modes == Modes::Checked && metadata.mode() & 0o007 != 0 {
         return Err(Wrong::new("everybody on this machine may read it", format!("run: chmod o= {shown}")));
     }

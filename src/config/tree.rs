@@ -1,6 +1,7 @@
 //! The settings as they were written: files and environment merged into one tree, each value with its origin.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use config::{FileFormat, Source, ValueKind};
@@ -8,7 +9,7 @@ use config::{FileFormat, Source, ValueKind};
 use super::problem::{Origin, Problem};
 
 /// What the process was given by its environment: variable and value.
-pub(super) type Environment = BTreeMap<String, String>;
+pub(super) type Environment = BTreeMap<OsString, OsString>;
 
 /// A table: names and what stands at them.
 pub(super) type Table = BTreeMap<String, Node>;
@@ -67,8 +68,16 @@ pub(super) fn read(main: &Path, environment: &Environment, problems: &mut Vec<Pr
         }
     }
     for (variable, text) in environment {
-        if let Some(name) = variable.strip_prefix(PREFIX) {
-            override_by(&mut tree, variable, name, text, problems);
+        let variable = variable.to_string_lossy();
+        let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+        match text.to_str() {
+            Some(text) => override_by(&mut tree, &variable, name, text, problems),
+            None => problems.push(Problem {
+                file: Origin::Environment(variable.to_string()),
+                key: String::new(),
+                reason: "its value is not UTF-8".to_owned(),
+                remedy: "set it to text, or remove it".to_owned(),
+            }),
         }
     }
     whole.then_some(tree)

@@ -137,7 +137,11 @@ pub(super) fn list(value: &Value) -> Result<Vec<Value>, Wrong> {
 }
 
 fn entries<T>(value: &Value, read: impl Fn(&Value) -> Result<T, Wrong>) -> Result<Vec<T>, Wrong> {
-    list(value)?.iter().map(read).collect()
+    let entry = |(position, value)| {
+        read(value)
+            .map_err(|wrong| Wrong { reason: format!("entry {}: {}", position + 1, wrong.reason), ..wrong })
+    };
+    list(value)?.iter().enumerate().map(entry).collect()
 }
 
 /// Texts that say something.
