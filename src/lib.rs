@@ -25,10 +25,16 @@
 //! [`outbox::driver`], which takes one step at a time.
 
 pub mod broker;
+pub mod config;
 pub mod files;
 pub mod http;
 pub mod identity;
+pub mod inbox;
+pub mod outbox;
 pub mod pace;
+pub mod route;
+pub mod sandbox;
 pub mod seams;
 pub mod store;
+pub mod telemetry;
 pub mod transfer;
