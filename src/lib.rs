@@ -1,1 +1,4 @@
 //! formidlingd.
+
+/// A local Altinn to build and test against.
+pub mod sandbox;
