@@ -1,0 +1,283 @@
+//! `GET /broker/api/v1/filetransfer/{id}/download` and confirmation (Broker API, download, confirm).
+//!
+//! A thread reads blocks from the disk into a bounded channel, so that memory does not grow with
+//! the file.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::agenda::Job;
+use super::auth::Caller;
+use super::blocking::{blocking, start_blocking};
+use super::clock::{earlier, later};
+use super::problem::{Fault, Refusal, bare};
+use super::range::{self, Range};
+use super::site::{Note, Site};
+use super::transfer::{RecipientStatus, Status, Transfer};
+
+/// Blocks of a download.
+const BLOCK: u64 = 256 * 1024;
+/// Blocks on their way to the client.
+const IN_FLIGHT: usize = 4;
+/// Ranged downloads of one transfer by one organisation leave one row in this time.
+const DEBOUNCE: Duration = Duration::from_mins(5);
+
+/// Checks, records `DownloadStarted`, and only then lets bytes flow.
+pub(super) async fn download(
+    site: &Arc<Site>,
+    caller: &Caller,
+    transfer: Transfer,
+    headers: &HeaderMap,
+    note: &mut Note,
+) -> Result<Response<Body>, Refusal> {
+    caller.must_be_recipient(site, &transfer)?;
+    if !matches!(transfer.status(), Status::Published | Status::AllConfirmedDownloaded) {
+        return Err(Fault::NotReadyForDownload.into());
+    }
+    if !transfer.stored {
+        return Err(Fault::NothingUploaded.into());
+    }
+    site.look(|world| {
+        let resource = world.resources.get(&transfer.resource).filter(|resource| resource.registered);
+        let resource = resource.ok_or(Fault::NotInRegistry)?;
+        if resource.service_owner { Ok(()) } else { Err(Fault::NoServiceOwner) }
+    })?;
+    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = range::parse(asked, transfer.size);
+    let (first, length) = match range {
+        Range::Whole => (0, transfer.size),
+        Range::Part { first, last } => (first, last - first + 1),
+        Range::NotSatisfiable => return Err(Fault::RangeNotSatisfiable.into()),
+    };
+    let path = site.depot.blob(transfer.blob.as_deref().ok_or(Refusal::Unhandled)?);
+    let mut file = blocking(move || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(first))?;
+        Ok(file)
+    })
+    .await
+    .map_err(|_| Refusal::Unhandled)?;
+    record(site, caller, transfer.id, range, note);
+    let body = if length <= BLOCK {
+        let content =
+            blocking(move || read_block(&mut file, length)).await.map_err(|_| Refusal::Unhandled)?;
+        note.entry.sent = length;
+        if first + length == transfer.size {
+            delivered(site, transfer.id);
+        }
+        Body::from(content)
+    } else {
+        // The entry is written before the answer goes out, so the bytes are added to it afterwards.
+        let sequence = note.close(if range == Range::Whole { 200 } else { 206 });
+        let ends = first + length == transfer.size;
+        stream(Counter { site: Arc::clone(site), id: transfer.id, sequence, sent: 0, length, ends }, file)
+    };
+    Ok(response(body, &transfer, range, length))
+}
+
+/// Adds a row for the *caller's* organisation, listed as a recipient or not.
+fn record(site: &Site, caller: &Caller, id: Uuid, range: Range, note: &mut Note) {
+    let Some(party) = caller.party() else { return };
+    let now = site.now();
+    let recorded = site.depot.change(id, |transfer| {
+        let recently = transfer
+            .rows_of(&party)
+            .any(|row| row.status == RecipientStatus::DownloadStarted && row.time > earlier(now, DEBOUNCE));
+        let skip = range != Range::Whole && recently;
+        if !skip {
+            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, now);
+        }
+        !skip
+    });
+    if recorded == Some(true) {
+        note.entry.effect = Some("download started");
+    }
+}
+
+/// Counts a download that handed over the file's last byte.
+fn delivered(site: &Site, id: Uuid) {
+    if site.depot.change(id, |transfer| transfer.delivered += 1).is_none() {
+        tracing::error!(transfer = %id, "sandbox: a delivered transfer is not there any more");
+    }
+}
+
+fn read_block(file: &mut File, length: u64) -> io::Result<Bytes> {
+    let mut block = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
+    file.take(length).read_to_end(&mut block)?;
+    if block.len() as u64 == length { Ok(block.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn stream(counter: Counter, mut file: File) -> Body {
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(IN_FLIGHT);
+    let mut left = counter.length;
+    let reader = start_blocking(move || {
+        while left > 0 {
+            let block = read_block(&mut file, left.min(BLOCK));
+            left = if block.is_ok() { left - left.min(BLOCK) } else { 0 };
+            // The client vanished: nobody wants the rest.
+            if sender.blocking_send(block).is_err() {
+                return;
+            }
+        }
+    });
+    // The thread ends with its channel; there is nothing to wait for.
+    drop(reader);
+    let blocks =
+        futures_util::stream::unfold((receiver, counter), |(mut receiver, mut counter)| async move {
+            let block = receiver.recv().await?;
+            if let Ok(block) = &block {
+                counter.add(block.len() as u64);
+            }
+            Some((block, (receiver, counter)))
+        });
+    Body::from_stream(blocks)
+}
+
+/// Counts what was handed over, also when the client leaves in the midst of it.
+struct Counter {
+    site: Arc<Site>,
+    id: Uuid,
+    sequence: u64,
+    sent: u64,
+    length: u64,
+    /// Whether the last byte asked for is the last of the file.
+    ends: bool,
+}
+
+impl Counter {
+    /// Counts before the last block goes out, so that whoever has the whole file finds it counted.
+    fn add(&mut self, bytes: u64) {
+        self.sent += bytes;
+        if self.sent == self.length {
+            self.site.ledger.set_sent(self.sequence, self.sent);
+            if self.ends {
+                delivered(&self.site, self.id);
+            }
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.site.ledger.set_sent(self.sequence, self.sent);
+    }
+}
+
+fn response(body: Body, transfer: &Transfer, range: Range, length: u64) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Ok(disposition) = HeaderValue::from_str(&disposition(&transfer.file_name)) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    if let Range::Part { first, last } = range {
+        if let Ok(value) = HeaderValue::from_str(&format!("bytes {first}-{last}/{}", transfer.size)) {
+            headers.insert(header::CONTENT_RANGE, value);
+        }
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    response
+}
+
+/// `attachment` with a plain name and one in UTF-8 (RFC 6266, RFC 8187).
+fn disposition(name: &str) -> String {
+    let plain: String = name
+        .chars()
+        .map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { '_' })
+        .collect();
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$&+-.^_`|~".contains(c);
+    let plain = if plain.chars().all(is_token) { plain } else { format!("\"{plain}\"") };
+    let mut extended = String::new();
+    for byte in name.bytes() {
+        let c = char::from(byte);
+        if byte.is_ascii() && is_token(c) {
+            extended.push(c);
+        } else {
+            extended.push('%');
+            extended.push_str(&super::upload::hex(&[byte]).to_ascii_uppercase());
+        }
+    }
+    format!("attachment; filename={plain}; filename*=UTF-8''{extended}")
+}
+
+/// What a confirmation comes to.
+enum Confirmed {
+    Refused(Refusal),
+    /// It was confirmed before: nothing is written.
+    Before,
+    One(Transfer),
+    All(Transfer),
+}
+
+/// `POST …/confirmdownload`.
+pub(super) fn confirm(
+    site: &Site,
+    caller: &Caller,
+    transfer: &Transfer,
+    note: &mut Note,
+) -> Result<Response<Body>, Refusal> {
+    caller.must_be_recipient(site, transfer)?;
+    let party = caller.party().ok_or(Fault::NoAccess)?;
+    let now = site.now();
+    let outcome = site.depot.change(transfer.id, |transfer| {
+        if !transfer.stored {
+            return Confirmed::Refused(Fault::NothingUploaded.into());
+        }
+        if transfer.status() != Status::Published {
+            return Confirmed::Refused(Fault::NotPublished.into());
+        }
+        match transfer.highest(&party) {
+            None => Confirmed::Refused(Refusal::Unhandled),
+            Some(RecipientStatus::DownloadConfirmed) => Confirmed::Before,
+            Some(RecipientStatus::Initialized) => Confirmed::Refused(Fault::NotDownloaded.into()),
+            Some(RecipientStatus::DownloadStarted) => {
+                transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, now);
+                let all = transfer
+                    .recipient_organizations()
+                    .into_iter()
+                    .all(|recipient| transfer.highest(recipient) == Some(RecipientStatus::DownloadConfirmed));
+                if all {
+                    transfer.enter(Status::AllConfirmedDownloaded, None, now);
+                    return Confirmed::All(transfer.clone());
+                }
+                Confirmed::One(transfer.clone())
+            }
+        }
+    });
+    let (transfer, all) = match outcome {
+        None => return Err(Fault::NotFound.into()),
+        Some(Confirmed::Refused(refusal)) => return Err(refusal),
+        Some(Confirmed::Before) => return Ok(bare(StatusCode::NO_CONTENT)),
+        Some(Confirmed::One(transfer)) => (transfer, false),
+        Some(Confirmed::All(transfer)) => (transfer, true),
+    };
+    note.entry.effect = Some(if all { "all confirmed" } else { "confirmed" });
+    site.emit("downloadconfirmed", &transfer, &party);
+    site.emit("downloadconfirmed", &transfer, &transfer.sender);
+    if all {
+        site.emit("allconfirmeddownloaded", &transfer, &transfer.sender);
+        if let Some(grace) = grace(site, &transfer) {
+            site.agenda.add(later(now, grace), Job::Grace(transfer.id));
+        }
+    }
+    Ok(bare(StatusCode::NO_CONTENT))
+}
+
+/// The grace period, where the resource purges after the last confirmation.
+pub(super) fn grace(site: &Site, transfer: &Transfer) -> Option<Duration> {
+    site.look(|world| {
+        let Some(resource) = world.resources.get(&transfer.resource) else {
+            return Some(site.settings.grace);
+        };
+        resource.purge_after_all_confirmed.then(|| resource.grace.unwrap_or(site.settings.grace))
+    })
+}

@@ -1,0 +1,248 @@
+//! What happens by itself: scan, checksum, expiry, grace and stuck uploads, by the sandbox's clock.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, pending};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::agenda::Job;
+use super::blocking::blocking;
+use super::clock::{earlier, later};
+use super::depot::remove_blob;
+use super::download::grace;
+use super::site::Site;
+use super::transfer::{RecipientStatus, Status, Transfer};
+use super::upload::announce_published;
+
+/// The test file of the European Institute for Computer Antivirus Research, in two halves so that
+/// no scanner takes the program for it.
+const EICAR: [&[u8]; 2] = [br"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-", b"STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"];
+/// Blocks of a scan.
+const BLOCK: usize = 256 * 1024;
+/// Text of `Failed` when malware was found.
+const MALWARE: &str =
+    "Malware scan failed: Malicious. Extra details: {\"MalwareNames\":[\"DOS/EICAR_Test_File\"]}";
+/// Text of `Failed` when an upload got stuck.
+const STUCK: &str = "File transfer was stuck in UploadStarted as it failed upload mid-request.";
+/// The longest time between two looks for stuck uploads.
+const STUCK_INTERVAL: Duration = Duration::from_mins(30);
+
+/// Puts everything on the agenda that a former sandbox left undone.
+pub(super) fn resume(site: &Site) {
+    let now = site.now();
+    for (id, expiration, status, changed, transfer) in site.depot.all(|transfer| {
+        (transfer.status() != Status::Purged).then(|| {
+            (transfer.id, transfer.expiration, transfer.status(), transfer.status_changed(), transfer.clone())
+        })
+    }) {
+        site.agenda.add(expiration, Job::Expire(id));
+        match status {
+            Status::UploadProcessing => site.agenda.add(later(now, site.settings.scan_delay), Job::Scan(id)),
+            Status::Published if transfer.checksum.as_deref().is_none_or(str::is_empty) => {
+                site.agenda.add(later(now, site.settings.scan_delay), Job::Checksum(id));
+            }
+            Status::AllConfirmedDownloaded => {
+                if let Some(grace) = grace(site, &transfer) {
+                    site.agenda.add(later(changed, grace), Job::Grace(id));
+                }
+            }
+            _ => {}
+        }
+    }
+    site.agenda.add(now, Job::Stuck);
+}
+
+/// Does the jobs when their time comes, until told to stop.
+pub(super) async fn run(site: Arc<Site>, stop: CancellationToken) {
+    let mut scans = JoinSet::new();
+    loop {
+        for job in site.agenda.due(site.clock.now()) {
+            match job {
+                Job::Scan(id) => {
+                    scans.spawn(scan(Arc::clone(&site), id));
+                }
+                Job::Checksum(id) => show_checksum(&site, id),
+                Job::Expire(id) => expire(&site, id),
+                Job::Grace(id) => purge(&site, id),
+                Job::Stuck => fail_stuck(&site),
+            }
+        }
+        let next = match site.agenda.next() {
+            Some(time) => Either::Left(site.clock.sleep_until(time)),
+            None => Either::Right(pending()),
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = site.agenda.changed() => {}
+            () = next => {}
+            Some(ended) = scans.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "sandbox: a malware scan broke off");
+                }
+            }
+        }
+    }
+}
+
+/// Reads the stored blob and publishes the transfer, or fails it.
+async fn scan(site: Arc<Site>, id: Uuid) {
+    let blob = site.depot.read(id, |transfer| transfer.blob.clone()).flatten();
+    let Some(path) = blob.map(|blob| site.depot.blob(&blob)) else { return };
+    let found = {
+        let path = path.clone();
+        blocking(move || contains_malware(&path)).await
+    };
+    let verdict = match found {
+        Ok(false) => None,
+        Ok(true) => Some(MALWARE.to_owned()),
+        Err(error) => Some(format!(
+            "Malware scan failed: Not Scanned. Extra details: {{\"error\":\"{}\"}}",
+            error.kind()
+        )),
+    };
+    let now = site.now();
+    let failed = verdict.is_some();
+    let changed = site.depot.change(id, |transfer| {
+        // A result in any other status is ignored.
+        if transfer.status() != Status::UploadProcessing {
+            return None;
+        }
+        if failed {
+            transfer.enter(Status::Failed, verdict, now);
+            transfer.blob = None;
+        } else {
+            transfer.enter(Status::Published, None, now);
+        }
+        Some(transfer.clone())
+    });
+    let Some(transfer) = changed.flatten() else { return };
+    if failed {
+        remove_blob(&path);
+        site.emit("uploadfailed", &transfer, &transfer.sender);
+        never_confirmed(&site, &transfer, Everyone::Yes);
+        return;
+    }
+    announce_published(&site, &transfer);
+    if transfer.demanded_checksum.is_none() {
+        site.agenda.add(later(now, site.settings.scan_delay), Job::Checksum(id));
+    }
+}
+
+/// Looks for the EICAR test file anywhere in the content, across the borders of blocks too.
+fn contains_malware(path: &Path) -> io::Result<bool> {
+    let pattern = EICAR.concat();
+    let keep = pattern.len() - 1;
+    let mut file = File::open(path)?;
+    let mut window = Vec::with_capacity(BLOCK + keep);
+    loop {
+        let before = window.len();
+        (&mut file).take(BLOCK as u64).read_to_end(&mut window)?;
+        if window.len() == before {
+            return Ok(false);
+        }
+        if contains(&window, &pattern)? {
+            return Ok(true);
+        }
+        window.drain(..window.len().saturating_sub(keep));
+    }
+}
+
+/// Whether `text` contains `pattern`; jumps from one first byte to the next, which the standard
+/// library does quickly.
+fn contains(text: &[u8], pattern: &[u8]) -> io::Result<bool> {
+    let Some((first, rest)) = pattern.split_first() else { return Ok(true) };
+    let mut left = text;
+    while !left.is_empty() {
+        left.skip_until(*first)?;
+        if left.starts_with(rest) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The computed checksum appears some time after `Published`, when none was given.
+fn show_checksum(site: &Site, id: Uuid) {
+    if site.depot.change(id, |transfer| transfer.checksum.clone_from(&transfer.md5)).is_none() {
+        tracing::error!(transfer = %id, "sandbox: a transfer with a job is not there any more");
+    }
+}
+
+/// The time to live is over. Where the grace job will purge a confirmed transfer, it is left to it.
+fn expire(site: &Site, id: Uuid) {
+    let Some(transfer) = site.depot.read(id, Transfer::clone) else { return };
+    let grace_does_it =
+        transfer.status() == Status::AllConfirmedDownloaded && grace(site, &transfer).is_some();
+    if !grace_does_it {
+        purge(site, id);
+    }
+}
+
+fn purge(site: &Site, id: Uuid) {
+    let now = site.now();
+    let purged = site.depot.change(id, |transfer| {
+        if transfer.status() == Status::Purged {
+            return None;
+        }
+        transfer.enter(Status::Purged, None, now);
+        Some((transfer.blob.take(), transfer.clone()))
+    });
+    let Some((blob, transfer)) = purged.flatten() else { return };
+    if let Some(blob) = blob {
+        remove_blob(&site.depot.blob(&blob));
+    }
+    site.emit("filepurged", &transfer, &transfer.sender);
+    never_confirmed(site, &transfer, Everyone::No);
+}
+
+/// Who hears of a transfer that was never confirmed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Everyone {
+    Yes,
+    No,
+}
+
+/// `fileneverconfirmeddownloaded` to each recipient that has not confirmed, and to the sender if
+/// there is one such.
+fn never_confirmed(site: &Site, transfer: &Transfer, everyone: Everyone) {
+    let mut any = false;
+    for recipient in transfer.recipient_organizations() {
+        if transfer.highest(recipient) != Some(RecipientStatus::DownloadConfirmed)
+            || everyone == Everyone::Yes
+        {
+            any = true;
+            site.emit("fileneverconfirmeddownloaded", transfer, recipient);
+        }
+    }
+    if any {
+        site.emit("fileneverconfirmeddownloaded", transfer, &transfer.sender);
+    }
+}
+
+/// Fails the uploads that began too long ago, and comes back later.
+fn fail_stuck(site: &Site) {
+    let now = site.now();
+    let limit = earlier(now, site.settings.stuck_after);
+    let is_stuck =
+        |transfer: &Transfer| transfer.status() == Status::UploadStarted && transfer.status_changed() < limit;
+    for id in site.depot.all(|transfer| is_stuck(transfer).then_some(transfer.id)) {
+        let failed = site.depot.change(id, |transfer| {
+            if !is_stuck(transfer) {
+                return None;
+            }
+            transfer.enter(Status::Failed, Some(STUCK.to_owned()), now);
+            Some(transfer.clone())
+        });
+        if let Some(transfer) = failed.flatten() {
+            site.emit("uploadfailed", &transfer, &transfer.sender);
+        }
+    }
+    let interval = (site.settings.stuck_after / 4).min(STUCK_INTERVAL).max(Duration::from_millis(10));
+    site.agenda.add(later(now, interval), Job::Stuck);
+}

@@ -1,0 +1,342 @@
+//! A local Altinn to build and test against: Maskinporten, the token exchange and Formidling.
+//!
+//! It is a reference server, not a mock: strict where the real one is strict, with its status
+//! machine, its texts and its peculiarities. It shares no code with the client rooms, so that one
+//! cannot flatter the other. It listens on loopback alone and says on every answer that it is not
+//! Altinn. One request's way through it is [`server`]; what happens by itself is [`jobs`].
+
+mod agenda;
+mod auth;
+mod blocking;
+mod clock;
+mod configuration;
+mod depot;
+mod download;
+mod exchange;
+mod founding;
+mod initialize;
+mod inspect;
+mod jobs;
+mod keys;
+mod ledger;
+mod listen;
+mod maskinporten;
+mod metadata;
+mod problem;
+mod range;
+mod route;
+mod search;
+mod server;
+mod show;
+mod site;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod upload;
+mod world;
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use configuration::Role;
+pub use founding::Founded;
+pub use ledger::{Entry, Ledger};
+pub use site::Event;
+pub use transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
+pub use world::{
+    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
+    World,
+};
+
+use site::{Parts, Settings, Site};
+
+/// How long requests in flight may take when the sandbox stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How a sandbox is set up.
+#[derive(Clone)]
+pub struct Options {
+    /// Where to listen; must be loopback.
+    pub listen: SocketAddr,
+    /// Where keys, transfers and content lie; a temporary directory when absent.
+    pub dir: Option<PathBuf>,
+    /// How long the malware scan takes.
+    pub scan_delay: Duration,
+    /// An upload that began longer ago has failed.
+    pub stuck_after: Duration,
+    /// How long transfers live, where the resource does not say.
+    pub time_to_live: Duration,
+    /// How long content is kept after the last confirmation, where the resource does not say.
+    pub grace: Duration,
+    /// Whether transfers are scanned, unless they say no.
+    pub use_virus_scan: bool,
+    /// The subscription key that is demanded, if one is.
+    pub key_gate: Option<String>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8090)),
+            dir: None,
+            scan_delay: Duration::from_millis(200),
+            stuck_after: Duration::from_hours(24),
+            time_to_live: Duration::from_hours(30 * 24),
+            grace: Duration::from_hours(2),
+            use_virus_scan: true,
+            key_gate: None,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a sandbox did not start, or does not run any more.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address would let others in.
+    #[error("the sandbox listens on loopback only, not on {0}")]
+    NotLoopback(SocketAddr),
+    /// The address cannot be had.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory cannot be made, read or written.
+    #[error("failed to set up the sandbox's directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another sandbox has the directory.
+    #[error("the directory {} is in use by another sandbox", .0.display())]
+    InUse(PathBuf),
+    /// A part ended by itself.
+    #[error("the sandbox's {0} ended early")]
+    Ended(&'static str),
+    /// A part panicked.
+    #[error("a part of the sandbox broke off")]
+    Broken(#[source] JoinError),
+}
+
+/// A running sandbox; when it is dropped, it ends at once.
+pub struct Sandbox {
+    site: Arc<Site>,
+    parties: Vec<Founded>,
+    parts: Mutex<JoinSet<&'static str>>,
+    stop: CancellationToken,
+    // Dropped in this order: connections end, then the directory goes.
+    cut: DropGuard,
+    _lock: File,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox")
+            .field("url", &self.site.url)
+            .field("dir", &self.site.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    /// Listens, reads or makes keys and world, and starts.
+    pub async fn start(options: Options) -> Result<Sandbox, Error> {
+        if !options.listen.ip().is_loopback() {
+            return Err(Error::NotLoopback(options.listen));
+        }
+        // Whoever was first has decided; the sandbox itself speaks no TLS.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let (dir, temporary) = directory(options.dir.as_deref())?;
+        let failed = |source| Error::Directory { path: dir.clone(), source };
+        let lock = lock(&dir)?;
+        let founded =
+            founding::found(&dir, options.clock.now(), options.key_gate.as_deref()).await.map_err(failed)?;
+        let depot = depot::Depot::open(&dir).map_err(failed)?;
+        let listen = |source| Error::Listen { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let site = Arc::new(Site::new(Parts {
+            url: format!("http://{address}"),
+            dir: dir.clone(),
+            settings: Settings {
+                scan_delay: options.scan_delay,
+                stuck_after: options.stuck_after,
+                time_to_live: options.time_to_live,
+                grace: options.grace,
+                use_virus_scan: options.use_virus_scan,
+                key_gate: options.key_gate,
+            },
+            clock: options.clock,
+            world: founded.world,
+            depot,
+            maskinporten: founded.maskinporten,
+            altinn: founded.altinn,
+        }));
+        jobs::resume(&site);
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+        let door = listen::Door { listener, cut: cut.clone() };
+        let parts = Mutex::new(parts(&site, door, &stop));
+        let cut = cut.drop_guard();
+        Ok(Sandbox { site, parties: founded.parties, parts, stop, cut, _lock: lock, _temporary: temporary })
+    }
+
+    /// The base address, `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.site.url
+    }
+
+    /// Where keys, transfers and content lie.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.site.dir
+    }
+
+    /// Every request.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.site.ledger
+    }
+
+    /// The organisations that a client can act as.
+    #[must_use]
+    pub fn organizations(&self) -> &[Founded] {
+        &self.parties
+    }
+
+    /// The events that Altinn Events would have delivered, oldest first.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.site.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All transfers, in order of creation.
+    #[must_use]
+    pub fn transfers(&self) -> Vec<Transfer> {
+        self.site.depot.all(|transfer| Some(transfer.clone()))
+    }
+
+    /// Looks at the world, or changes it; a change is kept for the next start.
+    pub fn world<R>(&self, change: impl FnOnce(&mut World) -> R) -> Result<R, Error> {
+        let mut world = self.site.world.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut world);
+        founding::save(&world, &self.site.dir)
+            .map_err(|source| Error::Directory { path: self.site.dir.clone(), source })?;
+        Ok(result)
+    }
+
+    /// A ready-made formidlingd configuration, with its folders under `base`
+    /// ([`Sandbox::folder`] when absent). The folders are not made.
+    #[must_use]
+    pub fn configuration(&self, role: Role, base: Option<&Path>) -> String {
+        let base = base.map_or_else(|| self.folder(role), Path::to_owned);
+        configuration::text(&self.site, &self.parties, role, &base).unwrap_or_default()
+    }
+
+    /// Where a role's folders lie unless another place is asked for.
+    #[must_use]
+    pub fn folder(&self, role: Role) -> PathBuf {
+        role.folder(&self.site.dir)
+    }
+
+    /// Resolves when a part has died, which it never should: the owner then stops and says why.
+    pub async fn ended(&self) -> Error {
+        match self.parts.lock().await.join_next().await {
+            Some(Ok(part)) => Error::Ended(part),
+            Some(Err(error)) => Error::Broken(error),
+            None => Error::Ended("every part"),
+        }
+    }
+
+    /// Takes no new requests, gives those in flight some seconds, and ends.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let mut parts = self.parts.into_inner();
+        let all = async { while parts.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
+            tracing::warn!("sandbox: requests in flight were cut off");
+        }
+        drop(self.cut);
+        // The tasks of cut connections hold the site until they notice.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn directory(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), Error> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Directory { path, source }
+    };
+    match asked {
+        Some(dir) => {
+            fs::create_dir_all(dir).map_err(failed(dir))?;
+            let dir = std::path::absolute(dir).map_err(failed(dir))?;
+            Ok((dir, None))
+        }
+        None => {
+            let made = tempfile::Builder::new().prefix("formidlingd-sandbox-").tempdir();
+            let made = made.map_err(failed(&std::env::temp_dir()))?;
+            Ok((made.path().to_owned(), Some(made)))
+        }
+    }
+}
+
+/// Two sandboxes with one journal would destroy it.
+fn lock(dir: &Path) -> Result<File, Error> {
+    let failed = |source| Error::Directory { path: dir.to_owned(), source };
+    let file = File::create(dir.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> JoinSet<&'static str> {
+    let router = Router::new().fallback(server::serve).with_state(Arc::clone(site));
+    let mut parts = JoinSet::new();
+    let stopped = stop.clone().cancelled_owned();
+    parts.spawn(async move {
+        if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "sandbox: the server failed");
+        }
+        "server"
+    });
+    let (site, stop) = (Arc::clone(site), stop.clone());
+    parts.spawn(async move {
+        jobs::run(site, stop).await;
+        "jobs"
+    });
+    parts
+}

@@ -1,0 +1,247 @@
+//! Refusals of the Broker, in its own words and shapes (Broker API, errors).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// A numbered error of the Broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    NotFound,
+    NoServiceOwner,
+    NothingUploaded,
+    AlreadyUploaded,
+    NotInRegistry,
+    NoAccess,
+    NotReadyForDownload,
+    UploadFailed,
+    ChecksumMismatch,
+    NotPublished,
+    TooLarge,
+    NotDownloaded,
+    ScanRequired,
+    StorageNotReady,
+    RequiredPartyMissing,
+    RequiredPartyAlone,
+    NotInAccessList,
+    RangeNotSatisfiable,
+}
+
+impl Fault {
+    /// Number, status and text.
+    fn row(self) -> (u16, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::NotFound => (1, S::NOT_FOUND, "The requested file transfer was not found"),
+            Self::NoServiceOwner => {
+                (2, S::BAD_REQUEST, "Service owner needs to be configured to use the broker API")
+            }
+            Self::NothingUploaded => (3, S::BAD_REQUEST, "No file uploaded yet"),
+            Self::AlreadyUploaded => (
+                4,
+                S::CONFLICT,
+                "A file transfer has already been, or attempted to be, created. Create a new file transfer resource to try again.",
+            ),
+            Self::NotInRegistry => (
+                5,
+                S::FORBIDDEN,
+                "The resource needs to be registered as an Altinn 3 resource and it has to be associated with a service owner",
+            ),
+            Self::NoAccess => (
+                6,
+                S::UNAUTHORIZED,
+                "You must use a bearer token that represents a system user with access to the resource in the Resource Rights Registry",
+            ),
+            Self::NotReadyForDownload => (
+                7,
+                S::FORBIDDEN,
+                "The requested file transfer's file is not ready for download. See file transfer status.",
+            ),
+            Self::UploadFailed => (
+                8,
+                S::INTERNAL_SERVER_ERROR,
+                "Error occurred while uploading file See /details for more information.",
+            ),
+            Self::ChecksumMismatch => (
+                9,
+                S::BAD_REQUEST,
+                "The checksum of uploaded file did not match the checksum specified in initialize call.",
+            ),
+            Self::NotPublished => (
+                10,
+                S::BAD_REQUEST,
+                "A file transfer can only be confirmed to be downloaded when it is published. See file transfer status.",
+            ),
+            Self::TooLarge => (16, S::BAD_REQUEST, "File size exceeds maximum"),
+            Self::NotDownloaded => {
+                (19, S::BAD_REQUEST, "Cannot confirm before the files have been downloaded")
+            }
+            Self::ScanRequired => (
+                20,
+                S::BAD_REQUEST,
+                "In order to use file transfers without virus scan the service resource needs to be approved by Altinn. Please contact us @ Slack.",
+            ),
+            Self::StorageNotReady => {
+                (21, S::SERVICE_UNAVAILABLE, "Storage provider is not ready yet. Please try again later.")
+            }
+            Self::RequiredPartyMissing => (
+                26,
+                S::BAD_REQUEST,
+                "The resource requires the service owner party to be present as part of the transaction.",
+            ),
+            Self::RequiredPartyAlone => (
+                27,
+                S::BAD_REQUEST,
+                "When required party is specified and the required party is not the sender, the number of recipients can only be one.",
+            ),
+            Self::NotInAccessList => {
+                (28, S::BAD_REQUEST, "All recipients need to be in the access list of the resource.")
+            }
+            Self::RangeNotSatisfiable => {
+                (29, S::RANGE_NOT_SATISFIABLE, "The requested byte range is not satisfiable.")
+            }
+        }
+    }
+}
+
+/// Messages per member, as ASP.NET's model validation reports them.
+pub(super) type Messages = BTreeMap<String, Vec<String>>;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// A numbered error.
+    Fault(Fault),
+    /// Members or parameters are wrong: 400 without a code.
+    Invalid(Messages),
+    /// An exception that nobody handled: 500 without a code.
+    Unhandled,
+    /// A bare status from routing or authorization.
+    Bare(StatusCode),
+    /// 401 without a body; the text completes the challenge.
+    Token(&'static str),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// One message about one member.
+pub(super) fn invalid(member: &str, message: impl Into<String>) -> Refusal {
+    Refusal::Invalid(Messages::from([(member.to_owned(), vec![message.into()])]))
+}
+
+/// Whether an endpoint declares `application/json` as the only thing it produces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Produces {
+    /// It does: problems are `application/json` too, and `Accept` is checked.
+    Json,
+    /// It does not: problems are `application/problem+json`.
+    Anything,
+}
+
+impl Refusal {
+    /// The answer.
+    pub(super) fn into_response(self, produces: Produces, path: &str) -> Response<Body> {
+        let declared = match produces {
+            Produces::Json => "application/json; charset=utf-8",
+            Produces::Anything => "application/problem+json",
+        };
+        match self {
+            Self::Fault(fault) => {
+                let (number, status, detail) = fault.row();
+                answer(status, declared, problem(number, status, detail))
+            }
+            Self::Invalid(errors) => {
+                let body = json!({
+                    "type": section(StatusCode::BAD_REQUEST),
+                    "title": "One or more validation errors occurred.",
+                    "status": 400, "errors": errors, "traceId": trace_id(),
+                });
+                answer(StatusCode::BAD_REQUEST, declared, body.to_string())
+            }
+            Self::Unhandled => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                let body = json!({
+                    "type": section(status), "title": "Internal Server Error", "status": 500,
+                    "detail": "", "instance": path, "traceId": trace_id(),
+                });
+                answer(status, "application/problem+json", body.to_string())
+            }
+            Self::Bare(status) => bare(status),
+            Self::Token(challenge) => {
+                let mut response = bare(StatusCode::UNAUTHORIZED);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                response
+            }
+        }
+    }
+}
+
+/// A response without a body.
+pub(super) fn bare(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// A response with a text of the given type.
+pub(super) fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Body>,
+) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A JSON answer of an endpoint that produces JSON.
+pub(super) fn json_answer(body: &Value) -> Response<Body> {
+    answer(StatusCode::OK, "application/json; charset=utf-8", body.to_string())
+}
+
+/// Problem JSON; `traceId` is written twice, by a typed member and by an extension of the same name.
+fn problem(number: u16, status: StatusCode, detail: &str) -> String {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let trace = trace_id();
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    if write!(
+        text,
+        r#"{{"type":"{}","title":"{reason}","status":{},"detail":{},"code":"BRO-{number:05}","traceId":"{trace}","statusDescription":"{reason}","traceId":"{trace}"}}"#,
+        section(status),
+        status.as_u16(),
+        Value::from(detail),
+    )
+    .is_err()
+    {
+        text.clear();
+    }
+    text
+}
+
+/// The section of RFC 9110 that defines the status.
+fn section(status: StatusCode) -> String {
+    let section = match status.as_u16() {
+        code @ 400..=406 => format!("15.5.{}", code - 399),
+        409 => "15.5.10".to_owned(),
+        416 => "15.5.17".to_owned(),
+        code => format!("15.6.{}", code.saturating_sub(499)),
+    };
+    format!("https://tools.ietf.org/html/rfc9110#section-{section}")
+}
+
+/// A W3C trace context id.
+pub(super) fn trace_id() -> String {
+    let trace = Uuid::new_v4().simple().to_string();
+    let span: String = Uuid::new_v4().simple().to_string().chars().take(16).collect();
+    format!("00-{trace}-{span}-00")
+}

@@ -1,0 +1,141 @@
+//! From method and path to an operation, by ASP.NET's rules: any case, a trailing slash tolerated,
+//! 405 for a known path with another method, 404 for the rest.
+
+use axum::http::{Method, StatusCode};
+
+use super::problem::Produces;
+
+/// What a request is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Operation {
+    Token,
+    MaskinportenMetadata,
+    MaskinportenKeys,
+    Exchange { provider: String },
+    OpenIdConfiguration,
+    OpenIdKeys,
+    Initialize,
+    Search,
+    Overview { id: String },
+    Details { id: String },
+    Upload { id: String },
+    Download { id: String },
+    Confirm { id: String },
+    SandboxLedger,
+    SandboxTransfers,
+    SandboxContent,
+}
+
+impl Operation {
+    /// The name in the ledger.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::MaskinportenMetadata => "maskinporten-metadata",
+            Self::MaskinportenKeys => "maskinporten-keys",
+            Self::Exchange { .. } => "exchange",
+            Self::OpenIdConfiguration => "openid-configuration",
+            Self::OpenIdKeys => "openid-keys",
+            Self::Initialize => "initialize",
+            Self::Search => "search",
+            Self::Overview { .. } => "overview",
+            Self::Details { .. } => "details",
+            Self::Upload { .. } => "upload",
+            Self::Download { .. } => "download",
+            Self::Confirm { .. } => "confirm",
+            Self::SandboxLedger | Self::SandboxTransfers | Self::SandboxContent => "sandbox",
+        }
+    }
+
+    /// What the endpoint declares to produce.
+    pub(super) fn produces(&self) -> Produces {
+        match self {
+            Self::Initialize
+            | Self::Search
+            | Self::Overview { .. }
+            | Self::Details { .. }
+            | Self::Upload { .. }
+            | Self::Confirm { .. } => Produces::Json,
+            _ => Produces::Anything,
+        }
+    }
+
+    /// Whether it lies behind API Management, where a subscription key may be demanded.
+    pub(super) fn is_on_the_platform(&self) -> bool {
+        !matches!(
+            self,
+            Self::Token
+                | Self::MaskinportenMetadata
+                | Self::MaskinportenKeys
+                | Self::SandboxLedger
+                | Self::SandboxTransfers
+                | Self::SandboxContent
+        )
+    }
+}
+
+/// Finds the operation, or the bare status that routing answers with.
+pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode> {
+    let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
+    let lower: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();
+    let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+    let last = || parts.last().cloned().unwrap_or_default();
+    let before_last = || parts.iter().rev().nth(1).cloned().unwrap_or_default();
+    let choices: &[(Method, Operation)] = &match lower.as_slice() {
+        ["token"] => vec![(Method::POST, Operation::Token)],
+        [".well-known", "oauth-authorization-server"] => vec![(Method::GET, Operation::MaskinportenMetadata)],
+        ["jwk"] => vec![(Method::GET, Operation::MaskinportenKeys)],
+        ["authentication", "api", "v1", rest @ ..] => match rest {
+            ["exchange", _] => vec![(Method::GET, Operation::Exchange { provider: last() })],
+            ["openid", ".well-known", "openid-configuration"] => {
+                vec![(Method::GET, Operation::OpenIdConfiguration)]
+            }
+            ["openid", ".well-known", "openid-configuration", "jwks"] => {
+                vec![(Method::GET, Operation::OpenIdKeys)]
+            }
+            _ => vec![],
+        },
+        ["broker", "api", "v1", "filetransfer", rest @ ..] => match rest {
+            [] => vec![(Method::POST, Operation::Initialize), (Method::GET, Operation::Search)],
+            // The form upload's path, which is no transfer's.
+            ["upload"] => vec![],
+            [_] => vec![(Method::GET, Operation::Overview { id: last() })],
+            [_, "details"] => vec![(Method::GET, Operation::Details { id: before_last() })],
+            [_, "upload"] => vec![(Method::POST, Operation::Upload { id: before_last() })],
+            [_, "download"] => vec![(Method::GET, Operation::Download { id: before_last() })],
+            [_, "confirmdownload"] => vec![(Method::POST, Operation::Confirm { id: before_last() })],
+            _ => vec![],
+        },
+        ["_sandbox", "ledger"] => vec![(Method::GET, Operation::SandboxLedger)],
+        ["_sandbox", "transfers"] => vec![(Method::GET, Operation::SandboxTransfers)],
+        ["_sandbox", "content"] => vec![(Method::GET, Operation::SandboxContent)],
+        _ => vec![],
+    };
+    match choices.iter().find(|(allowed, _)| allowed == method) {
+        Some((_, operation)) => Ok(operation.clone()),
+        None if choices.is_empty() => Err(StatusCode::NOT_FOUND),
+        None => Err(StatusCode::METHOD_NOT_ALLOWED),
+    }
+}
+
+/// Percent-decodes one path segment; what is no valid escape stays as it is.
+fn decode(segment: &str) -> String {
+    let mut left = segment.as_bytes();
+    let mut decoded = Vec::with_capacity(segment.len());
+    while let Some((byte, rest)) = left.split_first() {
+        let escape = match (byte, rest) {
+            (b'%', [high, low, after @ ..]) => {
+                hex(*high).zip(hex(*low)).map(|(high, low)| (high * 16 + low, after))
+            }
+            _ => None,
+        };
+        let (value, after) = escape.unwrap_or((*byte, rest));
+        decoded.push(value);
+        left = after;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}

@@ -1,0 +1,196 @@
+//! What every part of the sandbox shares, and the notes a request leaves in the ledger.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::{Timestamp, Unit};
+use serde::Serialize;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::agenda::Agenda;
+use super::clock::Clock;
+use super::depot::Depot;
+use super::keys::Key;
+use super::ledger::{Entry, Ledger};
+use super::transfer::Transfer;
+use super::world::World;
+
+/// Times and switches that hold for the whole sandbox.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) scan_delay: Duration,
+    pub(super) stuck_after: Duration,
+    pub(super) time_to_live: Duration,
+    pub(super) grace: Duration,
+    pub(super) use_virus_scan: bool,
+    pub(super) key_gate: Option<String>,
+}
+
+/// An event that Altinn Events would deliver (Broker API, events).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// The type without its prefix, such as `published`.
+    pub kind: &'static str,
+    /// The file transfer.
+    pub transfer: Uuid,
+    /// The bare resource id.
+    pub resource: String,
+    /// Nine digits of the organisation that it is addressed to.
+    pub organization: String,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// The newest events are kept.
+const EVENTS_KEPT: usize = 500_000;
+
+/// The shared state.
+pub(super) struct Site {
+    pub(super) url: String,
+    pub(super) dir: PathBuf,
+    pub(super) settings: Settings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) world: RwLock<World>,
+    pub(super) depot: Depot,
+    pub(super) ledger: Ledger,
+    pub(super) agenda: Agenda,
+    pub(super) maskinporten: Key,
+    pub(super) altinn: Key,
+    /// Grants and `jti`s that were used, until they would have expired anyway.
+    pub(super) used_grants: Mutex<HashMap<String, i64>>,
+    pub(super) events: Mutex<Vec<Event>>,
+    /// Bodies of refused requests, being read to their end.
+    drains: Mutex<JoinSet<()>>,
+}
+
+/// What a site is made of.
+pub(super) struct Parts {
+    pub(super) url: String,
+    pub(super) dir: PathBuf,
+    pub(super) settings: Settings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) world: World,
+    pub(super) depot: Depot,
+    pub(super) maskinporten: Key,
+    pub(super) altinn: Key,
+}
+
+impl Site {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            url: parts.url,
+            dir: parts.dir,
+            settings: parts.settings,
+            clock: parts.clock,
+            world: RwLock::new(parts.world),
+            depot: parts.depot,
+            ledger: Ledger::default(),
+            agenda: Agenda::default(),
+            maskinporten: parts.maskinporten,
+            altinn: parts.altinn,
+            used_grants: Mutex::default(),
+            events: Mutex::default(),
+            drains: Mutex::default(),
+        }
+    }
+
+    /// The present moment with the precision of the Broker's database, microseconds.
+    pub(super) fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        let cut = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
+        now.round(cut).unwrap_or(now)
+    }
+
+    /// Maskinporten's issuer; the slash belongs to it.
+    pub(super) fn maskinporten_issuer(&self) -> String {
+        format!("{}/", self.url)
+    }
+
+    /// The issuer of exchanged tokens.
+    pub(super) fn altinn_issuer(&self) -> String {
+        format!("{}/authentication/api/v1/openid/", self.url)
+    }
+
+    /// Looks at the world.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
+        look(&self.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes an event down for an organisation (any form of its number).
+    pub(super) fn emit(&self, kind: &'static str, transfer: &Transfer, organization: &str) {
+        let event = Event {
+            kind,
+            transfer: transfer.id,
+            resource: transfer.resource.clone(),
+            organization: super::world::bare_number(organization).to_owned(),
+            time: self.now(),
+        };
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.len() < EVENTS_KEPT {
+            events.push(event);
+        }
+    }
+
+    /// Reads the rest of a refused request's body for a while, as Kestrel does after it has
+    /// answered: a client that is still writing then gets to see the answer.
+    pub(super) fn drain(&self, body: axum::body::Body) {
+        let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
+        while drains.try_join_next().is_some() {}
+        drains.spawn(async move {
+            let reading = async {
+                let mut blocks = body.into_data_stream();
+                while let Some(Ok(_)) = futures_util::StreamExt::next(&mut blocks).await {}
+            };
+            // Five seconds: Kestrel's own limit. Running out of time is one of the two good ends.
+            tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap_or_default();
+        });
+    }
+}
+
+/// What a request leaves in the ledger; when it is dropped without an answer, the client vanished.
+pub(super) struct Note {
+    site: Arc<Site>,
+    pub(super) entry: Entry,
+    written: bool,
+}
+
+impl Note {
+    pub(super) fn new(site: Arc<Site>, operation: &'static str) -> Self {
+        let entry = Entry {
+            sequence: 0,
+            time: site.now(),
+            operation,
+            organization: None,
+            vendor: None,
+            transfer: None,
+            status: None,
+            effect: None,
+            received: 0,
+            sent: 0,
+        };
+        Self { site, entry, written: false }
+    }
+
+    /// Writes the entry with the answer's status, before the answer goes out.
+    pub(super) fn close(&mut self, status: u16) -> u64 {
+        self.entry.status = Some(status);
+        self.write()
+    }
+
+    fn write(&mut self) -> u64 {
+        self.written = true;
+        self.entry.time = self.site.now();
+        self.site.ledger.write(self.entry.clone())
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if !self.written {
+            self.write();
+        }
+    }
+}

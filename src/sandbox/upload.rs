@@ -1,0 +1,280 @@
+//! `POST /broker/api/v1/filetransfer/{id}/upload` (Broker API, stream upload).
+//!
+//! Bytes go through a bounded channel to a thread that hashes and writes them, so that memory does
+//! not grow with the file. Each attempt has its own file; the first that ends becomes the blob.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use md5::{Digest as _, Md5};
+use serde_json::json;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::agenda::Job;
+use super::auth::Caller;
+use super::blocking::start_blocking;
+use super::clock::later;
+use super::depot::remove_blob;
+use super::problem::{Fault, Refusal, json_answer};
+use super::site::{Note, Site};
+use super::transfer::{Status, Transfer};
+use super::world::Action;
+
+/// The largest file that is scanned for malware.
+const LARGEST_SCANNED: u64 = 50_000_000_000;
+/// Blocks on their way to the disk; the fourth makes the client wait.
+const IN_FLIGHT: usize = 4;
+
+/// Text of `Failed` when the content does not have the checksum that was given.
+pub(super) const CHECKSUM_MISMATCH: &str = "Checksum mismatch";
+const UPLOAD_ERROR: &str = "Error occurred while uploading fileTransfer";
+
+/// Checks, then takes the bytes. A refused request's body is read to its end behind the answer.
+pub(super) async fn upload(
+    site: &Site,
+    caller: &Caller,
+    transfer: Transfer,
+    headers: &HeaderMap,
+    body: Body,
+    note: &mut Note,
+) -> Result<Response<Body>, Refusal> {
+    let id = transfer.id;
+    if let Err(fault) = check(site, caller, &transfer, headers) {
+        site.drain(body);
+        return Err(fault.into());
+    }
+    // Decided again under the lock: another upload may have ended meanwhile.
+    let started = site.depot.change(id, |transfer| {
+        let open = matches!(transfer.status(), Status::Initialized | Status::UploadStarted);
+        if open {
+            transfer.enter(Status::UploadStarted, None, site.now());
+        }
+        open
+    });
+    if started != Some(true) {
+        site.drain(body);
+        return Err(Fault::AlreadyUploaded.into());
+    }
+    note.entry.effect = Some("upload started");
+    if site.look(|world| world.resources.get(&transfer.resource).is_some_and(|it| it.storage_fails)) {
+        site.drain(body);
+        return Err(fail(site, id, UPLOAD_ERROR, note).into());
+    }
+    match receive(site, id, body.into_data_stream(), note).await {
+        Received::Whole(attempt) => commit(site, id, attempt, note),
+        // The bookkeeping is cancelled together with the request: the status stays.
+        Received::Cut => Err(Refusal::Bare(StatusCode::BAD_REQUEST)),
+        Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
+    }
+}
+
+/// A missing `Content-Type` passes, a wrong one does not.
+pub(super) fn is_octets(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return true };
+    let media_type = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
+}
+
+fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap) -> Result<(), Fault> {
+    if !caller.may(site, &transfer.resource, Action::Write, &transfer.sender) {
+        return Err(Fault::NoAccess);
+    }
+    if !matches!(transfer.status(), Status::Initialized | Status::UploadStarted) {
+        return Err(Fault::AlreadyUploaded);
+    }
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    site.look(|world| {
+        let resource = world.resources.get(&transfer.resource).ok_or(Fault::NotInRegistry)?;
+        if !resource.registered {
+            return Err(Fault::NotInRegistry);
+        }
+        if !resource.service_owner {
+            return Err(Fault::NoServiceOwner);
+        }
+        if !resource.storage_ready {
+            return Err(Fault::StorageNotReady);
+        }
+        // A chunked body has no length, and no limit is applied to it.
+        let too_large = length.is_some_and(|length| {
+            (transfer.use_virus_scan && length > LARGEST_SCANNED)
+                || resource.max_file_transfer_size.is_some_and(|limit| length > limit)
+        });
+        if too_large { Err(Fault::TooLarge) } else { Ok(()) }
+    })
+}
+
+/// The file of one attempt; unless it is kept, it goes when the attempt goes.
+struct Attempt {
+    name: String,
+    path: PathBuf,
+    size: u64,
+    md5: String,
+    kept: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.kept {
+            remove_blob(&self.path);
+        }
+    }
+}
+
+enum Received {
+    Whole(Attempt),
+    Cut,
+    StorageFailed,
+}
+
+/// What goes to the writing thread; a channel that closes without an end was cut.
+enum Block {
+    Data(Bytes),
+    End,
+}
+
+async fn receive(site: &Site, id: Uuid, mut body: BodyDataStream, note: &mut Note) -> Received {
+    let name = format!("{id}-{}", Uuid::new_v4().simple());
+    let path = site.depot.blob(&name);
+    let attempt = Attempt { name, path, size: 0, md5: String::new(), kept: false };
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    let writer = start_blocking(move || write(attempt, receiver));
+    while let Some(block) = body.next().await {
+        let Ok(block) = block else { return Received::Cut };
+        note.entry.received += block.len() as u64;
+        if sender.send(Block::Data(block)).await.is_err() {
+            break;
+        }
+    }
+    // When the writer is gone, its own result says why.
+    let ended = sender.send(Block::End).await;
+    match writer.await {
+        Ok(Ok(Some(attempt))) if ended.is_ok() => Received::Whole(attempt),
+        Ok(Ok(_)) => Received::Cut,
+        Ok(Err(error)) => {
+            tracing::error!(transfer = %id, %error, "sandbox: an upload could not be stored");
+            Received::StorageFailed
+        }
+        Err(_) => Received::StorageFailed,
+    }
+}
+
+/// Hashes and writes until the end; `None` when the client vanished before it.
+fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<Option<Attempt>> {
+    let mut file = File::create(&attempt.path)?;
+    let mut hash = Md5::new();
+    while let Some(block) = blocks.blocking_recv() {
+        match block {
+            Block::Data(data) => {
+                hash.update(&data);
+                file.write_all(&data)?;
+                attempt.size += data.len() as u64;
+            }
+            Block::End => {
+                attempt.md5 = hex(&hash.finalize());
+                return Ok(Some(attempt));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// How an upload that stored all its bytes ended.
+enum Outcome {
+    Published(Transfer),
+    Processing(Transfer),
+    Mismatch,
+    /// Another upload was first, or the transfer has failed meanwhile.
+    Lost {
+        winners_blob: Option<String>,
+    },
+}
+
+/// The first commit wins; the loser deletes the winner's blob and marks the transfer failed.
+fn commit(site: &Site, id: Uuid, mut attempt: Attempt, note: &mut Note) -> Result<Response<Body>, Refusal> {
+    let now = site.now();
+    let outcome = site.depot.change(id, |transfer| complete(transfer, &mut attempt, now));
+    match outcome {
+        Some(Outcome::Published(transfer)) => {
+            note.entry.effect = Some("published");
+            announce_published(site, &transfer);
+        }
+        Some(Outcome::Processing(transfer)) => {
+            note.entry.effect = Some("upload processing");
+            site.emit("uploadprocessing", &transfer, &transfer.sender);
+            site.agenda.add(later(now, site.settings.scan_delay), Job::Scan(id));
+        }
+        Some(Outcome::Mismatch) => {
+            note.entry.effect = Some("failed");
+            return Err(Fault::ChecksumMismatch.into());
+        }
+        Some(Outcome::Lost { winners_blob }) => {
+            if let Some(blob) = winners_blob {
+                remove_blob(&site.depot.blob(&blob));
+            }
+            return Err(fail(site, id, UPLOAD_ERROR, note).into());
+        }
+        None => return Err(Fault::NotFound.into()),
+    }
+    Ok(json_answer(&json!({ "fileTransferId": id })))
+}
+
+fn complete(transfer: &mut Transfer, attempt: &mut Attempt, now: Timestamp) -> Outcome {
+    if transfer.status() != Status::UploadStarted {
+        return Outcome::Lost { winners_blob: transfer.blob.take() };
+    }
+    if transfer.demanded_checksum.as_ref().is_some_and(|demanded| *demanded != attempt.md5) {
+        transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
+        return Outcome::Mismatch;
+    }
+    attempt.kept = true;
+    transfer.blob = Some(attempt.name.clone());
+    transfer.stored = true;
+    transfer.size = attempt.size;
+    transfer.md5 = Some(attempt.md5.clone());
+    if transfer.use_virus_scan {
+        transfer.enter(Status::UploadProcessing, None, now);
+        return Outcome::Processing(transfer.clone());
+    }
+    transfer.checksum = Some(attempt.md5.clone());
+    transfer.enter(Status::Published, None, now);
+    Outcome::Published(transfer.clone())
+}
+
+/// The events that go with `Published`.
+pub(super) fn announce_published(site: &Site, transfer: &Transfer) {
+    site.emit("published", transfer, &transfer.sender);
+    for recipient in transfer.recipient_organizations() {
+        site.emit("published", transfer, recipient);
+    }
+}
+
+/// Marks a transfer failed, with the event, and gives the error that the uploader gets.
+fn fail(site: &Site, id: Uuid, text: &str, note: &mut Note) -> Fault {
+    let now = site.now();
+    let failed = site.depot.change(id, |transfer| {
+        if !matches!(transfer.status(), Status::Failed | Status::Purged) {
+            transfer.enter(Status::Failed, Some(text.to_owned()), now);
+        }
+        transfer.clone()
+    });
+    if let Some(transfer) = failed {
+        site.emit("uploadfailed", &transfer, &transfer.sender);
+    }
+    note.entry.effect = Some("failed");
+    Fault::UploadFailed
+}

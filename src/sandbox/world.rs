@@ -1,0 +1,247 @@
+//! Who exists and what they may do: organisations, clients, system users, resources and rights.
+//!
+//! All of it is data, so that a test changes the world and not the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A key that is registered on a Maskinporten client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegisteredKey {
+    /// The `kid`.
+    pub id: String,
+    /// RSA modulus, base64url.
+    pub modulus: String,
+    /// RSA exponent, base64url.
+    pub exponent: String,
+    /// When it was uploaded; a year later it stops working.
+    pub registered: Timestamp,
+}
+
+/// A Maskinporten client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Client {
+    /// The client id, a UUID.
+    pub id: String,
+    /// The nine-digit number of the organisation that owns it.
+    pub owner: String,
+    /// Scopes registered on the client.
+    pub scopes: BTreeSet<String>,
+    /// Registered keys.
+    pub keys: Vec<RegisteredKey>,
+}
+
+/// A system user: the right of a system (and so of its clients) to act for an organisation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SystemUser {
+    /// The system user's UUID.
+    pub id: String,
+    /// The nine-digit number of the organisation that approved it.
+    pub organization: String,
+    /// The external reference; `None` means that Altinn stored the organisation number.
+    pub reference: Option<String>,
+    /// The system, `<vendor>_<name>`.
+    pub system_id: String,
+    /// The client ids of the system.
+    pub clients: Vec<String>,
+    /// Whether the organisation has approved the request.
+    pub approved: bool,
+}
+
+/// An organisation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Organization {
+    /// A short lower-case name, which also names the key file.
+    pub name: String,
+    /// Nine digits.
+    pub number: String,
+    /// Scopes that their owner has granted to the organisation.
+    pub granted: BTreeSet<String>,
+}
+
+/// What a party may do with a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Action {
+    /// Download and confirm.
+    Read,
+    /// Initialize and upload.
+    Write,
+}
+
+/// A party lets another organisation act for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegation {
+    /// Nine digits of the party that has the right.
+    pub from: String,
+    /// Nine digits of the organisation that may use it.
+    pub to: String,
+    /// What it may do.
+    pub action: Action,
+}
+
+/// A Formidling resource, as the service owner has set it up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Resource {
+    /// Rights per organisation number (nine digits).
+    pub rights: BTreeMap<String, BTreeSet<Action>>,
+    /// Rights used by others than the party itself.
+    pub delegations: Vec<Delegation>,
+    /// Whether the policy lets an organisation in without a system user.
+    pub admits_organizations: bool,
+    /// Largest file in bytes.
+    pub max_file_transfer_size: Option<u64>,
+    /// How long transfers live; the sandbox's own setting when absent.
+    pub time_to_live: Option<Duration>,
+    /// Whether content is purged some time after the last confirmation.
+    pub purge_after_all_confirmed: bool,
+    /// How long after the last confirmation; the sandbox's own setting when absent.
+    pub grace: Option<Duration>,
+    /// A party that must be the sender or the only recipient.
+    pub required_party: Option<String>,
+    /// Nine-digit numbers of those who may receive, when the access list is switched on.
+    pub access_list: Option<BTreeSet<String>>,
+    /// Altinn has approved the resource for transfers without a virus scan.
+    pub virus_scan_waiver: bool,
+    /// The service owner's storage account has been deployed.
+    pub storage_ready: bool,
+    /// Storing a file fails.
+    pub storage_fails: bool,
+    /// The resource is in the Resource Registry.
+    pub registered: bool,
+    /// Its service owner is known to the Broker.
+    pub service_owner: bool,
+}
+
+impl Default for Resource {
+    fn default() -> Self {
+        Self {
+            rights: BTreeMap::new(),
+            delegations: Vec::new(),
+            admits_organizations: true,
+            max_file_transfer_size: None,
+            time_to_live: None,
+            purge_after_all_confirmed: true,
+            grace: None,
+            required_party: None,
+            access_list: None,
+            virus_scan_waiver: false,
+            storage_ready: true,
+            storage_fails: false,
+            registered: true,
+            service_owner: true,
+        }
+    }
+}
+
+/// Which Altinn the sandbox stands for, where they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// tt02: resources need no approval for transfers without a virus scan.
+    Staging,
+    /// Production.
+    Production,
+}
+
+/// Whether Altinn Authorization answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Authorization {
+    /// It answers.
+    Up,
+    /// It does not: every question is answered with "no", as the Broker does.
+    Down,
+}
+
+/// Everything that exists in the sandbox besides transfers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct World {
+    /// Staging or production.
+    pub stage: Stage,
+    /// The state of Altinn Authorization.
+    pub authorization: Authorization,
+    /// The organisations.
+    pub organizations: Vec<Organization>,
+    /// The Maskinporten clients.
+    pub clients: Vec<Client>,
+    /// The system users.
+    pub system_users: Vec<SystemUser>,
+    /// The resources, by bare id.
+    pub resources: BTreeMap<String, Resource>,
+}
+
+/// Who asks Altinn Authorization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// A system user, by its organisation's nine digits.
+    SystemUser(String),
+    /// An organisation, nine digits.
+    Organization(String),
+}
+
+impl World {
+    /// An empty staging world.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            stage: Stage::Staging,
+            authorization: Authorization::Up,
+            organizations: Vec::new(),
+            clients: Vec::new(),
+            system_users: Vec::new(),
+            resources: BTreeMap::new(),
+        }
+    }
+
+    /// Lets an organisation (nine digits) do `action` with a resource, which is made if need be.
+    pub fn permit(&mut self, resource: &str, organization: &str, action: Action) {
+        let resource = self.resources.entry(resource.to_owned()).or_default();
+        resource.rights.entry(organization.to_owned()).or_default().insert(action);
+    }
+
+    /// The client with that id.
+    pub(super) fn client(&self, id: &str) -> Option<&Client> {
+        self.clients.iter().find(|client| client.id == id)
+    }
+
+    /// The organisation with that number (nine digits).
+    pub(super) fn organization(&self, number: &str) -> Option<&Organization> {
+        self.organizations.iter().find(|organization| organization.number == number)
+    }
+
+    /// Asks Altinn Authorization: may `subject` do `action` with `resource` on behalf of `party`
+    /// (any form of the number)? An unknown resource is a "no" too, since the Broker looks it up
+    /// inside its access check.
+    pub(super) fn permits(&self, subject: &Subject, resource: &str, action: Action, party: &str) -> bool {
+        if self.authorization == Authorization::Down {
+            return false;
+        }
+        let Some(resource) = self.resources.get(resource) else { return false };
+        let party = bare_number(party);
+        let actor = match subject {
+            Subject::SystemUser(organization) => organization,
+            Subject::Organization(organization) if resource.admits_organizations => organization,
+            Subject::Organization(_) => return false,
+        };
+        if !resource.rights.get(party).is_some_and(|actions| actions.contains(&action)) {
+            return false;
+        }
+        actor == party
+            || resource
+                .delegations
+                .iter()
+                .any(|given| given.from == party && given.to == *actor && given.action == action)
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An organisation number without its prefix: everything up to the last colon is cut.
+pub(super) fn bare_number(text: &str) -> &str {
+    text.rsplit(':').next().unwrap_or(text)
+}
