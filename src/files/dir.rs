@@ -196,9 +196,29 @@ impl Dir {
     pub fn create(&self, name: impl AsRef<OsStr>, content: &[u8], mode: Mode) -> Result<(), Error> {
         let name = component(&self.path, name.as_ref())?;
         let temporary = self.write_temporary(name, content, mode)?;
-        let moved = self.move_to(&temporary, self, name);
+        self.put_in_place(&temporary, name)
+    }
+
+    /// The same for a file that people of a group are to read.
+    pub fn create_for_group(
+        &self,
+        name: impl AsRef<OsStr>,
+        content: &[u8],
+        mode: Mode,
+        group: u32,
+    ) -> Result<(), Error> {
+        let name = component(&self.path, name.as_ref())?;
+        let temporary = self.write_temporary(name, content, mode)?;
+        let file = self.open_file(&temporary)?;
+        Self::give_to_group(&file, group)
+            .map_err(|error| self.error("set the group of", &temporary, error))?;
+        self.put_in_place(&temporary, name)
+    }
+
+    fn put_in_place(&self, temporary: &OsStr, name: &OsStr) -> Result<(), Error> {
+        let moved = self.move_to(temporary, self, name);
         if moved.is_err() {
-            self.remove_file(&temporary)?;
+            self.remove_file(temporary)?;
         }
         moved?;
         self.sync()

@@ -8,11 +8,13 @@
 mod digest;
 mod dir;
 mod error;
+mod group;
 mod stream;
 mod sys;
 
 pub use digest::{Digests, digest_file};
 pub use dir::{Dir, Entry, EntryKind, Mode};
 pub use error::Error;
+pub use group::group_number;
 pub use stream::{BLOCK_BYTES, Writer, read_blocks};
 pub use sys::{Writers, ignore_lease_signals, writers};

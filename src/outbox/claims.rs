@@ -89,7 +89,9 @@ fn claim_of(folders: &Folders, id: TransferId) -> Result<Found, Error> {
         Err(error) => return Err(error),
     };
     let claim = match own.read(CLAIM, MAX_CLAIM_BYTES) {
-        Ok(content) => serde_json::from_slice::<ClaimFile>(&content).ok().filter(|claim| claim.transfer_id == id),
+        Ok(content) => {
+            serde_json::from_slice::<ClaimFile>(&content).ok().filter(|claim| claim.transfer_id == id)
+        }
         Err(error) if error.is_missing() => None,
         Err(error) => return Err(error),
     };
@@ -123,7 +125,8 @@ async fn adopt(route: &Arc<Route>, claim_file: ClaimFile) -> Result<(), Trouble>
         ];
     }
     let transfer = Transfer::outgoing(transfer_id, route.settings.name.clone(), claim, created);
-    let transfer = events.into_iter().try_fold(transfer, |transfer, event| transfer.after_outgoing(event, now));
+    let transfer =
+        events.into_iter().try_fold(transfer, |transfer, event| transfer.after_outgoing(event, now));
     let transfer = transfer.map_err(|illegal| Trouble::illegal(illegal, now))?;
     route.note(&transfer);
     match route.means.store.insert(transfer).await {

@@ -11,7 +11,9 @@ use crate::config::{self, Recipients, SidecarMember};
 use crate::files::{self, Digests, Entry, Error, Writers};
 use crate::route::{Kind, Trouble};
 use crate::transfer::document::Sidecar;
-use crate::transfer::{Claim, Dispatch, FileIdentity, OrgNumber, OutgoingFileName, SendersReference, TransferId};
+use crate::transfer::{
+    Claim, Dispatch, FileIdentity, OrgNumber, OutgoingFileName, SendersReference, TransferId,
+};
 
 /// What Altinn takes of a file that is scanned for malware (Broker API, limits).
 const MAX_SCANNED_BYTES: u64 = 50_000_000_000;
@@ -25,8 +27,6 @@ const MAX_SIDECAR_BYTES: u64 = 1024 * 1024;
 /// A claimed file, read once.
 #[derive(Debug)]
 pub(super) struct Content {
-    /// What it was before and after it was read.
-    pub(super) identity: FileIdentity,
     digests: Digests,
     sidecar: Option<Vec<u8>>,
 }
@@ -44,9 +44,9 @@ pub(super) enum ReadOutcome {
 pub(super) fn identity(folders: &Folders, id: TransferId) -> Result<FileIdentity, Error> {
     let own = folders.own(id)?;
     let entry = own.look(FILE)?;
-    entry.map(|entry| entry.identity).ok_or_else(|| {
-        Error::new("find", own.path().join(FILE), io::Error::from(io::ErrorKind::NotFound))
-    })
+    entry
+        .map(|entry| entry.identity)
+        .ok_or_else(|| Error::new("find", own.path().join(FILE), io::Error::from(io::ErrorKind::NotFound)))
 }
 
 /// Reads and hashes a claimed file. One that a writer has open, or that changes meanwhile, is not taken.
@@ -54,7 +54,8 @@ pub(super) fn read(folders: &Folders, id: TransferId) -> Result<ReadOutcome, Err
     let own = folders.own(id)?;
     let path = own.path().join(FILE);
     let mut file = own.open_file(FILE)?;
-    let look = |file: &std::fs::File| Entry::of_file(file).map_err(|error| Error::new("look at", &path, error));
+    let look =
+        |file: &std::fs::File| Entry::of_file(file).map_err(|error| Error::new("look at", &path, error));
     let before = look(&file)?;
     if files::writers(&file) == Writers::Some {
         return Ok(ReadOutcome::Changing);
@@ -69,7 +70,7 @@ pub(super) fn read(folders: &Folders, id: TransferId) -> Result<ReadOutcome, Err
         Err(error) if error.is_missing() => None,
         Err(error) => return Err(error),
     };
-    Ok(ReadOutcome::Still(Box::new(Content { identity: after.identity, digests, sidecar })))
+    Ok(ReadOutcome::Still(Box::new(Content { digests, sidecar })))
 }
 
 /// What a dispatch is made of.
@@ -98,7 +99,11 @@ impl Ingredients<'_> {
         let file_name = match sidecar.file_name {
             Some(name) => name,
             None => self.claim.name.parse::<OutgoingFileName>().map_err(|error| {
-                self.refuse("file_name_invalid", error.to_string(), "rename the file, or set fileName in its sidecar")
+                self.refuse(
+                    "file_name_invalid",
+                    error.to_string(),
+                    "rename the file, or set fileName in its sidecar",
+                )
             })?,
         };
         let recipients = self.recipients(sidecar.recipients)?;
@@ -149,8 +154,10 @@ impl Ingredients<'_> {
         ];
         for (member, is_used) in used {
             if is_used && !self.settings.sidecar_may.contains(&member) {
-                let message = format!("the sidecar sets {member}, which this outbox does not let sidecars do");
-                let remedy = format!("leave {member} out of the sidecar, or add it to sidecar_may of the outbox");
+                let message =
+                    format!("the sidecar sets {member}, which this outbox does not let sidecars do");
+                let remedy =
+                    format!("leave {member} out of the sidecar, or add it to sidecar_may of the outbox");
                 return Err(self.refuse("sidecar_not_allowed", message, &remedy));
             }
         }
@@ -162,7 +169,8 @@ impl Ingredients<'_> {
         if let (Some(folder), Some(sidecar)) = (from_folder, &from_sidecar)
             && sidecar.as_slice() != [folder]
         {
-            let message = format!("the file lies in the folder of {folder}, but its sidecar names other recipients");
+            let message =
+                format!("the file lies in the folder of {folder}, but its sidecar names other recipients");
             let remedy = "leave recipients out of the sidecar, or drop the file in the right folder";
             return Err(self.refuse("recipients_conflict", message, remedy));
         }
@@ -176,13 +184,22 @@ impl Ingredients<'_> {
         recipients.dedup();
         if recipients.is_empty() {
             let remedy = match self.settings.recipients {
-                Recipients::FromDirectory => "drop the file in a folder named by the recipient's organisation number",
-                Recipients::Listed(_) | Recipients::FromSidecar => "name the recipients in the file's sidecar",
+                Recipients::FromDirectory => {
+                    "drop the file in a folder named by the recipient's organisation number"
+                }
+                Recipients::Listed(_) | Recipients::FromSidecar => {
+                    "name the recipients in the file's sidecar"
+                }
             };
-            return Err(self.refuse("no_recipients", "nobody is named to receive the file".to_owned(), remedy));
+            return Err(self.refuse(
+                "no_recipients",
+                "nobody is named to receive the file".to_owned(),
+                remedy,
+            ));
         }
         let allowed = &self.settings.allowed_recipients;
-        let stranger = recipients.iter().find(|recipient| !allowed.is_empty() && !allowed.contains(recipient));
+        let stranger =
+            recipients.iter().find(|recipient| !allowed.is_empty() && !allowed.contains(recipient));
         if let Some(stranger) = stranger.filter(|_| is_chosen) {
             let message = format!("{stranger} is not among the outbox's allowed_recipients");
             let remedy = "see whether the number is right; if so, add it to allowed_recipients";
@@ -204,7 +221,8 @@ impl Ingredients<'_> {
         let wrong = |error: crate::transfer::ParseError| {
             self.refuse("reference_invalid", error.to_string(), "correct the outbox's reference")
         };
-        let reference = self.settings.reference.expand(&self.id, file_name.as_str(), self.date).map_err(wrong)?;
+        let reference =
+            self.settings.reference.expand(&self.id, file_name.as_str(), self.date).map_err(wrong)?;
         if self.abandoned == 0 || !reference.as_str().contains(&self.id.to_string()) {
             return Ok(reference);
         }

@@ -73,7 +73,8 @@ fn give_up(transfer: &Transfer, now: jiff::Timestamp) -> Trouble {
     let last = transfer.problem.as_ref();
     let message = last.map_or_else(String::new, |problem| format!("{}: {}", problem.code, problem.message));
     let remedy = last.map_or("", |problem| &problem.remedy);
-    let message = format!("the file could not be sent in the time that retry.give_up_after allows; last: {message}");
+    let message =
+        format!("the file could not be sent in the time that retry.give_up_after allows; last: {message}");
     Trouble::new(Kind::Permanent, "gave_up", message, remedy, now)
 }
 
@@ -115,7 +116,11 @@ impl Route {
     }
 
     /// A file that is not what was seen in the drop folder has been written since: it is let come to rest again.
-    async fn wait_until_still(self: &Arc<Self>, transfer: &Transfer, seen: FileIdentity) -> Result<(), Trouble> {
+    async fn wait_until_still(
+        self: &Arc<Self>,
+        transfer: &Transfer,
+        seen: FileIdentity,
+    ) -> Result<(), Trouble> {
         let id = transfer.id;
         let look = move |folders: &super::Folders| describe::identity(folders, id);
         let before = self.on_files(look).await?;
@@ -128,7 +133,8 @@ impl Route {
     }
 
     async fn intend_archive(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        let Work::Outgoing { claim, progress: Outgoing::Published { publication, .. }, .. } = &transfer.work else {
+        let Work::Outgoing { claim, progress: Outgoing::Published { publication, .. }, .. } = &transfer.work
+        else {
             return Ok(Next::Step);
         };
         let date = local_date(publication.published);
@@ -186,13 +192,20 @@ impl Route {
     ) -> Result<Laid, Trouble> {
         let id = transfer.id;
         self.on_files(move |folders| {
-            lay_down::lay_down(folders, &Laying { id, place: &place, companion, document: &document, keep_file })
+            lay_down::lay_down(
+                folders,
+                &Laying { id, place: &place, companion, document: &document, keep_file },
+            )
         })
         .await
     }
 
     /// How far archiving has come, and the receipt as it stands.
-    fn receipt(&self, transfer: &Transfer, outcome: (&str, Option<jiff::Timestamp>)) -> Option<(Archive, Vec<u8>)> {
+    fn receipt(
+        &self,
+        transfer: &Transfer,
+        outcome: (&str, Option<jiff::Timestamp>),
+    ) -> Option<(Archive, Vec<u8>)> {
         let Work::Outgoing { progress, .. } = &transfer.work else { return None };
         let (Outgoing::Published { dispatch, booking, publication }
         | Outgoing::Completed { dispatch, booking, publication, .. }
@@ -211,7 +224,8 @@ impl Route {
             Outgoing::Completed { completed, .. } => Some(*completed),
             _ => None,
         };
-        let Some((Archive::Done(place), document)) = self.receipt(transfer, (progress.name(), completed)) else {
+        let Some((Archive::Done(place), document)) = self.receipt(transfer, (progress.name(), completed))
+        else {
             return Ok(());
         };
         self.on_files(move |folders| lay_down::refresh(folders, &place, Companion::Receipt, &document)).await
@@ -224,7 +238,8 @@ impl Route {
         event: OutgoingEvent,
     ) -> Result<Next, Trouble> {
         let now = self.means.now();
-        let ended = transfer.clone().after_outgoing(event, now).map_err(|illegal| Trouble::illegal(illegal, now))?;
+        let ended =
+            transfer.clone().after_outgoing(event, now).map_err(|illegal| Trouble::illegal(illegal, now))?;
         self.refresh_receipt(&ended).await?;
         self.remove_from_store(transfer, ended).await
     }
@@ -268,7 +283,8 @@ impl Route {
             }
             Laid::NameTaken => {
                 let place = self.choose_failed(transfer).await?;
-                self.happened(transfer, OutgoingEvent::FailureIntended { failure, place, proof: None }).await?;
+                self.happened(transfer, OutgoingEvent::FailureIntended { failure, place, proof: None })
+                    .await?;
                 Ok(Next::Step)
             }
         }

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::Route;
 use super::upload::CUT;
-use crate::broker::{Overview, Role, Status};
+use crate::broker::{Overview, RecipientStatus, Role, Status};
 use crate::route::{Kind, Next, Trouble, later};
 use crate::transfer::{
     BrokerTransferId, Failure, LastByte, OrgNumber, Outgoing, OutgoingEvent, RecipientProgress, Transfer,
@@ -32,7 +32,7 @@ pub(super) enum Seen {
     /// Altinn has every byte.
     Processing,
     /// It was published, whatever the status is now.
-    Published(Timestamp),
+    Published(Option<Timestamp>),
     /// It is over, and was never published.
     Over(Unpublished),
     /// A word that this program does not know.
@@ -42,7 +42,7 @@ pub(super) enum Seen {
 /// Reads an overview.
 pub(super) fn seen(overview: &Overview) -> Seen {
     if let Some(published) = overview.published {
-        return Seen::Published(published);
+        return Seen::Published(Some(published));
     }
     match overview.status {
         Status::Initialized => Seen::NothingArrived,
@@ -73,6 +73,27 @@ impl Route {
         }
     }
 
+    /// Altinn has answered an upload with a refusal, so nothing of it goes on over there. Where the transfer
+    /// still waits for bytes, it is the file that is refused; otherwise the overview says what happened.
+    pub(super) async fn settle_refusal(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        failure: Failure,
+    ) -> Result<Next, Trouble> {
+        let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
+        let overview = self.overview(id).await?;
+        match seen(&overview) {
+            Seen::NothingArrived => {
+                self.intend_failure(transfer, failure, Some(Unpublished::NothingBegun)).await
+            }
+            Seen::Begun => Err(Trouble {
+                failure: Failure { code: CUT.to_owned(), ..failure },
+                kind: Kind::Temporary(None),
+            }),
+            _ => self.take_in(transfer, &overview).await,
+        }
+    }
+
     /// Sees whether a file that Altinn has is published.
     pub(super) async fn follow(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
@@ -80,13 +101,22 @@ impl Route {
         self.take_in(transfer, &overview).await
     }
 
-    async fn take_in(self: &Arc<Self>, transfer: &mut Transfer, overview: &Overview) -> Result<Next, Trouble> {
+    async fn take_in(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        overview: &Overview,
+    ) -> Result<Next, Trouble> {
         let now = self.means.now();
         match seen(overview) {
             Seen::Published(published) => {
+                let published = published.unwrap_or(now);
                 info!(file_transfer = %overview.id, "published");
                 let recipients = addressed(transfer, overview);
-                let event = OutgoingEvent::PublishedSeen { published, expires: overview.expiration, recipients };
+                let event = OutgoingEvent::PublishedSeen {
+                    published,
+                    expires: overview.expiration.unwrap_or(Timestamp::MAX),
+                    recipients,
+                };
                 self.happened(transfer, event).await?;
                 Ok(Next::Step)
             }
@@ -95,7 +125,9 @@ impl Route {
                 self.look_again(transfer).await
             }
             Seen::Over(proof) => self.settle_failure(transfer, overview, proof).await,
-            Seen::NothingArrived | Seen::Begun | Seen::Processing | Seen::Unknown => self.look_again(transfer).await,
+            Seen::NothingArrived | Seen::Begun | Seen::Processing | Seen::Unknown => {
+                self.look_again(transfer).await
+            }
         }
     }
 
@@ -112,14 +144,23 @@ impl Route {
         let now = self.means.now();
         let text = overview.status_text.as_str();
         let failure = if text.starts_with(MALWARE) {
-            Some(("malware_found", "Altinn's malware scan refused the file", "see what is in the file; send a clean one"))
+            Some((
+                "malware_found",
+                "Altinn's malware scan refused the file",
+                "see what is in the file; send a clean one",
+            ))
         } else if abandoned(transfer) >= MAX_ABANDONED {
-            Some(("altinn_failed", "Altinn failed every attempt to send the file", "send the detail to Altinn's support"))
+            Some((
+                "altinn_failed",
+                "Altinn failed every attempt to send the file",
+                "send the detail to Altinn's support",
+            ))
         } else {
             None
         };
         if let Some((code, message, remedy)) = failure {
-            let altinn = crate::transfer::AltinnAnswer { detail: Some(text.to_owned()), ..Default::default() };
+            let altinn =
+                crate::transfer::AltinnAnswer { detail: Some(text.to_owned()), ..Default::default() };
             let failure = Failure {
                 code: code.to_owned(),
                 message: format!("{message}: {text}"),
@@ -140,14 +181,22 @@ impl Route {
     async fn was_published_once(&self, id: BrokerTransferId) -> Result<bool, Trouble> {
         let details = self.means.broker.details(id, Role::Sender).await;
         let details = details.map_err(|error| Trouble::broker(&error, self.means.now()))?;
-        Ok(details.was_published() || details.was_fetched())
+        let published = details
+            .history
+            .iter()
+            .any(|moment| matches!(moment.status, Status::Published | Status::AllConfirmedDownloaded));
+        let fetched =
+            details.recipient_history.iter().any(|moment| moment.status != RecipientStatus::Initialized);
+        Ok(published || fetched)
     }
 
     async fn ask_for_decision(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let failure = Failure {
             code: "needs_decision".to_owned(),
-            message: "Altinn says that the transfer failed, but its history shows that it was published".to_owned(),
-            remedy: "ask the recipients whether they have the file; drop it again only if they do not".to_owned(),
+            message: "Altinn says that the transfer failed, but its history shows that it was published"
+                .to_owned(),
+            remedy: "ask the recipients whether they have the file; drop it again only if they do not"
+                .to_owned(),
             at: self.means.now(),
             altinn: None,
         };
@@ -242,7 +291,9 @@ impl Route {
     async fn wait(&self, transfer: &mut Transfer, wait: Duration) -> Result<Next, Trouble> {
         let (now, next) = (self.means.now(), self.means.after(wait));
         self.means
-            .store_change(transfer, |before| Ok(Transfer { next_attempt: next, updated: now, problem: None, ..before }))
+            .store_change(transfer, |before| {
+                Ok(Transfer { next_attempt: next, updated: now, problem: None, ..before })
+            })
             .await?;
         Ok(Next::Wait)
     }
@@ -291,7 +342,9 @@ fn abandoned(transfer: &Transfer) -> usize {
 
 fn publication_recipients(transfer: &Transfer) -> Option<&[RecipientProgress]> {
     match &transfer.work {
-        Work::Outgoing { progress: Outgoing::Published { publication, .. }, .. } => Some(&publication.recipients),
+        Work::Outgoing { progress: Outgoing::Published { publication, .. }, .. } => {
+            Some(&publication.recipients)
+        }
         _ => None,
     }
 }
@@ -299,7 +352,8 @@ fn publication_recipients(transfer: &Transfer) -> Option<&[RecipientProgress]> {
 /// How far each organisation that the file was addressed to has come. Others who fetched it by delegated rights
 /// are not ours to wait for.
 fn addressed(transfer: &Transfer, overview: &Overview) -> Vec<RecipientProgress> {
-    let recipients: &[OrgNumber] = super::initialize::dispatch(transfer).map_or(&[], |dispatch| &dispatch.recipients);
+    let recipients: &[OrgNumber] =
+        super::initialize::dispatch(transfer).map_or(&[], |dispatch| &dispatch.recipients);
     let progress = recipients.iter().map(|recipient| {
         let entry = overview.recipients.iter().find(|entry| entry.organization == Some(*recipient));
         RecipientProgress {

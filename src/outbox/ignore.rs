@@ -34,9 +34,24 @@ mod tests {
     #[test]
     fn unfinished_files_and_litter_are_ignored() {
         for name in [
-            ".hidden", "a.tmp", "a.TMP", "x.part", "x.partial", "x.filepart", "x.crdownload", ".x.swp", "~$brev.docx",
-            "x.pdf~", "Thumbs.db", "desktop.ini", "link.lnk", "a.pdf.meta.json", "a.pdf.receipt.json",
-            "a.pdf.error.json", "sent", "failed",
+            ".hidden",
+            "a.tmp",
+            "a.TMP",
+            "x.part",
+            "x.partial",
+            "x.filepart",
+            "x.crdownload",
+            ".x.swp",
+            "~$brev.docx",
+            "x.pdf~",
+            "Thumbs.db",
+            "desktop.ini",
+            "link.lnk",
+            "a.pdf.meta.json",
+            "a.pdf.receipt.json",
+            "a.pdf.error.json",
+            "sent",
+            "failed",
         ] {
             assert!(is_ignored(OsStr::new(name)), "{name}");
         }

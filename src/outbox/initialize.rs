@@ -13,13 +13,12 @@ use jiff::Timestamp;
 use super::Route;
 use super::take::write_claim;
 use crate::broker::{self, Overview, Role, Search, Status};
-use crate::identity::Effect;
 use crate::route::{Kind, Next, Trouble, later};
 use crate::seams::crash_point;
 use crate::store;
 use crate::transfer::document::ClaimFile;
 use crate::transfer::{
-    Booking, BrokerTransferId, Dispatch, Outgoing, OutgoingEvent, SendersReference, Transfer, Work,
+    Booking, BrokerTransferId, Dispatch, Effect, Outgoing, OutgoingEvent, SendersReference, Transfer, Work,
 };
 
 /// Clocks differ and answers take time: a transfer of ours was made this much before we think at the earliest.
@@ -48,8 +47,12 @@ impl Route {
     }
 
     /// Looks for the transfer that Altinn may have made.
-    pub(super) async fn settle_initialize(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        let Work::Outgoing { progress: Outgoing::Initializing { dispatch, since }, .. } = &transfer.work else {
+    pub(super) async fn settle_initialize(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+    ) -> Result<Next, Trouble> {
+        let Work::Outgoing { progress: Outgoing::Initializing { dispatch, since }, .. } = &transfer.work
+        else {
             return Ok(Next::Step);
         };
         let (dispatch, since) = (dispatch.clone(), *since);
@@ -62,9 +65,16 @@ impl Route {
                 Ok(Next::Step)
             }
             Ok(None) => {
-                let message = "the answer to the request for a transfer was lost, and Altinn does not show one yet";
+                let message =
+                    "the answer to the request for a transfer was lost, and Altinn does not show one yet";
                 let remedy = "nothing: it is looked for again, then asked for anew";
-                Err(Trouble::new(Kind::Temporary(None), "initialize_unsettled", message.into(), remedy, self.means.now()))
+                Err(Trouble::new(
+                    Kind::Temporary(None),
+                    "initialize_unsettled",
+                    message.into(),
+                    remedy,
+                    self.means.now(),
+                ))
             }
             Err(error) if error.trouble() == broker::Trouble::Rights => {
                 self.happened(transfer, OutgoingEvent::InitializeHadNoEffect).await?;
@@ -75,7 +85,11 @@ impl Route {
     }
 
     /// A transfer at Altinn that was made for this dispatch, has no bytes, and belongs to no other record.
-    async fn find(&self, dispatch: &Dispatch, since: Timestamp) -> Result<Option<BrokerTransferId>, broker::Error> {
+    async fn find(
+        &self,
+        dispatch: &Dispatch,
+        since: Timestamp,
+    ) -> Result<Option<BrokerTransferId>, broker::Error> {
         let earliest = since.checked_sub(MARGIN).unwrap_or(Timestamp::MIN);
         let mut search = Search {
             resource_id: dispatch.resource_id.clone(),
@@ -96,13 +110,13 @@ impl Route {
                 let overview = match self.means.broker.overview(*id, Role::Sender).await {
                     Ok(overview) => overview,
                     // Half made: the id was never told to anybody.
-                    Err(error) if error.status() == Some(500) => continue,
+                    Err(error) if error.trouble() == broker::Trouble::Server => continue,
                     Err(error) => return Err(error),
                 };
                 if is_made_for(&overview, dispatch, earliest) {
                     return Ok(Some(*id));
                 }
-                last = Some(overview.status_changed);
+                last = overview.status_changed.or(last);
             }
             match last {
                 Some(last) if ids.len() >= PAGE && search.from != Some(last) => {
@@ -139,7 +153,9 @@ impl Route {
 
     /// Goes on only if the route is not held, or it is this transfer's turn to look whether the trouble has passed.
     pub(super) fn pass(&self) -> Result<(), Trouble> {
-        self.hold.pass(self.means.now()).map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })
+        self.hold
+            .pass(self.means.now())
+            .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })
     }
 }
 
@@ -181,12 +197,13 @@ fn request(dispatch: &Dispatch) -> broker::Initialize {
 /// Whether a transfer is equal to what was asked for in everything that Altinn was told. Two that are equal in
 /// all of it and have no bytes are as good as each other.
 fn is_made_for(overview: &Overview, dispatch: &Dispatch, earliest: Timestamp) -> bool {
-    let mut addressed: Vec<_> = overview.recipients.iter().filter_map(|recipient| recipient.organization).collect();
+    let mut addressed: Vec<_> =
+        overview.recipients.iter().filter_map(|recipient| recipient.organization).collect();
     addressed.sort_unstable();
     addressed.dedup();
     overview.status == Status::Initialized
         && overview.published.is_none()
-        && overview.created >= earliest
+        && overview.created.is_some_and(|created| created >= earliest)
         && overview.reference.parse::<SendersReference>().as_ref() == Ok(&dispatch.reference)
         && overview.file_name == dispatch.file_name.as_str()
         && overview.checksum == Some(dispatch.md5)

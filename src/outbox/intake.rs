@@ -131,9 +131,15 @@ impl Intake {
         Ok(())
     }
 
-    fn list_folder(&mut self, folder: &Dir, recipient: Option<OrgNumber>, now: Instant) -> Result<(), files::Error> {
+    fn list_folder(
+        &mut self,
+        folder: &Dir,
+        recipient: Option<OrgNumber>,
+        now: Instant,
+    ) -> Result<(), files::Error> {
         let mut names = Vec::new();
-        let (settings, observed, room) = (&self.settings, &self.observed, WINDOW.saturating_sub(self.observed.len()));
+        let (settings, observed, room) =
+            (&self.settings, &self.observed, WINDOW.saturating_sub(self.observed.len()));
         let mut new = 0;
         folder.for_each_name(|name| {
             if is_ignored(name) || !settings.include.matches(name) || settings.exclude.matches(name) {
@@ -231,7 +237,9 @@ impl Intake {
 fn recipient_folders(drop: &Dir) -> Result<Vec<OrgNumber>, files::Error> {
     let mut recipients = Vec::new();
     drop.for_each_name(|name| {
-        if let Some(recipient) = name.to_str().filter(|name| name.len() == 9).and_then(|name| name.parse().ok()) {
+        if let Some(recipient) =
+            name.to_str().filter(|name| name.len() == 9).and_then(|name| name.parse().ok())
+        {
             recipients.push(recipient);
         }
         true
@@ -304,7 +312,11 @@ fn open_and_examine(folders: &Folders, candidate: &Candidate) -> Result<Examined
 }
 
 /// Looks at a ready file once more; the claim to make, if it is as it was and nobody writes it.
-async fn examine(route: &Arc<Route>, intake: &mut Intake, candidate: Candidate) -> Result<Option<Claim>, Trouble> {
+async fn examine(
+    route: &Arc<Route>,
+    intake: &mut Intake,
+    candidate: Candidate,
+) -> Result<Option<Claim>, Trouble> {
     let opened = {
         let candidate = candidate.clone();
         route.on_files(move |folders| open_and_examine(folders, &candidate)).await
@@ -315,7 +327,8 @@ async fn examine(route: &Arc<Route>, intake: &mut Intake, candidate: Candidate) 
         Ok(Examined::Unverified(entry)) => {
             let wait = route.settings.settle.max(route.settings.settle_unverified);
             if observation.still_since.elapsed() < wait {
-                intake.next_look = intake.next_look.min(wait.saturating_sub(observation.still_since.elapsed()));
+                intake.next_look =
+                    intake.next_look.min(wait.saturating_sub(observation.still_since.elapsed()));
                 return Ok(None);
             }
             entry
@@ -376,6 +389,11 @@ async fn claim_file(route: &Arc<Route>, claim: Claim) -> Result<(), Trouble> {
             crash_point("claim:intended");
             Ok(())
         }
+        // Another record has a file of this inode, or had one until now: the next listing looks again.
+        Err(store::Error::FileTaken { .. }) => {
+            route.forget(id);
+            Ok(())
+        }
         Err(error) => Err(fatal(&error)),
     }
 }
@@ -384,7 +402,7 @@ async fn claim_file(route: &Arc<Route>, claim: Claim) -> Result<(), Trouble> {
 /// that transfer's file, and moved again.
 async fn take_again(route: &Arc<Route>, holder: Transfer, seen: &Claim) -> Result<(), Trouble> {
     let Work::Outgoing { claim, progress, .. } = &holder.work else { return Ok(()) };
-    if *progress == Outgoing::Claiming || claim.name != seen.name || holder.route != route.settings.name {
+    if *progress == Outgoing::Claiming || claim.file != seen.file || holder.route != route.settings.name {
         return Ok(());
     }
     let Some(beside) = super::initialize::claim_file(&holder) else { return Ok(()) };

@@ -126,8 +126,17 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
 
 /// Brings a companion that is still where it was laid down up to date. One that somebody has moved away is
 /// theirs, and stays as it is.
-pub(super) fn refresh(folders: &Folders, place: &Place, companion: Companion, document: &[u8]) -> Result<(), Error> {
+pub(super) fn refresh(
+    folders: &Folders,
+    place: &Place,
+    companion: Companion,
+    document: &[u8],
+) -> Result<(), Error> {
     let into = folders.place(place)?;
     let companion = place.name.companion(companion);
-    if into.look(&companion)?.is_some() { into.replace(companion, document, Mode::GROUP_FILE) } else { Ok(()) }
+    if into.look(&companion)?.is_some() {
+        into.replace(companion, document, Mode::GROUP_FILE)
+    } else {
+        Ok(())
+    }
 }

@@ -133,6 +133,11 @@ impl Route {
         }
     }
 
+    /// A claim that was not made after all.
+    fn forget(&self, id: TransferId) {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
     /// How many more files may be claimed now.
     fn room_for_claims(&self) -> usize {
         if self.hold.is_held() {

@@ -22,7 +22,12 @@ pub(super) fn sidecar_name(file_name: &str) -> String {
 }
 
 /// Takes a file whose claim is durable in the store. May be repeated after a crash at any point.
-pub(super) fn take(folders: &Folders, id: TransferId, claim: &Claim, claim_file: &ClaimFile) -> Result<Taken, Error> {
+pub(super) fn take(
+    folders: &Folders,
+    id: TransferId,
+    claim: &Claim,
+    claim_file: &ClaimFile,
+) -> Result<Taken, Error> {
     let source = match folders.source(claim.recipient_folder) {
         Ok(source) => source,
         Err(error) if error.is_missing() => return withdraw(folders, None, id, claim),

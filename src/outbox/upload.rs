@@ -14,10 +14,11 @@ use tokio::sync::mpsc;
 
 use super::Route;
 use super::folders::FILE;
+use crate::broker;
 use crate::files::{self, BLOCK_BYTES};
 use crate::route::{Kind, Next, Trouble};
 use crate::seams::{self, crash_point};
-use crate::transfer::{BrokerTransferId, LastByte, Outgoing, OutgoingEvent, Transfer, Work};
+use crate::transfer::{BrokerTransferId, Effect, Failure, LastByte, Outgoing, OutgoingEvent, Transfer, Work};
 
 /// Blocks that wait for the network; with the one being read and the one being sent, a file takes a megabyte.
 const BLOCKS_WAITING: usize = 2;
@@ -54,7 +55,28 @@ impl Route {
                 self.happened(transfer, OutgoingEvent::UploadAccepted { at: now }).await?;
                 Ok(Next::Step)
             }
-            Err(trouble) => Err(trouble),
+            Err(error) => self.settle_upload_error(transfer, &error).await,
+        }
+    }
+
+    /// An upload that was not accepted. What had no effect is tried again; what was refused is settled at once,
+    /// since Altinn has ended its part; of everything else Altinn is asked what became of it.
+    async fn settle_upload_error(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        error: &broker::Error,
+    ) -> Result<Next, Trouble> {
+        let trouble = Trouble::broker(error, self.means.now());
+        match error.effect() {
+            Effect::None => {
+                self.happened(transfer, OutgoingEvent::NothingArrived).await?;
+                Err(trouble)
+            }
+            Effect::Refused => self.settle_refusal(transfer, trouble.failure).await,
+            Effect::Unknown => {
+                let failure = Failure { code: CUT.to_owned(), ..trouble.failure };
+                Err(Trouble { failure, kind: Kind::Temporary(None) })
+            }
         }
     }
 
@@ -65,27 +87,17 @@ impl Route {
         size: u64,
         file: File,
         stored: &Arc<Mutex<Transfer>>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), broker::Error> {
         let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
         let body = self.body(size, receiver, Arc::clone(stored));
         let reading = async {
             seams::blocking(move || files::read_blocks(file, size, &sender)).await;
             std::future::pending().await
         };
-        let sent = tokio::select! {
+        tokio::select! {
             sent = self.means.broker.upload(id, size, body) => sent,
             () = reading => Ok(()),
-        };
-        sent.map_err(|error| {
-            let now = self.means.now();
-            let trouble = Trouble::broker(&error, now);
-            if matches!(trouble.kind, Kind::Route) {
-                return trouble;
-            }
-            // Whatever the answer was: what became of the upload is seen from the overview.
-            let failure = crate::transfer::Failure { code: CUT.to_owned(), ..trouble.failure };
-            Trouble { failure, kind: Kind::Temporary(None) }
-        })
+        }
     }
 
     /// The body: blocks as they are read, with the last one held back until it is durable that it may leave.

@@ -93,7 +93,9 @@ impl Heard {
                 drop(arrived);
                 self.hint.notify_one();
             }
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Create(_) => self.hint.notify_one(),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Create(_) => {
+                self.hint.notify_one()
+            }
             _ if event.need_rescan() => self.hint.notify_one(),
             _ => {}
         }

@@ -76,7 +76,10 @@ impl Means {
         change: impl FnOnce(Transfer) -> Result<Transfer, IllegalTransition>,
     ) -> Result<(), Trouble> {
         let after = change(transfer.clone()).map_err(|illegal| Trouble::illegal(illegal, self.now()))?;
-        self.store.update(transfer, after.clone()).await.map_err(|error| Trouble::store(&error, self.now()))?;
+        self.store
+            .update(transfer, after.clone())
+            .await
+            .map_err(|error| Trouble::store(&error, self.now()))?;
         *transfer = after;
         Ok(())
     }

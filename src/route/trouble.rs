@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::transfer::{Failure, IllegalTransition};
+use crate::transfer::{AltinnAnswer, Failure, IllegalTransition};
 use crate::{broker, files, store};
 
 /// What trouble means.
@@ -66,17 +66,30 @@ impl Trouble {
     pub fn broker(error: &broker::Error, at: Timestamp) -> Self {
         use broker::Trouble as Found;
         let kind = match error.trouble() {
-            Found::Rights | Found::Route | Found::Token => Kind::Route,
+            Found::Token | Found::Key | Found::Rights | Found::Route | Found::Protocol => Kind::Route,
             Found::Recipients => Kind::Slow,
-            Found::File | Found::Request => Kind::Permanent,
-            _ => Kind::Temporary(error.retry_after()),
+            Found::File => Kind::Permanent,
+            Found::Checksum
+            | Found::Failed
+            | Found::Gone
+            | Found::NotReady
+            | Found::AskOverview
+            | Found::NotDownloaded
+            | Found::Range
+            | Found::Server
+            | Found::Platform
+            | Found::Source => Kind::Temporary(error.retry_after()),
         };
         let failure = Failure {
             code: error.code().to_owned(),
             message: text_for_people(error),
             remedy: error.remedy(),
             at,
-            altinn: error.altinn(),
+            altinn: error.altinn().map(|altinn| AltinnAnswer {
+                status: Some(altinn.status),
+                code: altinn.code,
+                detail: Some(altinn.detail),
+            }),
         };
         Self { failure, kind }
     }

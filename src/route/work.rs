@@ -44,8 +44,11 @@ pub trait Drive: Send + Sync + 'static {
     /// Does the one thing that is to be done next, and stores the outcome: `transfer` is what the store has.
     fn step(&self, transfer: &mut Transfer) -> impl Future<Output = Result<Next, Trouble>> + Send;
     /// Puts a transfer aside that will never go.
-    fn give_up(&self, transfer: &mut Transfer, failure: Failure)
-    -> impl Future<Output = Result<Next, Trouble>> + Send;
+    fn give_up(
+        &self,
+        transfer: &mut Transfer,
+        failure: Failure,
+    ) -> impl Future<Output = Result<Next, Trouble>> + Send;
 }
 
 /// Takes due transfers of a route in hand until `stop`, then lets those in hand end their present step.
@@ -83,7 +86,10 @@ pub async fn work_off<D: Drive>(
 }
 
 /// The transfers to take in hand now, and how long nothing else will be due.
-async fn due<D: Drive>(driver: &D, in_hand: &HashSet<TransferId>) -> Result<(Vec<TransferId>, Duration), Trouble> {
+async fn due<D: Drive>(
+    driver: &D,
+    in_hand: &HashSet<TransferId>,
+) -> Result<(Vec<TransferId>, Duration), Trouble> {
     let means = driver.means();
     let now = means.now();
     let room = IN_HAND.saturating_sub(in_hand.len());

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Discovered ─► Downloading ─► Downloaded ─► Delivering ─► Delivered ─► Confirmed
-//!      │            │  ▲            │             (intent)       │
-//!      │            │  └─ damaged ──┘                            └─ too late to confirm: stays Delivered
+//!      │ ▲          │               │             (intent)       │
+//!      │ └───────── damaged ────────┘                            └─ too late to confirm: stays Delivered
 //!      ▼            ▼
 //!    Failed / Expired
 //! ```
@@ -271,8 +271,10 @@ impl Incoming {
             {
                 IncomingStep::Notify
             }
-            Self::Delivered { .. } | Self::Failed { .. } => IncomingStep::Remember,
-            Self::Confirmed { .. } | Self::Expired { .. } => IncomingStep::Nothing,
+            Self::Delivered { confirmation: Confirmation::Manual, .. } | Self::Failed { .. } => {
+                IncomingStep::Remember
+            }
+            Self::Delivered { .. } | Self::Confirmed { .. } | Self::Expired { .. } => IncomingStep::Nothing,
         }
     }
 

@@ -1,0 +1,234 @@
+//! Laying a received file down under its final name: metadata first, then a rename that never overwrites, both
+//! folders synced. The intent with the name is durable before, so that afterwards the absence of the private file
+//! proves delivery, whatever an importer has done with it meanwhile.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::Route;
+use super::folders::{FILE, Folders, Marker, WHOLE};
+use super::hear::confirmation;
+use crate::config::Layout;
+use crate::files::{Dir, Error, Mode};
+use crate::route::{Next, Trouble};
+use crate::seams::crash_point;
+use crate::transfer::document::Metadata;
+use crate::transfer::{
+    Companion, InboxPlace, Incoming, IncomingEvent, Notification, Offer, OrgNumber, Received, SafeFileName,
+    Transfer, TransferId, Work,
+};
+
+/// Folders that are made in an inbox: the group may look into them.
+const FOLDER_MODE: Mode = Mode(0o750);
+
+impl Route {
+    /// Chooses the name that the file gets, one that is free.
+    pub(super) async fn choose_place(
+        self: &Arc<Self>,
+        id: TransferId,
+        offer: &Offer,
+    ) -> Result<InboxPlace, Trouble> {
+        let folder = match self.settings.layout {
+            Layout::Flat => None,
+            Layout::BySender => Some(sender_folder(offer, id)),
+            Layout::ByTransfer => Some(SafeFileName::for_received(&offer.id.to_string(), &id.short())),
+        };
+        let name = SafeFileName::for_received(&offer.file_name, &id.short());
+        let (metadata, layout) = (self.settings.write_metadata, self.settings.layout);
+        let place = InboxPlace { folder, name, metadata };
+        self.on_files(move |folders| choose(folders, layout, place, id)).await
+    }
+
+    /// Chooses a name for a file that is verified.
+    pub(super) async fn intend_delivery(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
+        let (Incoming::Downloaded { offer, received } | Incoming::Delivering { offer, received, .. }) =
+            progress
+        else {
+            return Ok(Next::Step);
+        };
+        let (offer, received) = (offer.clone(), received.clone());
+        let place = self.choose_place(transfer.id, &offer).await?;
+        let marker = marker(transfer.id, &offer, &received, &place);
+        self.on_files(move |folders| folders.write_marker(&marker)).await?;
+        self.happened(transfer, IncomingEvent::DeliveryIntended(place)).await?;
+        Ok(Next::Step)
+    }
+
+    /// Lays the file down.
+    pub(super) async fn deliver(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Work::Incoming { progress: Incoming::Delivering { offer, received, place }, .. } = &transfer.work
+        else {
+            return Ok(Next::Step);
+        };
+        let marker = marker(transfer.id, offer, received, place);
+        let layout = self.settings.layout;
+        let name = place.name.clone();
+        if self.on_files(move |folders| lay_down(folders, layout, &marker)).await? == Laid::NameTaken {
+            return self.intend_delivery(transfer).await;
+        }
+        crash_point("deliver:synced");
+        let notification =
+            if self.settings.on_received.is_some() { Notification::Due } else { Notification::Done };
+        let at = self.means.now();
+        let event = IncomingEvent::Delivered { at, confirmation: confirmation(self), notification };
+        self.happened(transfer, event).await?;
+        info!(name = ?name.as_str(), "delivered");
+        crash_point("deliver:delivered");
+        Ok(Next::Step)
+    }
+}
+
+/// What is left beside the inbox until Altinn has our confirmation.
+pub(super) fn marker(id: TransferId, offer: &Offer, received: &Received, place: &InboxPlace) -> Marker {
+    Marker { transfer_id: id, offer: offer.clone(), received: received.clone(), place: place.clone() }
+}
+
+fn sender_folder(offer: &Offer, id: TransferId) -> SafeFileName {
+    let name =
+        offer.sender.parse::<OrgNumber>().map_or_else(|_| offer.sender.clone(), |sender| sender.digits());
+    SafeFileName::for_received(&name, &id.short())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Laid {
+    Down,
+    NameTaken,
+}
+
+fn choose(folders: &Folders, layout: Layout, place: InboxPlace, id: TransferId) -> Result<InboxPlace, Error> {
+    let into = match (&place.folder, layout) {
+        // The transfer's own folder does not exist yet, so every name in it is free.
+        (Some(_), Layout::ByTransfer) => return Ok(place),
+        (Some(folder), _) => folders.inbox.ensure_subfolder(folder.as_str(), FOLDER_MODE)?,
+        (None, _) => folders.inbox.clone(),
+    };
+    let distinguished = place.name.distinguished(&id.short());
+    for name in [&place.name, &distinguished] {
+        if is_free(&into, name)? {
+            return Ok(InboxPlace { name: name.clone(), ..place });
+        }
+    }
+    Ok(InboxPlace { name: place.name.distinguished(&id.to_string()), ..place })
+}
+
+fn is_free(into: &Dir, name: &SafeFileName) -> Result<bool, Error> {
+    Ok(into.look(name.as_str())?.is_none() && into.look(name.companion(Companion::Metadata))?.is_none())
+}
+
+/// Lays the file down where the store says it is to be. May be repeated after a crash at any point.
+fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, Error> {
+    let own = match folders.own(marker.transfer_id) {
+        Ok(own) => own,
+        // It was moved, and only the store did not hear of it.
+        Err(error) if error.is_missing() => return Ok(Laid::Down),
+        Err(error) => return Err(error),
+    };
+    let laid = match (&marker.place.folder, layout) {
+        (Some(folder), Layout::ByTransfer) => lay_down_whole(folders, &own, folder, marker)?,
+        (Some(folder), _) => {
+            let into = folders.inbox.ensure_subfolder(folder.as_str(), FOLDER_MODE)?;
+            lay_down_file(folders, &own, &into, marker)?
+        }
+        (None, _) => lay_down_file(folders, &own, &folders.inbox, marker)?,
+    };
+    if laid == Laid::Down {
+        own.sync()?;
+        folders.remove_own(marker.transfer_id)?;
+    }
+    Ok(laid)
+}
+
+/// Metadata, then the file.
+fn lay_down_file(folders: &Folders, own: &Dir, into: &Dir, marker: &Marker) -> Result<Laid, Error> {
+    if own.look(FILE)?.is_none() {
+        into.sync()?;
+        return Ok(Laid::Down);
+    }
+    let name = &marker.place.name;
+    let companion = name.companion(Companion::Metadata);
+    if marker.place.metadata {
+        match write_metadata(folders, into, &companion, marker) {
+            Ok(()) => {}
+            Err(error) if error.is_taken() && is_ours(into, &companion, marker)? => {}
+            Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
+            Err(error) => return Err(error),
+        }
+    }
+    crash_point("deliver:metadata");
+    match own.move_to(FILE, into, name.as_str()) {
+        Err(error) if error.is_taken() => {
+            if marker.place.metadata {
+                into.remove_file(&companion)?;
+            }
+            return Ok(Laid::NameTaken);
+        }
+        moved => moved?,
+    }
+    crash_point("deliver:renamed");
+    into.sync()?;
+    Ok(Laid::Down)
+}
+
+/// A folder with file and metadata, built in private and renamed whole.
+fn lay_down_whole(
+    folders: &Folders,
+    own: &Dir,
+    folder: &SafeFileName,
+    marker: &Marker,
+) -> Result<Laid, Error> {
+    if own.look(FILE)?.is_some() {
+        let whole = own.ensure_subfolder(WHOLE, FOLDER_MODE)?;
+        if lay_down_file(folders, own, &whole, marker)? == Laid::NameTaken {
+            return Ok(Laid::NameTaken);
+        }
+    }
+    if own.look(WHOLE)?.is_some() {
+        let taken = |error: &Error| error.is_taken();
+        match own.move_to(WHOLE, &folders.inbox, folder.as_str()) {
+            // A folder of that name holds something else: tell them apart.
+            Err(error) if taken(&error) => {
+                let other = folder.distinguished(&marker.transfer_id.short());
+                own.move_to(WHOLE, &folders.inbox, other.as_str())?;
+            }
+            moved => moved?,
+        }
+    }
+    folders.inbox.sync()?;
+    Ok(Laid::Down)
+}
+
+fn write_metadata(folders: &Folders, into: &Dir, companion: &str, marker: &Marker) -> Result<(), Error> {
+    let Marker { offer, received, .. } = marker;
+    let metadata = Metadata {
+        file_transfer_id: offer.id,
+        resource_id: offer.resource_id.clone(),
+        file_name: offer.file_name.clone(),
+        sender: offer.sender.clone(),
+        recipient: offer.recipient,
+        senders_file_transfer_reference: offer.reference.clone(),
+        property_list: offer.properties.clone(),
+        checksum: received.md5,
+        checksum_verified: received.checksum_verified,
+        sha256: received.sha256,
+        file_transfer_size: received.size,
+        published: offer.published,
+        received: received.received,
+    };
+    // Metadata is texts, numbers and times: there is nothing in it that JSON cannot say.
+    let mut document = serde_json::to_vec_pretty(&metadata).unwrap_or_default();
+    document.push(b'\n');
+    into.create_for_group(companion, &document, folders.mode, folders.group)
+}
+
+/// Whether metadata that is there already is this transfer's, from before a crash.
+fn is_ours(into: &Dir, companion: &str, marker: &Marker) -> Result<bool, Error> {
+    let content = match into.read(companion, 16 * 1024 * 1024) {
+        Ok(content) => content,
+        Err(error) if error.is_missing() => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let metadata = serde_json::from_slice::<Metadata>(&content);
+    Ok(metadata.is_ok_and(|metadata| metadata.file_transfer_id == marker.offer.id))
+}

@@ -1,0 +1,150 @@
+//! One step at a time: a driver loads a record, asks the state machine for the next step, does that one step and
+//! stores the outcome. Nothing else moves a transfer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::error;
+
+use super::Route;
+use crate::route::{Drive, Hold, Kind, Means, Next, Trouble, later};
+use crate::transfer::{
+    Failure, Incoming, IncomingEvent, IncomingStep, Notification, RouteName, Transfer, Work,
+};
+
+/// What only waits for its deadline is looked at this often, since the wall clock may be set.
+const LONGEST_MEMORY: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Drives the transfers of one inbox.
+#[derive(Debug)]
+pub struct Driver(pub(super) Arc<Route>);
+
+impl Drive for Driver {
+    fn route(&self) -> &RouteName {
+        &self.0.settings.name
+    }
+
+    fn means(&self) -> &Means {
+        &self.0.means
+    }
+
+    fn hold(&self) -> &Hold {
+        &self.0.hold
+    }
+
+    async fn step(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
+        let route = &self.0;
+        match progress.next_step() {
+            IncomingStep::Download => route.download(transfer).await,
+            IncomingStep::IntendDelivery => route.intend_delivery(transfer).await,
+            IncomingStep::Deliver => route.deliver(transfer).await,
+            IncomingStep::Confirm => route.confirm_and_notify(transfer).await,
+            IncomingStep::Notify => route.notify(transfer).await,
+            IncomingStep::Remember => route.remember(transfer).await,
+            IncomingStep::Nothing => route.finish(transfer).await,
+        }
+    }
+
+    async fn give_up(&self, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
+        self.0.reject(transfer, failure).await
+    }
+}
+
+impl Route {
+    /// Confirms; while that does not succeed, the operator's program is not kept waiting for it.
+    async fn confirm_and_notify(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let confirmed = self.confirm(transfer).await;
+        let trouble = match confirmed {
+            Ok(next) => return Ok(next),
+            Err(trouble) => trouble,
+        };
+        let is_due = matches!(
+            &transfer.work,
+            Work::Incoming { progress: Incoming::Delivered { delivery, .. }, .. }
+                if delivery.notification == Notification::Due
+        );
+        if is_due && trouble.kind != Kind::Fatal {
+            self.notify(transfer).await?;
+        }
+        Err(trouble)
+    }
+
+    /// What cannot be received is kept for inspection, reported, and not confirmed.
+    async fn reject(self: &Arc<Self>, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
+        let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
+        let can_fail = matches!(
+            progress,
+            Incoming::Discovered { .. } | Incoming::Downloading { .. } | Incoming::Downloaded { .. }
+        );
+        if !can_fail {
+            return Err(Trouble { failure, kind: Kind::Slow });
+        }
+        error!(code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, "not received");
+        let id = transfer.id;
+        self.on_files(move |folders| {
+            match folders.incoming.move_to(id.to_string(), &folders.rejected, id.to_string()) {
+                Err(error) if !error.is_missing() && !error.is_taken() => Err(error),
+                _ => Ok(()),
+            }
+        })
+        .await?;
+        self.happened(transfer, IncomingEvent::Failed(failure)).await?;
+        Ok(Next::Step)
+    }
+
+    /// Keeps the record until Altinn has deleted the transfer, so that it is not taken for a new one.
+    async fn remember(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
+        let (now, expires) = (self.means.now(), progress.offer().expires);
+        if self.means.skew.is_confirmed() && expires <= now {
+            let event = match progress {
+                Incoming::Failed { .. } => IncomingEvent::Expired { at: now },
+                _ => IncomingEvent::ConfirmationTooLate,
+            };
+            self.happened_last(transfer, event).await?;
+            return Ok(Next::Step);
+        }
+        let next = expires.min(later(now, LONGEST_MEMORY)).max(later(now, Duration::from_secs(1)));
+        self.means.store_change(transfer, |before| Ok(Transfer { next_attempt: next, ..before })).await?;
+        Ok(Next::Wait)
+    }
+
+    /// Stores an event that may be the last: then the transfer goes to the journal in the same breath.
+    pub(super) async fn happened_last(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        event: IncomingEvent,
+    ) -> Result<(), Trouble> {
+        let now = self.means.now();
+        let after = transfer.clone().after_incoming(event.clone(), now);
+        let after = after.map_err(|illegal| Trouble::illegal(illegal, now))?;
+        if after.is_finished() {
+            self.end(transfer, after).await
+        } else {
+            self.happened(transfer, event).await
+        }
+    }
+
+    /// Moves a transfer that is over from the store to the journal.
+    async fn finish(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let is_stored = self.means.store.get(transfer.id).await;
+        let is_stored = is_stored.map_err(|error| Trouble::store(&error, self.means.now()))?.is_some();
+        if is_stored {
+            self.end(transfer, transfer.clone()).await?;
+        }
+        Ok(Next::Wait)
+    }
+
+    async fn end(self: &Arc<Self>, transfer: &mut Transfer, ended: Transfer) -> Result<(), Trouble> {
+        let finished = self.means.store.finish(transfer, ended.clone()).await;
+        finished.map_err(|error| Trouble::store(&error, self.means.now()))?;
+        *transfer = ended;
+        self.note(transfer);
+        // What was delivered is either confirmed, which Altinn's overview tells, or gone from Altinn.
+        if let Some(id) = transfer.broker_id() {
+            self.on_files(move |folders| folders.remove_marker(id)).await?;
+        }
+        Ok(())
+    }
+}

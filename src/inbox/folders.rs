@@ -1,0 +1,93 @@
+//! The folders of an inbox, held open.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config;
+use crate::files::{Dir, Error, Mode};
+use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, TransferId};
+
+/// The file that is being received, in its folder under `incoming/`.
+pub(super) const FILE: &str = "file";
+/// A folder that is to be delivered whole.
+pub(super) const WHOLE: &str = "whole";
+/// The folder of ours in every route's folder.
+const PRIVATE: &str = ".formidlingd";
+
+/// The folders of an inbox.
+#[derive(Debug, Clone)]
+pub(super) struct Folders {
+    /// Where files are delivered.
+    pub(super) inbox: Dir,
+    /// Partial downloads, a folder each.
+    pub(super) incoming: Dir,
+    /// What could not be received, kept for inspection.
+    pub(super) rejected: Dir,
+    markers: Dir,
+    /// The group of delivered files.
+    pub(super) group: u32,
+    /// The permission bits of delivered files.
+    pub(super) mode: Mode,
+}
+
+/// `.formidlingd/delivered/<fileTransferId>`: from the intent to deliver until Altinn has our confirmation, so
+/// that a file is not delivered again if the state store is lost.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Marker {
+    pub(super) transfer_id: TransferId,
+    pub(super) offer: Offer,
+    pub(super) received: Received,
+    pub(super) place: InboxPlace,
+}
+
+impl Folders {
+    /// Opens them, making those that are the service's own.
+    pub(super) fn open(settings: &config::Inbox) -> Result<Self, Error> {
+        let inbox = Dir::open(&settings.path)?;
+        let private = inbox.ensure_subfolder(PRIVATE, Mode::PRIVATE_FOLDER)?;
+        let incoming = private.ensure_subfolder("incoming", Mode::PRIVATE_FOLDER)?;
+        let rejected = private.ensure_subfolder("rejected", Mode::PRIVATE_FOLDER)?;
+        let markers = private.ensure_subfolder("delivered", Mode::PRIVATE_FOLDER)?;
+        let group = match &settings.group {
+            Some(group) => crate::files::group_number(group)?,
+            None => inbox.entry()?.group,
+        };
+        Ok(Self { inbox, incoming, rejected, markers, group, mode: Mode(settings.file_mode) })
+    }
+
+    /// A transfer's own folder under `incoming/`.
+    pub(super) fn own(&self, id: TransferId) -> Result<Dir, Error> {
+        self.incoming.subfolder(id.to_string())
+    }
+
+    /// Removes a transfer's folder under `incoming/` with what is in it.
+    pub(super) fn remove_own(&self, id: TransferId) -> Result<(), Error> {
+        match self.own(id) {
+            Ok(own) => {
+                own.remove_file(FILE)?;
+                self.incoming.remove_folder(id.to_string())?;
+                self.incoming.sync()
+            }
+            Err(error) if error.is_missing() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn write_marker(&self, marker: &Marker) -> Result<(), Error> {
+        // A marker is texts and numbers: there is nothing in it that JSON cannot say.
+        let content = serde_json::to_vec(marker).unwrap_or_default();
+        self.markers.replace(marker.offer.id.to_string(), &content, Mode::PRIVATE_FILE)
+    }
+
+    pub(super) fn marker(&self, id: BrokerTransferId) -> Result<Option<Marker>, Error> {
+        match self.markers.read(id.to_string(), 1024 * 1024) {
+            Ok(content) => Ok(serde_json::from_slice(&content).ok()),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn remove_marker(&self, id: BrokerTransferId) -> Result<(), Error> {
+        self.markers.remove_file(id.to_string())
+    }
+}

@@ -1,0 +1,298 @@
+//! Hearing of transfers: Altinn is asked, again and again, what waits for us. Both what nobody has touched and
+//! what was begun and never confirmed, page by page, so that everything is found, also after months.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Route;
+use super::folders::{FILE, Marker, WHOLE};
+use crate::broker::{Overview, RecipientStatus, Role, Search, Status};
+use crate::config::Confirm;
+use crate::files::Error;
+use crate::route::{Kind, Trouble, later};
+use crate::store::{self, BrokerKey};
+use crate::transfer::{
+    BrokerTransferId, Confirmation, Incoming, IncomingEvent, Notification, Offer, OrgNumber, Transfer,
+};
+
+/// What one search answers with at most.
+const PAGE: usize = 100;
+/// Known and undelivered transfers, beyond which Altinn keeps the rest for us.
+const MAX_UNDELIVERED: usize = 500;
+/// Transfers that are not for this inbox and need not be asked about again; beyond this they are forgotten.
+const MAX_IGNORED: usize = 10_000;
+/// How soon Altinn is asked again where it has more than was taken.
+const SOON: Duration = Duration::from_secs(2);
+/// How far ahead of us Altinn's clock may be.
+const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Counts what the store has.
+pub(super) async fn count_what_is_known(route: &Arc<Route>) -> Result<(), Trouble> {
+    let mut after = None;
+    loop {
+        let page = route.means.store.page(Some(&route.settings.name), after, 256).await;
+        let page = page.map_err(|error| Trouble::store(&error, route.means.now()))?;
+        page.iter().for_each(|transfer| route.note(transfer));
+        match page.last() {
+            Some(last) => after = Some(last.id),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Asks for ever, until `stop`.
+pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
+    let mut hearing = Hearing { ignored: HashSet::new() };
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let wait = tokio::select! {
+            () = stop.cancelled() => break,
+            asked = hearing.ask(&route) => match asked {
+                Ok(Asked::Everything) => {
+                    failures = 0;
+                    route.settings.poll_interval
+                }
+                Ok(Asked::ThereIsMore) => SOON.min(route.settings.poll_interval),
+                Err(trouble) => {
+                    failures += 1;
+                    wait_after(&route, trouble, failures)?
+                }
+            },
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    Ok(())
+}
+
+/// How long to wait after an attempt that failed.
+fn wait_after(route: &Route, trouble: Trouble, failures: u32) -> Result<Duration, Trouble> {
+    let now = route.means.now();
+    let until = |next: Timestamp| next.duration_since(now).unsigned_abs();
+    let backoff = route.means.backoff.delay(failures - 1).max(route.settings.poll_interval.min(SOON));
+    Ok(match trouble.kind {
+        Kind::Fatal => return Err(trouble),
+        Kind::Route => until(route.hold.hold(&trouble.failure, now)),
+        Kind::Held(next) => until(next),
+        Kind::Temporary(_) | Kind::Slow | Kind::Permanent => {
+            let failure = &trouble.failure;
+            warn!(route = route.settings.name.as_str(), code = %failure.code, message = ?failure.message, failures, "cannot ask for incoming files: trying again");
+            match trouble.kind {
+                Kind::Temporary(named) => backoff.max(named.unwrap_or_default()),
+                _ => backoff,
+            }
+        }
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Everything,
+    ThereIsMore,
+}
+
+#[derive(Debug)]
+struct Hearing {
+    ignored: HashSet<BrokerTransferId>,
+}
+
+impl Hearing {
+    async fn ask(&mut self, route: &Arc<Route>) -> Result<Asked, Trouble> {
+        route
+            .hold
+            .pass(route.means.now())
+            .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
+        let mut asked = Asked::Everything;
+        for status in [RecipientStatus::Initialized, RecipientStatus::DownloadStarted] {
+            if self.ask_for(route, status).await? == Asked::ThereIsMore {
+                asked = Asked::ThereIsMore;
+            }
+        }
+        route.hold.release();
+        Ok(asked)
+    }
+
+    /// Everything published that we have come so far with, oldest first, page by page.
+    async fn ask_for(&mut self, route: &Arc<Route>, status: RecipientStatus) -> Result<Asked, Trouble> {
+        let mut search = Search {
+            resource_id: route.settings.resource_id.clone(),
+            role: Role::Recipient,
+            status: Some(Status::Published),
+            recipient_status: Some(status),
+            from: None,
+            to: None,
+            ascending: true,
+        };
+        loop {
+            let ids = route.means.broker.search(&search).await.map_err(|error| broker(route, &error))?;
+            let mut last = None;
+            for id in &ids {
+                if route.undelivered() >= MAX_UNDELIVERED {
+                    return Ok(Asked::ThereIsMore);
+                }
+                last = self.consider(route, *id).await?.or(last);
+            }
+            route.wake.notify_one();
+            let Some(last_id) = ids.last().filter(|_| ids.len() >= PAGE) else {
+                return Ok(Asked::Everything);
+            };
+            let last = match last {
+                Some(last) => Some(last),
+                None => overview(route, *last_id).await?.status_changed,
+            };
+            // More than a page of equal times cannot be told apart by Altinn; the next poll finds the rest.
+            if last.is_none() || last == search.from {
+                return Ok(Asked::ThereIsMore);
+            }
+            search.from = last;
+            search.to = Some(later(route.means.server_now(), MARGIN));
+        }
+    }
+
+    /// Takes a transfer on, if it is new and for us; when it was published, where Altinn was asked.
+    async fn consider(
+        &mut self,
+        route: &Arc<Route>,
+        id: BrokerTransferId,
+    ) -> Result<Option<Timestamp>, Trouble> {
+        let recipient = route.identity.organization;
+        let key = BrokerKey::Incoming { recipient, id };
+        let known = route.means.store.by_broker_id(&key).await;
+        let known = known.map_err(|error| Trouble::store(&error, route.means.now()))?;
+        if known.is_some() || self.ignored.contains(&id) {
+            return Ok(None);
+        }
+        let overview = overview(route, id).await?;
+        match offer(&overview, recipient, &route.settings.senders) {
+            Ok(offer) => take_on(route, offer).await?,
+            Err(reason) => {
+                if self.ignored.len() >= MAX_IGNORED {
+                    self.ignored.clear();
+                }
+                self.ignored.insert(id);
+                info!(route = route.settings.name.as_str(), file_transfer = %id, sender = ?overview.sender_raw, reason, "not received");
+            }
+        }
+        Ok(overview.status_changed)
+    }
+}
+
+fn broker(route: &Route, error: &crate::broker::Error) -> Trouble {
+    Trouble::broker(error, route.means.now())
+}
+
+async fn overview(route: &Route, id: BrokerTransferId) -> Result<Overview, Trouble> {
+    route.means.broker.overview(id, Role::Recipient).await.map_err(|error| broker(route, &error))
+}
+
+/// What is offered, or why it is not for this inbox.
+pub(super) fn offer(
+    overview: &Overview,
+    recipient: OrgNumber,
+    senders: &[OrgNumber],
+) -> Result<Offer, &'static str> {
+    if overview.status != Status::Published {
+        return Err("it is not published, or not any more");
+    }
+    let Some(own) = overview.recipient(recipient) else {
+        return Err("it is not addressed to this organisation");
+    };
+    // Search goes by the latest thing we did, the overview by the furthest we came: a confirmed file that was
+    // fetched once more is still a confirmed file.
+    if own.status == RecipientStatus::DownloadConfirmed {
+        return Err("it is confirmed already");
+    }
+    let is_allowed = |sender: OrgNumber| senders.contains(&sender);
+    if !senders.is_empty() && !overview.sender.is_some_and(is_allowed) {
+        return Err("its sender is not among the inbox's senders");
+    }
+    let Ok(resource_id) = overview.resource_id.parse() else { return Err("its resource id cannot be read") };
+    let published = overview.published.or(overview.status_changed);
+    Ok(Offer {
+        id: overview.id,
+        resource_id,
+        file_name: overview.file_name.clone(),
+        sender: overview.sender.map_or_else(|| overview.sender_raw.clone(), |sender| sender.to_string()),
+        recipient,
+        reference: overview.reference.clone(),
+        properties: overview.properties.clone(),
+        checksum: overview.checksum,
+        size: overview.size,
+        published: published.unwrap_or(Timestamp::UNIX_EPOCH),
+        expires: overview.expiration.unwrap_or(Timestamp::MAX),
+    })
+}
+
+/// Makes a record of the offer. A marker on disk shows that it was delivered before the store was lost.
+async fn take_on(route: &Arc<Route>, offer: Offer) -> Result<(), Trouble> {
+    let id = offer.id;
+    let marker = route.on_files(move |folders| undelivered_or_marked(folders, id)).await?;
+    let now = route.means.now();
+    let transfer = match marker {
+        None => {
+            let id = route.means.store.new_id();
+            info!(route = route.settings.name.as_str(), transfer = %id, file_transfer = %offer.id, name = ?offer.file_name, bytes = offer.size, sender = %offer.sender, "found");
+            let progress = Incoming::Discovered { offer: Box::new(offer) };
+            Transfer::incoming(id, route.settings.name.clone(), progress, now)
+        }
+        Some(marker) => {
+            warn!(route = route.settings.name.as_str(), transfer = %marker.transfer_id, file_transfer = %offer.id, "the state store does not know this file, but it was delivered: going on with its confirmation");
+            delivered_before(route, marker, offer, now)?
+        }
+    };
+    match route.means.store.insert(transfer.clone()).await {
+        Ok(()) => {
+            route.note(&transfer);
+            Ok(())
+        }
+        // Another inbox of the same organisation was quicker.
+        Err(store::Error::BrokerIdTaken { .. }) => Ok(()),
+        Err(error) => Err(Trouble::store(&error, now)),
+    }
+}
+
+/// The marker of a transfer whose file was delivered; what was not is fetched anew.
+fn undelivered_or_marked(folders: &super::Folders, id: BrokerTransferId) -> Result<Option<Marker>, Error> {
+    let Some(marker) = folders.marker(id)? else { return Ok(None) };
+    let is_undelivered = match folders.own(marker.transfer_id) {
+        Ok(own) => own.look(FILE)?.is_some() || own.look(WHOLE)?.is_some(),
+        Err(error) if error.is_missing() => false,
+        Err(error) => return Err(error),
+    };
+    Ok((!is_undelivered).then_some(marker))
+}
+
+fn delivered_before(
+    route: &Route,
+    marker: Marker,
+    offer: Offer,
+    now: Timestamp,
+) -> Result<Transfer, Trouble> {
+    let progress = Incoming::Discovered { offer: Box::new(offer) };
+    let transfer = Transfer::incoming(marker.transfer_id, route.settings.name.clone(), progress, now);
+    let confirmation = confirmation(route);
+    let events = [
+        IncomingEvent::DownloadBegun,
+        IncomingEvent::DownloadVerified(marker.received),
+        IncomingEvent::DeliveryIntended(marker.place),
+        IncomingEvent::Delivered { at: now, confirmation, notification: Notification::Done },
+    ];
+    let delivered =
+        events.into_iter().try_fold(transfer, |transfer, event| transfer.after_incoming(event, now));
+    delivered.map_err(|illegal| Trouble::illegal(illegal, now))
+}
+
+/// Who confirms, by the settings.
+pub(super) fn confirmation(route: &Route) -> Confirmation {
+    match route.settings.confirm {
+        Confirm::Automatic => Confirmation::Due,
+        Confirm::Manual => Confirmation::Manual,
+    }
+}

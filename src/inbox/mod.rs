@@ -1,0 +1,138 @@
+//! The way in: a file that is sent to us appears in a folder, whole, verified and once, and is then confirmed.
+//!
+//! [`hear`](hear) asks Altinn what waits, [`download`](download) fetches it into a private folder and verifies
+//! it, [`deliver`](deliver) lays it down under its final name, [`confirm`](confirm) tells Altinn, and
+//! [`notify`](notify) runs the operator's program. The [`driver`] takes these steps, one at a time, as the state
+//! machine says.
+
+pub mod driver;
+
+mod confirm;
+mod deliver;
+mod download;
+mod folders;
+mod hear;
+mod notify;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::route::{Hold, Means, Trouble, work_off};
+use crate::transfer::{Incoming, IncomingEvent, Transfer, TransferId, Work};
+use crate::{config, files, seams};
+use folders::Folders;
+
+/// One `[inbox.NAME]`.
+#[derive(Debug)]
+pub struct Inbox {
+    route: Arc<Route>,
+}
+
+/// What every step of an inbox works with.
+#[derive(Debug)]
+struct Route {
+    settings: config::Inbox,
+    identity: config::Identity,
+    means: Means,
+    hold: Hold,
+    folders: Folders,
+    /// Downloads at once, in this route.
+    slots: Semaphore,
+    /// Transfers that are known and not delivered: while there are many, Altinn keeps the rest.
+    undelivered: Mutex<HashSet<TransferId>>,
+    /// Transfers have become due.
+    wake: Arc<Notify>,
+}
+
+impl Inbox {
+    /// Opens the route's folders, making those that are the service's own. Blocks.
+    pub fn open(
+        settings: config::Inbox,
+        identity: config::Identity,
+        means: Means,
+    ) -> Result<Self, files::Error> {
+        let folders = Folders::open(&settings)?;
+        let hold = Hold::new(settings.name.clone(), means.retry.max);
+        let slots = Semaphore::new(settings.max_concurrent);
+        let route = Route {
+            settings,
+            identity,
+            means,
+            hold,
+            folders,
+            slots,
+            undelivered: Mutex::default(),
+            wake: Arc::new(Notify::new()),
+        };
+        Ok(Self { route: Arc::new(route) })
+    }
+
+    /// Receives what is sent, until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
+        let route = self.route;
+        hear::count_what_is_known(&route).await?;
+        let hear = hear::run(Arc::clone(&route), stop.clone());
+        let wake = Arc::clone(&route.wake);
+        let work = work_off(Arc::new(driver::Driver(route)), wake, stop);
+        tokio::try_join!(hear, work).map(|((), ())| ())
+    }
+}
+
+impl Route {
+    /// Stores what an event makes of the transfer.
+    async fn happened(&self, transfer: &mut Transfer, event: IncomingEvent) -> Result<(), Trouble> {
+        self.all_happened(transfer, [event]).await
+    }
+
+    /// Stores what several events make of the transfer, between which nothing outside was touched.
+    async fn all_happened(
+        &self,
+        transfer: &mut Transfer,
+        events: impl IntoIterator<Item = IncomingEvent>,
+    ) -> Result<(), Trouble> {
+        let now = self.means.now();
+        let stored = self
+            .means
+            .store_change(transfer, |before| {
+                events.into_iter().try_fold(before, |transfer, event| transfer.after_incoming(event, now))
+            })
+            .await;
+        self.note(transfer);
+        stored
+    }
+
+    /// Keeps count of transfers that have not been delivered.
+    fn note(&self, transfer: &Transfer) {
+        let Work::Incoming { progress, .. } = &transfer.work else { return };
+        let is_undelivered = matches!(
+            progress,
+            Incoming::Discovered { .. }
+                | Incoming::Downloading { .. }
+                | Incoming::Downloaded { .. }
+                | Incoming::Delivering { .. }
+        );
+        let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_undelivered {
+            undelivered.insert(transfer.id);
+        } else {
+            undelivered.remove(&transfer.id);
+        }
+    }
+
+    fn undelivered(&self) -> usize {
+        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Runs file work of this route off the async threads.
+    async fn on_files<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Folders) -> Result<T, files::Error> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let route = Arc::clone(self);
+        let outcome = seams::blocking(move || work(&route.folders)).await;
+        outcome.map_err(|error| Trouble::files(&error, self.means.now()))
+    }
+}
