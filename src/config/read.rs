@@ -120,7 +120,7 @@ pub(super) fn altinn(section: &mut Section<'_>, environment: &Environment) -> Re
 
 /// Platform, token endpoint and audience of an environment.
 ///
-/// Origin: <https://docs.altinn.studio/api/> and
+/// Origin: <https://docs.altinn.studio/broker/getting-started/common-steps> and
 /// <https://docs.digdir.no/docs/Maskinporten/maskinporten_func_wellknown>.
 fn implied(environment: AltinnEnvironment) -> Option<(&'static str, &'static str, &'static str)> {
     match environment {

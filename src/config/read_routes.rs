@@ -127,9 +127,8 @@ fn warn_of_late_sidecar(section: &mut Section<'_>) {
     }
 }
 
-/// Formidling's limits on `propertyList`.
-///
-/// Origin: <https://docs.altinn.studio/broker/reference/openapi/>.
+// Formidling's limits on `propertyList`, as the messages of its validation state them
+// (<https://github.com/Altinn/altinn-broker>, `src/Altinn.Broker.API`).
 const MAX_PROPERTIES: usize = 10;
 const MAX_PROPERTY_KEY: usize = 50;
 const MAX_PROPERTY_VALUE: usize = 3000;
