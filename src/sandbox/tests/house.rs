@@ -15,7 +15,7 @@ async fn a_file_goes_from_sender_to_recipient() {
     let request = bench.http.post(bench.url(BASE)).bearer_auth(altinn.text()).json(&Bench::metadata());
     let id = send(request).await.json()["fileTransferId"].as_str().unwrap().to_owned();
     assert_eq!(bench.upload(&id, "hello").await.status, 200);
-    assert_eq!(bench.search(RECIPIENT, "&status=Published&recipientStatus=Initialized").await, [id.clone()]);
+    assert_eq!(bench.search(RECIPIENT, "&status=Published&recipientStatus=Initialized").await, [id.as_str()]);
     assert_eq!(bench.download(RECIPIENT, &id, None).await.body, b"hello");
     assert_eq!(bench.confirm(RECIPIENT, &id).await.status, 204);
     assert_eq!(bench.status(&id).await, "AllConfirmedDownloaded");
@@ -59,7 +59,7 @@ async fn a_restart_keeps_keys_clients_transfers_and_content() {
     assert_eq!(bench.party(Role::Sender).client_id, client);
     bench.raw_token(Role::Sender).await;
     assert_eq!(bench.overview(&id).await, before);
-    assert_eq!(bench.search(RECIPIENT, "&status=Published").await, [id.clone()]);
+    assert_eq!(bench.search(RECIPIENT, "&status=Published").await, [id.as_str()]);
     assert_eq!(bench.download(RECIPIENT, &id, None).await.body, b"hello");
     bench.clock.advance(std::time::Duration::from_secs(1));
     bench.until(&waiting, "Published").await;

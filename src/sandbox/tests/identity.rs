@@ -142,7 +142,7 @@ async fn i011_a_grant_and_a_jti_work_once() {
     assert_eq!(bench.post_grant(&grant).await.status, 200);
     is_denied(&bench.post_grant(&grant).await, 400, "invalid_grant", "used before", "MP-012");
     let other = bench.grant(Role::Sender, |claims| {
-        (claims["jti"], claims["exp"]) = ("one".into(), (bench.now() + 50).into())
+        (claims["jti"], claims["exp"]) = ("one".into(), (bench.now() + 50).into());
     });
     is_denied(&bench.post_grant(&other).await, 400, "invalid_grant", "used before", "MP-012");
     let without = bench.grant(Role::Sender, |claims| drop(claims.as_object_mut().unwrap().remove("jti")));

@@ -283,7 +283,7 @@ async fn s037_a_transfer_expires_after_the_time_to_live_of_its_resource() {
     let bench = Bench::start().await;
     let usual = bench.initialize(|_| {}).await;
     assert_eq!(bench.overview(&usual).await["expirationTime"], "2026-09-17T11:40:01.5+00:00");
-    bench.resource(|resource| resource.time_to_live = Some(Duration::from_secs(60)));
+    bench.resource(|resource| resource.time_to_live = Some(Duration::from_mins(1)));
     let short = bench.initialize(|_| {}).await;
     assert_eq!(bench.overview(&short).await["expirationTime"], "2026-08-18T11:41:01.5+00:00");
     assert_eq!(bench.overview(&usual).await["expirationTime"], "2026-09-17T11:40:01.5+00:00");

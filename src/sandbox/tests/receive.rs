@@ -214,7 +214,7 @@ async fn s083_s094_content_stays_for_the_grace_period() {
     let id = bench.publish("hello").await;
     bench.download(RECIPIENT, &id, None).await;
     bench.confirm(RECIPIENT, &id).await;
-    bench.clock.advance(HOUR * 2 - Duration::from_secs(1));
+    bench.clock.advance(Duration::from_secs(2 * 3600 - 1));
     assert_eq!(bench.download(RECIPIENT, &id, None).await.status, 200);
     bench.clock.advance(Duration::from_secs(1));
     bench.until(&id, "Purged").await;
@@ -355,7 +355,7 @@ async fn s093_someone_with_a_delegated_right_becomes_a_recipient_by_downloading(
     assert_eq!(bench.confirm(THIRD, &id).await.status, 500);
     bench.download(THIRD, &id, None).await;
     assert_eq!(bench.overview(&id).await["recipients"].as_array().unwrap().len(), 2);
-    assert_eq!(bench.search(THIRD, "&recipientStatus=DownloadStarted").await, [id.clone()]);
+    assert_eq!(bench.search(THIRD, "&recipientStatus=DownloadStarted").await, [id.as_str()]);
     bench.download(RECIPIENT, &id, None).await;
     bench.confirm(RECIPIENT, &id).await;
     assert_eq!(bench.transfer(&id).status(), Status::Published);

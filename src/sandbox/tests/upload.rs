@@ -46,7 +46,7 @@ async fn begin(
 async fn s039_without_a_scan_it_is_published_at_once() {
     let bench = Bench::start().await;
     let id = bench.initialize(|_| {}).await;
-    bench.clock.advance(Duration::from_micros(1_250_000));
+    bench.clock.advance(Duration::from_millis(1_250));
     let reply = bench.upload(&id, "hello").await;
     assert_eq!((reply.status, reply.json()), (200, serde_json::json!({ "fileTransferId": id })));
     let overview = bench.overview(&id).await;
