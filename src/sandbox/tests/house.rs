@@ -178,3 +178,23 @@ async fn configurations_name_what_the_sandbox_has() {
     assert_eq!(recipient["inbox"]["from-avsender"]["path"].as_str(), Some("/srv/in \"box\"/inbox"));
     assert_eq!(recipient["identity"]["default"]["organization"].as_str(), Some(RECIPIENT));
 }
+
+#[tokio::test]
+async fn ended_resolves_when_a_part_dies() {
+    let bench = Bench::start().await;
+    bench.sandbox.parts.lock().await.abort_all();
+    assert!(matches!(bench.sandbox.ended().await, Error::Broken(_)));
+}
+
+#[tokio::test]
+async fn a_dropped_sandbox_cuts_its_connections() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let bench = Bench::start().await;
+    let address = bench.sandbox.url().strip_prefix("http://").unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf").await.unwrap();
+    drop(bench);
+    // The end of the connection, or a reset; not an answer.
+    assert!(matches!(stream.read(&mut [0; 64]).await, Ok(0) | Err(_)));
+    assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+}
