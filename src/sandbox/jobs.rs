@@ -1,7 +1,7 @@
 //! What happens by itself: scan, checksum, expiry, grace and stuck uploads, by the sandbox's clock.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, Read as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,25 +146,31 @@ fn contains_malware(path: &Path) -> io::Result<bool> {
         if window.len() == before {
             return Ok(false);
         }
-        if contains(&window, &pattern)? {
+        if contains(&window, &pattern) {
             return Ok(true);
         }
         window.drain(..window.len().saturating_sub(keep));
     }
 }
 
-/// Whether `text` contains `pattern`; jumps from one first byte to the next, which the standard
-/// library does quickly.
-fn contains(text: &[u8], pattern: &[u8]) -> io::Result<bool> {
-    let Some((first, rest)) = pattern.split_first() else { return Ok(true) };
-    let mut left = text;
-    while !left.is_empty() {
-        left.skip_until(*first)?;
-        if left.starts_with(rest) {
-            return Ok(true);
+/// Whether `text` contains `pattern`, by Horspool's method: each look jumps as far as the last byte
+/// it saw allows, which for most content is the whole length of the pattern.
+fn contains(text: &[u8], pattern: &[u8]) -> bool {
+    let mut jumps = [pattern.len(); 256];
+    for (place, byte) in pattern.iter().enumerate().take(pattern.len().saturating_sub(1)) {
+        if let Some(jump) = jumps.get_mut(usize::from(*byte)) {
+            *jump = pattern.len() - 1 - place;
         }
     }
-    Ok(false)
+    let mut left = text;
+    while let Some(window) = left.get(..pattern.len()) {
+        if window == pattern {
+            return true;
+        }
+        let jump = window.last().and_then(|byte| jumps.get(usize::from(*byte))).copied().unwrap_or(1);
+        left = left.get(jump..).unwrap_or_default();
+    }
+    false
 }
 
 /// The computed checksum appears some time after `Published`, when none was given.

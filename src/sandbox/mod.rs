@@ -298,18 +298,14 @@ fn directory(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>
         let path = path.to_owned();
         move |source| Error::Directory { path, source }
     };
-    match asked {
-        Some(dir) => {
-            fs::create_dir_all(dir).map_err(failed(dir))?;
-            let dir = std::path::absolute(dir).map_err(failed(dir))?;
-            Ok((dir, None))
-        }
-        None => {
-            let made = tempfile::Builder::new().prefix("formidlingd-sandbox-").tempdir();
-            let made = made.map_err(failed(&std::env::temp_dir()))?;
-            Ok((made.path().to_owned(), Some(made)))
-        }
+    if let Some(dir) = asked {
+        fs::create_dir_all(dir).map_err(failed(dir))?;
+        let dir = std::path::absolute(dir).map_err(failed(dir))?;
+        return Ok((dir, None));
     }
+    let made = tempfile::Builder::new().prefix("formidlingd-sandbox-").tempdir();
+    let made = made.map_err(failed(&std::env::temp_dir()))?;
+    Ok((made.path().to_owned(), Some(made)))
 }
 
 /// Two sandboxes with one journal would destroy it.

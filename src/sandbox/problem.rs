@@ -32,78 +32,70 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Number, status and text.
-    fn row(self) -> (u16, StatusCode, &'static str) {
+    /// The number in `code`, and the status.
+    fn row(self) -> (u16, StatusCode) {
         use StatusCode as S;
         match self {
-            Self::NotFound => (1, S::NOT_FOUND, "The requested file transfer was not found"),
-            Self::NoServiceOwner => {
-                (2, S::BAD_REQUEST, "Service owner needs to be configured to use the broker API")
+            Self::NotFound => (1, S::NOT_FOUND),
+            Self::NoServiceOwner => (2, S::BAD_REQUEST),
+            Self::NothingUploaded => (3, S::BAD_REQUEST),
+            Self::AlreadyUploaded => (4, S::CONFLICT),
+            Self::NotInRegistry => (5, S::FORBIDDEN),
+            Self::NoAccess => (6, S::UNAUTHORIZED),
+            Self::NotReadyForDownload => (7, S::FORBIDDEN),
+            Self::UploadFailed => (8, S::INTERNAL_SERVER_ERROR),
+            Self::ChecksumMismatch => (9, S::BAD_REQUEST),
+            Self::NotPublished => (10, S::BAD_REQUEST),
+            Self::TooLarge => (16, S::BAD_REQUEST),
+            Self::NotDownloaded => (19, S::BAD_REQUEST),
+            Self::ScanRequired => (20, S::BAD_REQUEST),
+            Self::StorageNotReady => (21, S::SERVICE_UNAVAILABLE),
+            Self::RequiredPartyMissing => (26, S::BAD_REQUEST),
+            Self::RequiredPartyAlone => (27, S::BAD_REQUEST),
+            Self::NotInAccessList => (28, S::BAD_REQUEST),
+            Self::RangeNotSatisfiable => (29, S::RANGE_NOT_SATISFIABLE),
+        }
+    }
+
+    /// The `detail`.
+    fn text(self) -> &'static str {
+        match self {
+            Self::NotFound => "The requested file transfer was not found",
+            Self::NoServiceOwner => "Service owner needs to be configured to use the broker API",
+            Self::NothingUploaded => "No file uploaded yet",
+            Self::AlreadyUploaded => {
+                "A file transfer has already been, or attempted to be, created. Create a new file transfer resource to try again."
             }
-            Self::NothingUploaded => (3, S::BAD_REQUEST, "No file uploaded yet"),
-            Self::AlreadyUploaded => (
-                4,
-                S::CONFLICT,
-                "A file transfer has already been, or attempted to be, created. Create a new file transfer resource to try again.",
-            ),
-            Self::NotInRegistry => (
-                5,
-                S::FORBIDDEN,
-                "The resource needs to be registered as an Altinn 3 resource and it has to be associated with a service owner",
-            ),
-            Self::NoAccess => (
-                6,
-                S::UNAUTHORIZED,
-                "You must use a bearer token that represents a system user with access to the resource in the Resource Rights Registry",
-            ),
-            Self::NotReadyForDownload => (
-                7,
-                S::FORBIDDEN,
-                "The requested file transfer's file is not ready for download. See file transfer status.",
-            ),
-            Self::UploadFailed => (
-                8,
-                S::INTERNAL_SERVER_ERROR,
-                "Error occurred while uploading file See /details for more information.",
-            ),
-            Self::ChecksumMismatch => (
-                9,
-                S::BAD_REQUEST,
-                "The checksum of uploaded file did not match the checksum specified in initialize call.",
-            ),
-            Self::NotPublished => (
-                10,
-                S::BAD_REQUEST,
-                "A file transfer can only be confirmed to be downloaded when it is published. See file transfer status.",
-            ),
-            Self::TooLarge => (16, S::BAD_REQUEST, "File size exceeds maximum"),
-            Self::NotDownloaded => {
-                (19, S::BAD_REQUEST, "Cannot confirm before the files have been downloaded")
+            Self::NotInRegistry => {
+                "The resource needs to be registered as an Altinn 3 resource and it has to be associated with a service owner"
             }
-            Self::ScanRequired => (
-                20,
-                S::BAD_REQUEST,
-                "In order to use file transfers without virus scan the service resource needs to be approved by Altinn. Please contact us @ Slack.",
-            ),
-            Self::StorageNotReady => {
-                (21, S::SERVICE_UNAVAILABLE, "Storage provider is not ready yet. Please try again later.")
+            Self::NoAccess => {
+                "You must use a bearer token that represents a system user with access to the resource in the Resource Rights Registry"
             }
-            Self::RequiredPartyMissing => (
-                26,
-                S::BAD_REQUEST,
-                "The resource requires the service owner party to be present as part of the transaction.",
-            ),
-            Self::RequiredPartyAlone => (
-                27,
-                S::BAD_REQUEST,
-                "When required party is specified and the required party is not the sender, the number of recipients can only be one.",
-            ),
-            Self::NotInAccessList => {
-                (28, S::BAD_REQUEST, "All recipients need to be in the access list of the resource.")
+            Self::NotReadyForDownload => {
+                "The requested file transfer's file is not ready for download. See file transfer status."
             }
-            Self::RangeNotSatisfiable => {
-                (29, S::RANGE_NOT_SATISFIABLE, "The requested byte range is not satisfiable.")
+            Self::UploadFailed => "Error occurred while uploading file See /details for more information.",
+            Self::ChecksumMismatch => {
+                "The checksum of uploaded file did not match the checksum specified in initialize call."
             }
+            Self::NotPublished => {
+                "A file transfer can only be confirmed to be downloaded when it is published. See file transfer status."
+            }
+            Self::TooLarge => "File size exceeds maximum",
+            Self::NotDownloaded => "Cannot confirm before the files have been downloaded",
+            Self::ScanRequired => {
+                "In order to use file transfers without virus scan the service resource needs to be approved by Altinn. Please contact us @ Slack."
+            }
+            Self::StorageNotReady => "Storage provider is not ready yet. Please try again later.",
+            Self::RequiredPartyMissing => {
+                "The resource requires the service owner party to be present as part of the transaction."
+            }
+            Self::RequiredPartyAlone => {
+                "When required party is specified and the required party is not the sender, the number of recipients can only be one."
+            }
+            Self::NotInAccessList => "All recipients need to be in the access list of the resource.",
+            Self::RangeNotSatisfiable => "The requested byte range is not satisfiable.",
         }
     }
 }
@@ -155,8 +147,8 @@ impl Refusal {
         };
         match self {
             Self::Fault(fault) => {
-                let (number, status, detail) = fault.row();
-                answer(status, declared, problem(number, status, detail))
+                let (number, status) = fault.row();
+                answer(status, declared, problem(number, status, fault.text()))
             }
             Self::Invalid(errors) => {
                 let body = json!({

@@ -174,23 +174,31 @@ impl Note {
         Self { site, entry, written: false }
     }
 
-    /// Writes the entry with the answer's status, before the answer goes out.
+    /// Writes the entry with the answer's status, before the answer goes out; the first call counts.
     pub(super) fn close(&mut self, status: u16) -> u64 {
-        self.entry.status = Some(status);
-        self.write()
+        if !self.written {
+            self.entry.status = Some(status);
+            self.write();
+        }
+        self.entry.sequence
     }
 
-    fn write(&mut self) -> u64 {
+    /// Writes the entry without a status: the client vanished before there was an answer.
+    pub(super) fn vanish(&mut self) {
+        if !self.written {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
         self.written = true;
         self.entry.time = self.site.now();
-        self.site.ledger.write(self.entry.clone())
+        self.entry.sequence = self.site.ledger.write(self.entry.clone());
     }
 }
 
 impl Drop for Note {
     fn drop(&mut self) {
-        if !self.written {
-            self.write();
-        }
+        self.vanish();
     }
 }

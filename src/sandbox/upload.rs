@@ -69,7 +69,10 @@ pub(super) async fn upload(
     match receive(site, id, body.into_data_stream(), note).await {
         Received::Whole(attempt) => commit(site, id, attempt, note),
         // The bookkeeping is cancelled together with the request: the status stays.
-        Received::Cut => Err(Refusal::Bare(StatusCode::BAD_REQUEST)),
+        Received::Cut => {
+            note.vanish();
+            Err(Refusal::Bare(StatusCode::BAD_REQUEST))
+        }
         Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
     }
 }

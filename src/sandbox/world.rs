@@ -84,6 +84,10 @@ pub struct Delegation {
 
 /// A Formidling resource, as the service owner has set it up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch that the service owner or Altinn sets by itself"
+)]
 pub struct Resource {
     /// Rights per organisation number (nine digits).
     pub rights: BTreeMap<String, BTreeSet<Action>>,

@@ -15,7 +15,7 @@ async fn a_file_goes_from_sender_to_recipient() {
     let request = bench.http.post(bench.url(BASE)).bearer_auth(altinn.text()).json(&Bench::metadata());
     let id = send(request).await.json()["fileTransferId"].as_str().unwrap().to_owned();
     assert_eq!(bench.upload(&id, "hello").await.status, 200);
-    assert_eq!(bench.search(RECIPIENT, "&status=Published&recipientStatus=Initialized").await, [id.clone()]);
+    assert_eq!(bench.search(RECIPIENT, "&status=Published&recipientStatus=Initialized").await, [id.as_str()]);
     assert_eq!(bench.download(RECIPIENT, &id, None).await.body, b"hello");
     assert_eq!(bench.confirm(RECIPIENT, &id).await.status, 204);
     assert_eq!(bench.status(&id).await, "AllConfirmedDownloaded");
@@ -59,7 +59,7 @@ async fn a_restart_keeps_keys_clients_transfers_and_content() {
     assert_eq!(bench.party(Role::Sender).client_id, client);
     bench.raw_token(Role::Sender).await;
     assert_eq!(bench.overview(&id).await, before);
-    assert_eq!(bench.search(RECIPIENT, "&status=Published").await, [id.clone()]);
+    assert_eq!(bench.search(RECIPIENT, "&status=Published").await, [id.as_str()]);
     assert_eq!(bench.download(RECIPIENT, &id, None).await.body, b"hello");
     bench.clock.advance(std::time::Duration::from_secs(1));
     bench.until(&waiting, "Published").await;
@@ -177,4 +177,24 @@ async fn configurations_name_what_the_sandbox_has() {
     assert_eq!(std::fs::read_to_string(key).unwrap(), "key");
     assert_eq!(recipient["inbox"]["from-avsender"]["path"].as_str(), Some("/srv/in \"box\"/inbox"));
     assert_eq!(recipient["identity"]["default"]["organization"].as_str(), Some(RECIPIENT));
+}
+
+#[tokio::test]
+async fn ended_resolves_when_a_part_dies() {
+    let bench = Bench::start().await;
+    bench.sandbox.parts.lock().await.abort_all();
+    assert!(matches!(bench.sandbox.ended().await, Error::Broken(_)));
+}
+
+#[tokio::test]
+async fn a_dropped_sandbox_cuts_its_connections() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let bench = Bench::start().await;
+    let address = bench.sandbox.url().strip_prefix("http://").unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf").await.unwrap();
+    drop(bench);
+    // The end of the connection, or a reset; not an answer.
+    assert!(matches!(stream.read(&mut [0; 64]).await, Ok(0) | Err(_)));
+    assert!(tokio::net::TcpStream::connect(&address).await.is_err());
 }
