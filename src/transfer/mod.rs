@@ -12,6 +12,13 @@ mod id;
 mod organization;
 mod record;
 
+#[cfg(test)]
+mod incoming_tests;
+#[cfg(test)]
+mod outgoing_tests;
+#[cfg(test)]
+pub(crate) mod samples;
+
 pub use checksum::{Md5, Sha256};
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};
 pub use file_name::{Companion, OutgoingFileName, SafeFileName};
