@@ -12,6 +12,13 @@ mod organization;
 pub mod outgoing;
 mod record;
 
+#[cfg(test)]
+mod incoming_tests;
+#[cfg(test)]
+mod outgoing_tests;
+#[cfg(test)]
+pub(crate) mod samples;
+
 pub use checksum::{Md5, Sha256};
 pub use effect::Effect;
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};

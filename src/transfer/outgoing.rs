@@ -432,9 +432,13 @@ impl Outgoing {
             (S::Initializing { .. }, E::FailureIntended { failure, place, .. }) => {
                 Ok(S::Failing { failure, place })
             }
+            (S::Uploading { .. }, E::FailureIntended { failure, place, proof: Some(_) }) => {
+                Ok(S::Failing { failure, place })
+            }
+            // Altinn has had every byte here, so that "none ever began" would prove nothing.
             (
-                S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
-                E::FailureIntended { failure, place, proof: Some(_) },
+                S::Uploaded { .. } | S::Processing { .. },
+                E::FailureIntended { failure, place, proof: Some(Unpublished::Failed | Unpublished::Purged) },
             ) => Ok(S::Failing { failure, place }),
             (
                 S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },

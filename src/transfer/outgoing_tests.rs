@@ -1,0 +1,322 @@
+//! The outgoing machine against the table drawn from its page, and the promise it makes.
+
+use proptest::prelude::*;
+
+use super::samples::{at, booking, dispatch, failure, outgoing_states, place, recipients};
+use super::{Archive, LastByte, Outgoing, OutgoingEvent as E, Unpublished};
+
+/// Every event, with a name of its own for each that is treated in its own way.
+fn events() -> Vec<(&'static str, E)> {
+    let failing = |proof| E::FailureIntended { failure: failure(), place: place(), proof };
+    vec![
+        ("file taken", E::FileTaken),
+        ("file withdrawn", E::FileWithdrawn),
+        ("described", E::Described(dispatch())),
+        ("initialize intended", E::InitializeIntended { at: at(20) }),
+        ("initialize had no effect", E::InitializeHadNoEffect),
+        ("adopted", E::Adopted(booking(9))),
+        ("upload begun", E::UploadBegun { at: at(21) }),
+        ("last byte leaving", E::LastByteLeaving),
+        ("nothing arrived", E::NothingArrived),
+        ("upload accepted", E::UploadAccepted { at: at(22) }),
+        ("processing seen", E::ProcessingSeen { at: at(23) }),
+        ("published seen", E::PublishedSeen { published: at(24), expires: at(99), recipients: recipients() }),
+        ("abandoned: failed", E::Abandoned(Unpublished::Failed)),
+        ("abandoned: purged", E::Abandoned(Unpublished::Purged)),
+        ("abandoned: nothing begun", E::Abandoned(Unpublished::NothingBegun)),
+        ("archive intended", E::ArchiveIntended(place())),
+        ("archived", E::Archived),
+        ("recipients seen", E::RecipientsSeen(recipients())),
+        ("all confirmed", E::AllConfirmed { at: at(25) }),
+        ("expired", E::Expired { at: at(26) }),
+        ("failure", failing(None)),
+        ("failure: failed", failing(Some(Unpublished::Failed))),
+        ("failure: purged", failing(Some(Unpublished::Purged))),
+        ("failure: nothing begun", failing(Some(Unpublished::NothingBegun))),
+        ("decision needed", E::DecisionNeeded { failure: failure(), place: place() }),
+        ("failure filed", E::FailureFiled),
+    ]
+}
+
+/// The drawing as a table: from, event, to. Whatever is not here must be refused.
+const TABLE: &[(&str, &[(&str, &str)])] = &[
+    ("claiming", &[("file taken", "claimed"), ("file withdrawn", "cancelled")]),
+    ("claimed", &[("described", "described"), FAILURE, FAILURE_FAILED, FAILURE_PURGED, FAILURE_NOTHING]),
+    (
+        "described",
+        &[("initialize intended", "initializing"), FAILURE, FAILURE_FAILED, FAILURE_PURGED, FAILURE_NOTHING],
+    ),
+    (
+        "initializing",
+        &[
+            ("initialize had no effect", "described"),
+            ("adopted", "initialized"),
+            FAILURE,
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+        ],
+    ),
+    (
+        "initialized",
+        &[
+            ("upload begun", "uploading"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            ("abandoned: nothing begun", "claimed"),
+            FAILURE,
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+        ],
+    ),
+    (
+        "uploading",
+        &[
+            ("upload begun", "uploading"),
+            ("last byte leaving", "uploading to the end"),
+            ("nothing arrived", "initialized"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            ("decision needed", "failing"),
+        ],
+    ),
+    (
+        "uploading to the end",
+        &[
+            ("last byte leaving", "uploading to the end"),
+            ("nothing arrived", "initialized"),
+            ("upload accepted", "uploaded"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            ("decision needed", "failing"),
+        ],
+    ),
+    (
+        "uploaded",
+        &[
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            ("decision needed", "failing"),
+        ],
+    ),
+    (
+        "processing",
+        &[
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            ("decision needed", "failing"),
+        ],
+    ),
+    ("published", &[("archive intended", "archiving"), ("recipients seen", "published")]),
+    (
+        "archiving",
+        &[("archive intended", "archiving"), ("archived", "archived"), ("recipients seen", "archiving")],
+    ),
+    ("archived", &[("recipients seen", "archived"), ("all confirmed", "completed"), ("expired", "expired")]),
+    ("completed", &[]),
+    ("expired", &[]),
+    ("failing", &[FAILURE, FAILURE_FAILED, FAILURE_PURGED, FAILURE_NOTHING, ("failure filed", "failed")]),
+    ("failed", &[]),
+    ("cancelled", &[]),
+];
+const FAILURE: (&str, &str) = ("failure", "failing");
+const FAILURE_FAILED: (&str, &str) = ("failure: failed", "failing");
+const FAILURE_PURGED: (&str, &str) = ("failure: purged", "failing");
+const FAILURE_NOTHING: (&str, &str) = ("failure: nothing begun", "failing");
+
+/// The table's name of a state.
+fn name(state: &Outgoing) -> &'static str {
+    match state {
+        Outgoing::Uploading { last_byte: LastByte::MayHaveLeft, .. } => "uploading to the end",
+        Outgoing::Published { publication, .. } => match publication.archive {
+            Archive::Due => "published",
+            Archive::Intended(_) => "archiving",
+            Archive::Done(_) => "archived",
+        },
+        other => other.phase(),
+    }
+}
+
+#[test]
+fn every_pair_of_state_and_event_is_as_drawn() {
+    let states = outgoing_states();
+    assert_eq!(
+        states.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        TABLE.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+    );
+    for ((from, state), (_, drawn)) in states.iter().zip(TABLE) {
+        assert_eq!(name(state), *from);
+        for (label, event) in events() {
+            let expected = drawn.iter().find(|(drawn, _)| *drawn == label).map(|(_, to)| *to);
+            let reached = state.clone().apply(event.clone());
+            assert_eq!(reached.as_ref().ok().map(name), expected, "{from} + {label}");
+            if let Err(refusal) = reached {
+                assert_eq!((refusal.state, refusal.event), (state.phase(), event.name()), "{from} + {label}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_altinn_was_told_and_gave_is_carried_along() {
+    for (from, state) in outgoing_states() {
+        for (label, event) in events() {
+            let Ok(after) = state.clone().apply(event.clone()) else { continue };
+            if let (Some(before), Some(after)) = (state.booking(), after.booking()) {
+                assert_eq!(before, after, "{from} + {label}");
+            }
+            if let (Some(before), Some(after)) = (state.dispatch(), after.dispatch()) {
+                assert_eq!(before, after, "{from} + {label}");
+            }
+            assert!(state.holds_file() || !after.holds_file(), "{from} + {label}");
+        }
+    }
+}
+
+#[test]
+fn every_state_is_read_back_as_it_was() {
+    for (label, state) in outgoing_states() {
+        let text = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<Outgoing>(&text).unwrap(), state, "{label}: {text}");
+    }
+}
+
+/// What an observer knows who sees only the events that were taken.
+#[derive(Default)]
+struct Observer {
+    /// The id at Altinn that may have got a last byte and is not proven unpublished.
+    may_publish: Option<u8>,
+    /// The id at Altinn that is booked.
+    booked: Option<u8>,
+    published: bool,
+    archived: bool,
+    undecided: bool,
+}
+
+fn any_event() -> impl Strategy<Value = E> {
+    let known = proptest::sample::select(events().into_iter().map(|(_, event)| event).collect::<Vec<_>>());
+    prop_oneof![4 => known, 1 => (1u8..200).prop_map(|number| E::Adopted(booking(number)))]
+}
+
+/// Events in an order that gets far, so that random ones meet late states too.
+fn start() -> impl Strategy<Value = Vec<E>> {
+    let way = vec![
+        E::FileTaken,
+        E::Described(dispatch()),
+        E::InitializeIntended { at: at(20) },
+        E::Adopted(booking(1)),
+        E::UploadBegun { at: at(21) },
+        E::LastByteLeaving,
+        E::UploadAccepted { at: at(22) },
+        E::ProcessingSeen { at: at(23) },
+        E::PublishedSeen { published: at(24), expires: at(99), recipients: recipients() },
+        E::ArchiveIntended(place()),
+        E::Archived,
+    ];
+    (0..=way.len()).prop_map(move |length| way.iter().take(length).cloned().collect())
+}
+
+fn number_of(state: &Outgoing) -> Option<u8> {
+    state.booking().map(|booking| booking.id.as_bytes()[15])
+}
+
+impl Observer {
+    /// Looks at a step that was taken, and says what is wrong with it.
+    fn see(&mut self, before: &Outgoing, event: &E, after: &Outgoing) -> Result<(), TestCaseError> {
+        match event {
+            E::Adopted(_) => self.booked = number_of(after),
+            E::UploadBegun { .. } => {
+                prop_assert!(self.booked.is_some(), "bytes need a transfer");
+                prop_assert!(!self.undecided, "bytes while a person has to decide");
+                prop_assert!(
+                    self.may_publish.is_none() || self.may_publish == self.booked,
+                    "bytes to a second transfer while the first may be published"
+                );
+            }
+            E::LastByteLeaving => self.may_publish = self.booked,
+            E::UploadAccepted { .. } | E::ProcessingSeen { .. } => self.may_publish = self.booked,
+            E::PublishedSeen { .. } => {
+                prop_assert!(self.may_publish.is_none() || self.may_publish == self.booked);
+                self.may_publish = self.booked;
+                self.published = true;
+            }
+            E::Abandoned(_) | E::NothingArrived => {
+                prop_assert!(!self.published, "given up although published");
+                self.may_publish = None;
+                if matches!(event, E::Abandoned(_)) {
+                    self.booked = None;
+                }
+            }
+            E::FailureIntended { proof, .. } => {
+                prop_assert!(!self.published, "failed although published");
+                prop_assert!(
+                    proof.is_some() || self.may_publish.is_none(),
+                    "failed without proof while it may be published"
+                );
+                self.may_publish = None;
+            }
+            E::DecisionNeeded { .. } => {
+                prop_assert!(!self.published, "a decision on a published file");
+                // Nobody knows, and nothing may follow but the end.
+                self.may_publish = None;
+                self.undecided = true;
+            }
+            E::Archived => self.archived = true,
+            E::AllConfirmed { .. } | E::Expired { .. } => {
+                prop_assert!(self.published && self.archived, "over before it was published and archived");
+            }
+            _ => {}
+        }
+        if self.published {
+            prop_assert!(
+                matches!(
+                    after,
+                    Outgoing::Published { .. } | Outgoing::Completed { .. } | Outgoing::Expired { .. }
+                ),
+                "{} + {} after it was published",
+                before.phase(),
+                event.name()
+            );
+        }
+        prop_assert!(!before.is_finished(), "something happened after the end");
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_sequence_of_events_publishes_twice_or_fails_what_was_published(
+        start in start(),
+        events in proptest::collection::vec(any_event(), 0..60),
+    ) {
+        let mut state = Outgoing::Claiming;
+        let mut observer = Observer::default();
+        for event in start.into_iter().chain(events) {
+            let Ok(after) = state.clone().apply(event.clone()) else { continue };
+            observer.see(&state, &event, &after)?;
+            state = after;
+        }
+    }
+}
