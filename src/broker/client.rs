@@ -96,8 +96,7 @@ impl Client {
             self.overview(id, Role::Sender).await?;
         }
         let target = self.target(Call::Upload, Some(id), Scope::BrokerWrite, Method::POST, "/upload")?;
-        let permit = self.0.breaker.permit().await;
-        self.0.budget.ready(target.call.operation()).await;
+        let permit = self.turn(target.call).await;
         let token = self.token(&target).await?;
         let request = self
             .request(&target, Purpose::Upload, &token)?
@@ -193,9 +192,8 @@ impl Client {
         purpose: Purpose,
         fill: &impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
+        let permit = self.turn(target.call).await;
         let token = self.token(target).await?;
-        let permit = self.0.breaker.permit().await;
-        self.0.budget.ready(target.call.operation()).await;
         let request = self.request(target, purpose, &token)?.header(ACCEPT, accept(purpose));
         let answer = self.0.clients.open(fill(request)).await;
         let response = match answer {
@@ -214,6 +212,24 @@ impl Client {
             self.0.identity.refuse(target.scope, &token);
         }
         Err(error)
+    }
+
+    /// Waits until a call is within the budget, and while the platform is down. Who waits for the budget when it
+    /// goes down leaves that queue, so that the probe is not at its end.
+    async fn turn(&self, call: Call) -> Permit<'_> {
+        loop {
+            let permit = self.0.breaker.permit().await;
+            let ready = self.0.budget.ready(call.operation());
+            if permit.is_probe() {
+                ready.await;
+                return permit;
+            }
+            tokio::select! {
+                biased;
+                () = ready => return permit,
+                () = self.0.breaker.opened() => {}
+            }
+        }
     }
 
     /// Tells the breaker what came of a call, and takes the server's time from it.

@@ -7,7 +7,8 @@ use super::effect::{Answer, Trouble, judge, unanswered};
 use super::{Call, Code, Problem};
 use crate::http::{self, Sent};
 use crate::identity;
-use crate::transfer::{BrokerTransferId, Effect};
+use crate::transfer::outgoing::LastByte;
+use crate::transfer::{AltinnAnswer, BrokerTransferId, Effect};
 
 /// A call to Formidling that did not succeed: which, about which transfer, and why.
 #[derive(Debug)]
@@ -39,17 +40,6 @@ pub enum Kind {
         /// How it begins.
         summary: String,
     },
-}
-
-/// What Altinn answered, for an error file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Altinn {
-    /// The HTTP status.
-    pub status: u16,
-    /// `BRO-nnnnn`.
-    pub code: Option<String>,
-    /// In Altinn's words.
-    pub detail: String,
 }
 
 impl Error {
@@ -147,19 +137,34 @@ impl Error {
         }
     }
 
-    /// What Altinn answered, if it did.
+    /// Whether the last byte of an upload may have left.
     #[must_use]
-    pub fn altinn(&self) -> Option<Altinn> {
+    pub fn last_byte(&self) -> LastByte {
+        match (self.effect(), self.sent()) {
+            // Whatever left was not taken in: the call was turned away before anything was done.
+            (Effect::None, _) | (_, Sent::Nothing | Sent::Part) => LastByte::Kept,
+            (Effect::Unknown | Effect::Refused, Sent::Whole) => LastByte::MayHaveLeft,
+        }
+    }
+
+    /// What Altinn (or Maskinporten) answered, if it did, for an error file.
+    #[must_use]
+    pub fn altinn(&self) -> Option<AltinnAnswer> {
+        let answer = |status: u16, code: Option<String>, detail: &str| AltinnAnswer {
+            status: Some(status),
+            code,
+            detail: (!detail.is_empty()).then(|| detail.to_owned()),
+        };
         match &*self.kind {
-            Kind::Problem(problem) => Some(Altinn {
-                status: problem.status,
-                code: problem.code.map(|code| code.to_string()),
-                detail: problem.detail.clone(),
-            }),
-            Kind::Garbled { status, summary, .. } => {
-                Some(Altinn { status: *status, code: None, detail: summary.clone() })
+            Kind::Problem(problem) => {
+                Some(answer(problem.status, problem.code.map(|code| code.to_string()), &problem.detail))
             }
-            Kind::Token(_) | Kind::Http(_) => None,
+            Kind::Garbled { status, summary, .. } => Some(answer(*status, None, summary)),
+            Kind::Token(error) => {
+                let refusal = error.refusal()?;
+                Some(answer(refusal.status, Some(refusal.name()), &refusal.description))
+            }
+            Kind::Http(_) => None,
         }
     }
 

@@ -17,7 +17,7 @@ pub use call::Call;
 pub use client::{Client, Parts};
 pub use content::{Body, Download};
 pub use effect::{Answer, Code, Facts, Trouble};
-pub use error::{Altinn, Error, Kind};
+pub use error::{Error, Kind};
 pub use model::{
     Details, Initialize, Initialized, Overview, Recipient, RecipientMoment, RecipientStatus, Role, Search,
     Status, StatusMoment,

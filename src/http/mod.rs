@@ -16,4 +16,6 @@ pub use secret::Secret;
 pub use settings::{Credentials, Proxy, Settings};
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -171,6 +171,12 @@ impl Error {
         }
     }
 
+    /// What Maskinporten said, where it said no.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        if let Self::Refused { refusal, .. } = self { Some(refusal) } else { None }
+    }
+
     /// How long the other side asks us to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -106,6 +106,8 @@ struct State {
     /// The latest bad answer, and how long it is believed.
     failure: Option<(Error, Instant)>,
     failures_in_a_row: u32,
+    /// When a token was last given back as not taken.
+    refused: Option<Instant>,
 }
 
 impl Identity {
@@ -159,11 +161,15 @@ impl Identity {
     }
 
     /// Forgets `token`, which Altinn did not take as a token at all (an empty 401), if it is still the one in
-    /// use. The next call of [`Identity::token`] gets a new one.
+    /// use. The next call of [`Identity::token`] gets a new one. When the new one is not taken either, it is kept
+    /// until the slow probe is due: then new tokens do not help, and thousands of transfers would ask for one each.
     pub fn refuse(&self, scope: Scope, token: &AccessToken) {
         self.slot(scope).with(|state| {
-            if state.token.as_ref().is_some_and(|current| current.is(token)) {
+            let in_use = state.token.as_ref().is_some_and(|current| current.is(token));
+            let just_renewed = state.refused.is_some_and(|at| at.elapsed() < self.slow_probe);
+            if in_use && !just_renewed {
                 state.token = None;
+                state.refused = Some(Instant::now());
             }
         });
     }
@@ -227,3 +233,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

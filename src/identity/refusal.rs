@@ -76,7 +76,8 @@ impl Refusal {
     }
 
     /// `MP-303`, or what there is instead.
-    pub(super) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         match self.number {
             Some(number) => format!("MP-{number:03}"),
             None if self.error.is_empty() => format!("HTTP {}", self.status),

@@ -52,6 +52,12 @@ impl Breaker {
         matches!(*self.state.borrow(), State::Closed)
     }
 
+    /// Waits until calls no longer go through, for those who wait for something else meanwhile.
+    pub async fn opened(&self) {
+        // The sender lives as long as `self`, so that this ends for the one reason.
+        drop(self.state.subscribe().wait_for(|state| *state != State::Closed).await);
+    }
+
     /// Waits until a call may be made: at once while all is well, else when a probe has succeeded or it is this
     /// caller's turn to probe. May be dropped while it waits.
     pub async fn permit(&self) -> Permit<'_> {
@@ -132,7 +138,7 @@ mod tests {
 
     fn breaker() -> Breaker {
         let random = Arc::new(SeededRandom::new(1));
-        Breaker::new(Backoff::new(Duration::from_secs(1), Duration::from_secs(60), random).unwrap())
+        Breaker::new(Backoff::new(Duration::from_secs(1), Duration::from_mins(1), random).unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -171,7 +177,7 @@ mod tests {
         breaker.permit().await.failed(None);
         let probe = breaker.permit().await;
         assert!(probe.is_probe());
-        assert!(tokio::time::timeout(Duration::from_secs(600), breaker.permit()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_mins(10), breaker.permit()).await.is_err());
         drop(probe);
         let start = Instant::now();
         let next = breaker.permit().await;

@@ -152,7 +152,7 @@ mod tests {
     /// The most calls in any minute of those at `times`.
     fn busiest_minute(times: &[Duration]) -> usize {
         let within = |start: Duration| {
-            times.iter().filter(|time| **time >= start && **time < start + Duration::from_secs(60)).count()
+            times.iter().filter(|time| **time >= start && **time < start + Duration::from_mins(1)).count()
         };
         times.iter().map(|start| within(*start)).max().unwrap_or(0)
     }
@@ -171,7 +171,7 @@ mod tests {
         for (operation, allowed) in cases {
             let (budget, start) = (Budget::new(Limits::default()), Instant::now());
             // Idle for long, so that every burst there is has gathered.
-            tokio::time::advance(Duration::from_secs(3_600)).await;
+            tokio::time::advance(Duration::from_hours(1)).await;
             let mut times = Vec::new();
             for _ in 0..4 * allowed {
                 budget.ready(operation).await;

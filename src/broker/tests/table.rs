@@ -1,0 +1,132 @@
+//! The table of effects, compared whole with a second one written anew.
+
+use super::super::effect::judge;
+use super::super::*;
+use crate::transfer::Effect;
+
+fn facts(status: u16, code: Option<u32>) -> Facts {
+    Facts { status, code: code.map(Code::of), has_errors: false, is_key_gate: false }
+}
+
+/// What is said of every code: written anew, not taken from the table that it tests.
+const BY_CODE: [(u32, u16, Effect, Trouble); 26] = [
+    (1, 404, Effect::Refused, Trouble::Gone),
+    (2, 400, Effect::None, Trouble::Route),
+    (3, 400, Effect::None, Trouble::NotReady),
+    (4, 409, Effect::Unknown, Trouble::AskOverview),
+    (5, 403, Effect::None, Trouble::Route),
+    (6, 401, Effect::None, Trouble::Rights),
+    (7, 403, Effect::None, Trouble::NotReady),
+    (8, 500, Effect::Refused, Trouble::Failed),
+    (9, 400, Effect::Refused, Trouble::Checksum),
+    (10, 400, Effect::Unknown, Trouble::AskOverview),
+    (11, 400, Effect::None, Trouble::Protocol),
+    (14, 400, Effect::None, Trouble::Protocol),
+    (16, 400, Effect::Refused, Trouble::File),
+    (19, 400, Effect::None, Trouble::NotDownloaded),
+    (20, 400, Effect::Refused, Trouble::File),
+    (21, 503, Effect::None, Trouble::Route),
+    (23, 400, Effect::None, Trouble::Protocol),
+    (24, 400, Effect::None, Trouble::Route),
+    (25, 400, Effect::None, Trouble::Route),
+    (26, 400, Effect::Refused, Trouble::File),
+    (27, 400, Effect::Refused, Trouble::File),
+    (28, 400, Effect::None, Trouble::Recipients),
+    (29, 416, Effect::Refused, Trouble::Range),
+    (30, 503, Effect::None, Trouble::Server),
+    (6001, 404, Effect::None, Trouble::Protocol),
+    (7002, 409, Effect::None, Trouble::Protocol),
+];
+
+#[test]
+fn every_code_means_the_same_for_every_call() {
+    for (code, status, effect, trouble) in BY_CODE {
+        for call in Call::ALL {
+            let answer = judge(call, facts(status, Some(code)));
+            assert_eq!(answer, Answer { effect, trouble }, "{call} BRO-{code:05}");
+        }
+    }
+    for code in Code::KNOWN {
+        assert!(BY_CODE.iter().any(|(number, ..)| *number == code.number()), "{code} is not in the test");
+        assert_eq!(Code::of(code.number()), *code);
+    }
+}
+
+/// What is said of an answer without a code: for calls that only look, and for those that change something.
+const BY_STATUS: [(u16, Effect, Effect, Trouble); 24] = [
+    (200, Effect::None, Effect::Unknown, Trouble::Protocol),
+    (301, Effect::None, Effect::None, Trouble::Route),
+    (302, Effect::None, Effect::None, Trouble::Route),
+    (400, Effect::None, Effect::None, Trouble::Protocol),
+    (401, Effect::None, Effect::None, Trouble::Token),
+    (402, Effect::None, Effect::None, Trouble::Protocol),
+    (403, Effect::None, Effect::None, Trouble::Rights),
+    (404, Effect::None, Effect::None, Trouble::Route),
+    (405, Effect::None, Effect::None, Trouble::Protocol),
+    (406, Effect::None, Effect::None, Trouble::Protocol),
+    (408, Effect::None, Effect::Unknown, Trouble::Server),
+    (409, Effect::None, Effect::Unknown, Trouble::AskOverview),
+    (410, Effect::None, Effect::None, Trouble::Protocol),
+    (415, Effect::None, Effect::None, Trouble::Protocol),
+    (416, Effect::Refused, Effect::Refused, Trouble::Range),
+    (423, Effect::None, Effect::None, Trouble::Server),
+    (425, Effect::None, Effect::None, Trouble::Server),
+    (429, Effect::None, Effect::None, Trouble::Platform),
+    (500, Effect::None, Effect::Unknown, Trouble::Server),
+    (501, Effect::None, Effect::Unknown, Trouble::Server),
+    (502, Effect::None, Effect::Unknown, Trouble::Platform),
+    (503, Effect::None, Effect::Unknown, Trouble::Platform),
+    (504, Effect::None, Effect::Unknown, Trouble::Platform),
+    (599, Effect::None, Effect::Unknown, Trouble::Server),
+];
+
+fn changes(call: Call) -> bool {
+    match call {
+        Call::Initialize | Call::Upload | Call::Confirm => true,
+        Call::Overview | Call::Details | Call::Search | Call::Download | Call::Touch => false,
+    }
+}
+
+fn carries_a_file(call: Call) -> bool {
+    match call {
+        Call::Initialize | Call::Upload => true,
+        Call::Overview | Call::Details | Call::Search | Call::Download | Call::Touch | Call::Confirm => false,
+    }
+}
+
+#[test]
+fn an_answer_without_a_code_is_judged_by_its_status() {
+    for (status, looking, changing, trouble) in BY_STATUS {
+        for call in Call::ALL {
+            let effect = if changes(call) { changing } else { looking };
+            assert_eq!(judge(call, facts(status, None)), Answer { effect, trouble }, "{call} {status}");
+        }
+    }
+    for call in Call::ALL {
+        let invalid = judge(call, Facts { has_errors: true, ..facts(400, None) });
+        let trouble = if carries_a_file(call) { Trouble::File } else { Trouble::Protocol };
+        assert_eq!(invalid, Answer { effect: Effect::Refused, trouble }, "{call}");
+        let gate = judge(call, Facts { is_key_gate: true, ..facts(401, None) });
+        assert_eq!(gate, Answer { effect: Effect::None, trouble: Trouble::Key }, "{call}");
+        for status in [413, 414, 431] {
+            let (effect, trouble) = if carries_a_file(call) {
+                (Effect::Refused, Trouble::File)
+            } else {
+                (Effect::None, Trouble::Protocol)
+            };
+            assert_eq!(judge(call, facts(status, None)), Answer { effect, trouble }, "{call} {status}");
+        }
+    }
+}
+
+#[test]
+fn trouble_with_rights_or_set_up_never_refuses_a_file() {
+    for call in Call::ALL {
+        for (code, status) in [(2, 400), (5, 403), (6, 401), (21, 503), (28, 400)] {
+            assert_eq!(judge(call, facts(status, Some(code))).effect, Effect::None, "{call} {code}");
+        }
+        for status in [401, 403, 404, 429] {
+            assert_eq!(judge(call, facts(status, None)).effect, Effect::None, "{call} {status}");
+        }
+    }
+}
