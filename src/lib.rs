@@ -11,6 +11,7 @@
 //! | commands | [`cli`]: what a person types, and what is printed |
 //! | assembly | [`daemon`]: builds the parts, supervises them, stops them in order |
 //! | work | [`outbox`]: watch, settle, claim, send, follow, archive · [`inbox`]: hear, download, deliver, confirm |
+//! | both ways | [`route`]: what both directions share: the loop over due transfers, the hold on a route in trouble |
 //! | Altinn | [`broker`]: Formidling's API, typed |
 //! | access | [`identity`]: Maskinporten grants, the exchange, cached tokens |
 //! | means | [`http`]: the one place that makes HTTP clients · [`pace`]: rate budget and backoff · [`store`]: durable records · [`files`]: durable and safe file operations |
@@ -25,7 +26,9 @@
 //! [`outbox::driver`], which takes one step at a time.
 
 pub mod broker;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod files;
 pub mod http;
 pub mod identity;

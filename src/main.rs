@@ -1,2 +1,5 @@
 //! The binary: parse, call, exit code.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    formidlingd::cli::main()
+}

@@ -34,6 +34,16 @@ pub enum KeyNaming {
     CertificateChain(String),
 }
 
+impl KeyNaming {
+    /// Whether a grant can be named so; nothing is sent.
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::KeyId(_) => Ok(()),
+            Self::CertificateChain(chain) => x5c(chain).map(drop),
+        }
+    }
+}
+
 impl SigningKey {
     /// Reads a private key: PEM in the form of PKCS#1 or PKCS#8, or a private JWK.
     pub fn parse(text: &str) -> Result<Self, Error> {

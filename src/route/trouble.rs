@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::transfer::{AltinnAnswer, Failure, IllegalTransition};
+use crate::transfer::{Failure, IllegalTransition};
 use crate::{broker, files, store};
 
 /// What trouble means.
@@ -85,11 +85,7 @@ impl Trouble {
             message: text_for_people(error),
             remedy: error.remedy(),
             at,
-            altinn: error.altinn().map(|altinn| AltinnAnswer {
-                status: Some(altinn.status),
-                code: altinn.code,
-                detail: Some(altinn.detail),
-            }),
+            altinn: error.altinn(),
         };
         Self { failure, kind }
     }

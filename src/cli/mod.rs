@@ -1,0 +1,109 @@
+//! What a person types, and what is printed. Each command is a file; commands write to what they are handed and
+//! say how they ended, so that everything can be tried in process.
+
+mod check;
+mod demo;
+mod key;
+mod run;
+mod sandbox;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{daemon, files, http};
+
+/// How a command ended; each is a documented exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It is done.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// The configuration is wrong; the unit file does not start the service again on it (`EX_CONFIG`,
+    /// sysexits.h).
+    Configuration = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Sends and receives files through Altinn Formidling
+#[derive(Debug, Parser)]
+#[command(name = "formidlingd", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Options),
+    Check(check::Options),
+    Demo(demo::Options),
+    Sandbox(sandbox::Options),
+    Key(key::Options),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigOptions {
+    /// The configuration file; `conf.d/*.toml` beside it is read too
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FORMIDLINGD_CONFIG",
+        default_value = "/etc/formidlingd/config.toml"
+    )]
+    config: PathBuf,
+}
+
+/// Parses the command line and carries it out.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Wrong usage ends here, with exit code 2 and what would be right.
+    let cli = Cli::parse();
+    http::install_crypto_provider();
+    files::ignore_lease_signals();
+    let mut out = std::io::stdout();
+    let exit = match cli.command {
+        Command::Run(options) => options.run(&mut out),
+        Command::Check(options) => options.run(&mut out),
+        Command::Demo(options) => options.run(&mut out),
+        Command::Sandbox(options) => options.run(&mut out),
+        Command::Key(options) => options.run(&mut out),
+    };
+    exit.into()
+}
+
+/// Runs `work` on the async threads of a command that serves.
+fn serve(work: impl Future<Output = Exit>) -> std::io::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // File and store work; each waits for a disk, so more than a few only take memory.
+        .max_blocking_threads(32)
+        .thread_name("formidlingd")
+        .build()?;
+    let exit = runtime.block_on(work);
+    // What still blocks, such as a read from a folder that hangs, must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    Ok(exit)
+}
+
+/// Says what went wrong and what to do, on standard error.
+fn complain(error: &dyn std::error::Error, remedy: &str) -> Exit {
+    let text = crate::route::text_for_people(error);
+    // Nobody is left to be told if standard error is gone.
+    drop(writeln!(std::io::stderr(), "formidlingd: {text}\n  what to do: {remedy}"));
+    Exit::Failed
+}
+
+fn complain_of_daemon(error: &daemon::Error) -> Exit {
+    complain(error, &error.remedy())
+}

@@ -1,0 +1,86 @@
+//! `formidlingd run`: the service.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::check::{load, print_problems};
+use super::{ConfigOptions, Exit, complain, complain_of_daemon, serve};
+use crate::config::{self, LogFormat};
+use crate::daemon::{Error, Service, Shutdown, Surroundings};
+use crate::{seams, telemetry};
+
+/// Run the service in the foreground
+///
+/// Logs to standard error. Stops in order on SIGTERM or SIGINT; a second signal stops it at once. What was begun is
+/// finished at the next start.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    config: ConfigOptions,
+}
+
+impl Options {
+    pub(super) fn run(self, out: &mut impl Write) -> Exit {
+        let loaded = match load(&self.config.config) {
+            Ok(loaded) => loaded,
+            Err(problems) => return print_problems(out, &problems),
+        };
+        if let Err(error) = init_logging(&loaded.config.telemetry) {
+            return complain(&error, "see telemetry.log_level in the configuration");
+        }
+        for warning in &loaded.warnings {
+            tracing::warn!(key = %warning.key, reason = ?warning.reason, remedy = ?warning.remedy, "configuration");
+        }
+        let served = serve(async {
+            match run_service(loaded.config, Shutdown::new()).await {
+                Ok(()) => Exit::Done,
+                Err(error) => complain_of_daemon(&error),
+            }
+        });
+        served.unwrap_or_else(|error| complain(&error, "see what the system says"))
+    }
+}
+
+/// Runs a service until it is told to stop, by signal or by `shutdown`.
+pub(super) async fn run_service(config: config::Config, shutdown: Shutdown) -> Result<(), Error> {
+    let surroundings = Surroundings::default();
+    let service = seams::blocking(move || Service::assemble(config, &surroundings)).await?;
+    let told = Arc::new(shutdown.clone());
+    tell_systemd(&[sd_notify::NotifyState::Ready]);
+    let running = service.run(shutdown.clone());
+    tokio::pin!(running);
+    let listening = async {
+        if let Err(error) = told.listen().await {
+            tracing::error!(%error, "cannot listen for signals: only a kill will stop the service");
+            std::future::pending::<()>().await;
+        }
+    };
+    let stopping = async {
+        shutdown.soon().cancelled().await;
+        tell_systemd(&[sd_notify::NotifyState::Stopping]);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        outcome = &mut running => outcome,
+        () = listening => Ok(()),
+        () = stopping => Ok(()),
+    }
+}
+
+/// Tells systemd, where it started us.
+fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd cannot be told");
+    }
+}
+
+fn init_logging(settings: &config::Telemetry) -> Result<(), telemetry::LoggingError> {
+    let format = match settings.log_format {
+        LogFormat::Text => telemetry::Format::Text,
+        LogFormat::Json => telemetry::Format::Json,
+        LogFormat::Journald => telemetry::Format::Journald,
+    };
+    telemetry::init_logging(format, &settings.log_level)
+}
