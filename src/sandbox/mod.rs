@@ -3,7 +3,7 @@
 //! It is a reference server, not a mock: strict where the real one is strict, with its status
 //! machine, its texts and its peculiarities. It shares no code with the client rooms, so that one
 //! cannot flatter the other. It listens on loopback alone and says on every answer that it is not
-//! Altinn. One request's way through it is [`server`]; what happens by itself is [`jobs`].
+//! Altinn. One request's way through it is `server.rs`; what happens by itself is `jobs.rs`.
 
 mod agenda;
 mod auth;

@@ -198,3 +198,21 @@ async fn a_dropped_sandbox_cuts_its_connections() {
     assert!(matches!(stream.read(&mut [0; 64]).await, Ok(0) | Err(_)));
     assert!(tokio::net::TcpStream::connect(&address).await.is_err());
 }
+
+#[tokio::test]
+async fn by_the_machines_clock_a_scanned_file_is_published_by_itself() {
+    use std::sync::Arc;
+
+    use crate::sandbox::{Clock as _, ManualClock, SystemClock};
+    let dir = tempfile::tempdir().unwrap();
+    super::support::lay_keys(dir.path());
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let bench = Bench::at(dir, clock, |options| {
+        options.clock = Arc::new(SystemClock);
+        options.scan_delay = std::time::Duration::from_millis(20);
+    })
+    .await;
+    let id = bench.initialize(|body| body["disableVirusScan"] = false.into()).await;
+    assert_eq!(bench.upload(&id, "hello").await.status, 200);
+    bench.until(&id, "Published").await;
+}
