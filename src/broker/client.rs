@@ -104,10 +104,10 @@ impl Client {
             .header(ACCEPT, "application/json");
         let answer = self.0.clients.upload(request, size, body).await;
         let reply = self.judged(&target, permit, answer)?;
-        if reply.status == 401 {
-            self.0.identity.refuse(target.scope, &token);
+        if (200..300).contains(&reply.status) {
+            return Ok(());
         }
-        success(&target, reply).map(drop)
+        Err(self.refused(&target, &token, &reply))
     }
 
     /// A transfer as it stands.
@@ -206,12 +206,16 @@ impl Client {
             Err(error) => Err(error),
         };
         let reply = self.judged(target, permit, response)?;
-        let problem = Problem::read(&reply);
-        let error = target.error(Kind::Problem(problem));
+        Err(self.refused(target, &token, &reply))
+    }
+
+    /// An answer that is no success, after which a token that was not taken is not used again.
+    fn refused(&self, target: &Target, token: &AccessToken, reply: &Reply) -> Error {
+        let error = target.error(Kind::Problem(Problem::read(reply)));
         if error.trouble() == Trouble::Token {
-            self.0.identity.refuse(target.scope, &token);
+            self.0.identity.refuse(target.scope, token);
         }
-        Err(error)
+        error
     }
 
     /// Waits until a call is within the budget, and while the platform is down. Who waits for the budget when it
@@ -254,7 +258,8 @@ impl Client {
             }
             Err(error) => {
                 let error = target.error(Kind::Http(error));
-                if error.trouble() == Trouble::Platform {
+                // A call that was cut says little, but a probe that was cut has not found the platform well.
+                if error.trouble() == Trouble::Platform || permit.is_probe() {
                     permit.failed(None);
                 }
                 Err(error)
@@ -314,13 +319,6 @@ impl Client {
 impl Target {
     fn error(&self, kind: Kind) -> Error {
         Error::new(self.call, self.transfer, kind)
-    }
-}
-
-fn success(target: &Target, reply: Reply) -> Result<Reply, Error> {
-    match reply.status {
-        200..=299 => Ok(reply),
-        _ => Err(target.error(Kind::Problem(Problem::read(&reply)))),
     }
 }
 

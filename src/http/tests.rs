@@ -181,6 +181,24 @@ async fn an_upload_whose_connection_breaks_tells_how_far_it_came() {
 }
 
 #[tokio::test]
+async fn nothing_more_is_sent_once_there_is_an_answer() {
+    let server = Server::raw(async |mut stream| {
+        read_head(&mut stream).await;
+        write(&mut stream, "HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n").await;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap_or_default();
+    })
+    .await;
+    let (alive, mut gone) = mpsc::channel::<()>(1);
+    let endless = stream::repeat_with(move || {
+        assert!(!alive.is_closed());
+        Ok(Bytes::from_static(&[7; 4096]))
+    });
+    assert_eq!(upload(server.url.clone(), usize::MAX / 2, endless).await.unwrap().status, 409);
+    // The body is let go of, and the file with it.
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), gone.recv()).await, Ok(None));
+}
+
+#[tokio::test]
 async fn an_unreadable_file_is_blamed_on_the_file() {
     let server = Server::raw(async |mut stream| {
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap_or_default();

@@ -28,6 +28,8 @@ impl Clients {
         body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     ) -> Result<Reply, Error> {
         let progress = Arc::new(Progress::new(size, self.timeouts()));
+        // The library goes on sending when the answer is there before the whole body has left.
+        let _end = End(Arc::clone(&progress));
         let watched = Watched { body: Box::pin(body), progress: Arc::clone(&progress) };
         let request = request.header(CONTENT_LENGTH, size).body(Body::wrap_stream(watched));
         let (client, request) = request.build_split();
@@ -57,11 +59,16 @@ struct State {
     taken: u64,
     moved: Instant,
     broken: Option<Arc<io::Error>>,
+    ended: bool,
 }
 
 impl Progress {
     fn new(size: u64, timeouts: Timeouts) -> Self {
-        Self { size, timeouts, state: Mutex::new(State { taken: 0, moved: Instant::now(), broken: None }) }
+        Self {
+            size,
+            timeouts,
+            state: Mutex::new(State { taken: 0, moved: Instant::now(), broken: None, ended: false }),
+        }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -99,6 +106,15 @@ impl Progress {
     }
 }
 
+/// Ends the body when the upload is over, however it ended.
+struct End(Arc<Progress>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.with(|state| state.ended = true);
+    }
+}
+
 /// A body that notes what is taken from it.
 struct Watched {
     body: Pin<Box<dyn Stream<Item = Result<Bytes, io::Error>> + Send>>,
@@ -109,6 +125,9 @@ impl Stream for Watched {
     type Item = Result<Bytes, io::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.progress.with(|state| state.ended) {
+            return Poll::Ready(Some(Err(io::Error::other("the upload is over"))));
+        }
         let next = std::task::ready!(self.body.as_mut().poll_next(context));
         self.progress.with(|state| match &next {
             Some(Ok(block)) => {

@@ -94,13 +94,19 @@ async fn i51_an_empty_401_renews_the_token_once() {
 
 #[tokio::test]
 async fn i52_a_401_about_rights_renews_nothing() {
-    let altinn = Altinn::answering([problem(401, "BRO-00006")]);
+    let altinn = Altinn::answering((0..3).map(|_| problem(401, "BRO-00006")));
     let server = altinn.serve().await;
-    let error = client(&server).initialize(&initialize()).await.unwrap_err();
+    let client = client(&server);
+    let error = client.upload(id(), 5, block("bytes")).await.unwrap_err();
+    assert_eq!((error.trouble(), error.last_byte()), (Trouble::Rights, LastByte::Kept));
+    let error = client.initialize(&initialize()).await.unwrap_err();
     assert_eq!((error.effect(), error.trouble()), (Effect::None, Trouble::Rights));
     let answer = error.altinn().unwrap();
     assert_eq!((answer.status, answer.code.as_deref()), (Some(401), Some("BRO-00006")));
-    assert_eq!((altinn.tokens.load(Ordering::SeqCst), altinn.seen().len()), (1, 1));
+    client.confirm(id()).await.unwrap_err();
+    client.confirm(id()).await.unwrap();
+    // One for each scope.
+    assert_eq!((altinn.tokens.load(Ordering::SeqCst), altinn.seen().len()), (2, 4));
 }
 
 #[tokio::test]
@@ -218,6 +224,32 @@ async fn while_the_platform_is_down_one_probe_tries() {
     client.confirm(id()).await.unwrap_err();
     futures_util::future::join_all((0..5).map(|_| look())).await;
     assert_eq!(altinn.seen().len(), 3 + 5);
+}
+
+#[tokio::test]
+async fn a_probe_that_is_cut_is_no_reason_to_try_at_once() {
+    let visits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&visits);
+    let platform = Server::raw(move |mut stream| {
+        let visit = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            read_head(&mut stream).await;
+            if visit == 0 {
+                write(&mut stream, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .await;
+            }
+        }
+    })
+    .await;
+    let altinn = Altinn::default();
+    let server = altinn.serve().await;
+    let client = client_to(platform.url.clone(), &server);
+    let start = tokio::time::Instant::now();
+    for _ in 0..5 {
+        client.confirm(id()).await.unwrap_err();
+    }
+    // Before each after the first the backoff, at least the half of 20 ms, and of 40 ms from then on.
+    assert!(start.elapsed() >= Duration::from_millis(10 + 3 * 20), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
