@@ -179,7 +179,7 @@ impl Error {
             Self::Io { .. } => "look at the disk's space, health and permissions, then restart",
             Self::Damaged { .. } => {
                 "keep the state directory as it is, look at the disk's health, and restore the store from the \
-                 last export into an empty directory"
+                 last export, or begin anew, in an empty directory"
             }
             Self::Broken => "restart; what was not acknowledged is done again",
             Self::Closed => "restart",

@@ -149,7 +149,7 @@ fn find_in(path: &Path, id: TransferId) -> Result<Option<Finished>, Error> {
         match decode_finished(&line) {
             Ok(finished) => found = Some(finished),
             Err(reason) => {
-                broken = Some(Error::Unreadable { key: format!("{}:{number}", path.display()), reason })
+                broken = Some(Error::Unreadable { key: format!("{}:{number}", path.display()), reason });
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Opening: the engine, everything it holds looked at once, and the one repair that is safe.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -36,33 +38,60 @@ pub(super) struct Ready {
 /// are removed, and it is tried once more.
 pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
     let path = state.join("sled");
-    let damage = match open_and_load(&path) {
+    let begun = begun(state)?;
+    let ready = open_with_repair(state, &path, now, begun)?;
+    if !begun {
+        begin(state)?;
+    }
+    Ok(ready)
+}
+
+fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> Result<Ready, Error> {
+    let damage = match open_and_load(path, begun) {
         Ok((engine, loaded)) => return Ok(Ready { engine, loaded, repaired: None }),
         Err(damage @ Error::Damaged { .. }) => damage,
         Err(other) => return Err(other),
     };
-    let snapshots = snapshots(&path)?;
+    let snapshots = snapshots(path)?;
     if snapshots.is_empty() {
         // Nothing to repair, and no second copy at each attempt to start.
         return Err(damage);
     }
     let copy = state.join(format!("damaged-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
-    disk::copy_dir(&path, &copy)?;
+    disk::copy_dir(path, &copy)?;
     disk::sync_dir(state)?;
     for snapshot in snapshots {
         std::fs::remove_file(&snapshot).map_err(|source| Error::io("delete", snapshot, source))?;
     }
-    disk::sync_dir(&path)?;
-    match open_and_load(&path) {
+    disk::sync_dir(path)?;
+    match open_and_load(path, begun) {
         Ok((engine, loaded)) => Ok(Ready { engine, loaded, repaired: Some(copy) }),
         Err(Error::Damaged { detail, .. }) => Err(Error::Damaged { path: copy, detail }),
         Err(other) => Err(other),
     }
 }
 
-fn open_and_load(path: &Path) -> Result<(SledEngine, Loaded), Error> {
+/// Whether there was ever a store in `state`. sled opens a log that it can make nothing of as an empty one; a
+/// file beside it tells that from a first start.
+fn begun(state: &Path) -> Result<bool, Error> {
+    let format = state.join("format");
+    format.try_exists().map_err(|source| Error::io("look at", format, source))
+}
+
+fn begin(state: &Path) -> Result<(), Error> {
+    let format = state.join("format");
+    File::create(&format)
+        .and_then(|mut file| {
+            writeln!(file, "{VERSION}")?;
+            file.sync_all()
+        })
+        .map_err(|source| Error::io("write", format, source))?;
+    disk::sync_dir(state)
+}
+
+fn open_and_load(path: &Path, begun: bool) -> Result<(SledEngine, Loaded), Error> {
     let engine = SledEngine::open(path)?;
-    check_schema(path, &engine)?;
+    check_schema(path, &engine, begun)?;
     let loaded = load(&engine)?;
     Ok((engine, loaded))
 }
@@ -73,8 +102,12 @@ fn snapshots(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(named.map(|entry| entry.path()).collect())
 }
 
-fn check_schema(path: &Path, engine: &SledEngine) -> Result<(), Error> {
+fn check_schema(path: &Path, engine: &SledEngine, begun: bool) -> Result<(), Error> {
     let Some(schema) = engine.get(keys::SCHEMA)? else {
+        if begun {
+            let detail = "it is empty, and it was not before".to_owned();
+            return Err(Error::Damaged { path: path.to_owned(), detail });
+        }
         let schema = VERSION.to_string().into_bytes();
         return engine.commit([(keys::SCHEMA.to_vec(), Some(schema))].into());
     };

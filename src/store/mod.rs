@@ -9,8 +9,8 @@
 //! refuses everything with [`Error::Broken`], and the process is to restart: what was not acknowledged is done
 //! again from what the disk has.
 //!
-//! In the state directory stand `sled/` (the database), `journal/` (what is finished), `lock`, and
-//! `damaged-<time>/` where a repair was needed. The room never deletes or changes a record it cannot read, and
+//! In the state directory stand `sled/` (the database), `journal/` (what is finished), `lock`,
+//! `format` (which tells an emptied store from a new one), and `damaged-<time>/` where a repair was needed. The room never deletes or changes a record it cannot read, and
 //! never judges by itself that the clock can be trusted.
 //!
 //! Read [`stage`] for what is checked and written, [`keys`] for how it is laid out.

@@ -66,7 +66,7 @@ impl Owner {
     }
 
     /// One outcome for each task, when all is durable that succeeded.
-    fn outcomes(&self, tasks: &[Task]) -> Vec<Result<(), Error>> {
+    pub(super) fn outcomes(&self, tasks: &[Task]) -> Vec<Result<(), Error>> {
         if let Err(broken) = self.core.check() {
             return tasks.iter().map(|_| Err(broken.clone())).collect();
         }

@@ -128,7 +128,7 @@ fn every_state_is_read_back_as_it_was() {
 
 /// Events in an order that gets far, so that random ones meet late states too.
 fn start() -> impl Strategy<Value = Vec<E>> {
-    let way = vec![
+    let way = [
         E::DownloadBegun,
         E::DownloadVerified(received()),
         E::DeliveryIntended(inbox_place()),

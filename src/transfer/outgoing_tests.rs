@@ -220,7 +220,7 @@ fn any_event() -> impl Strategy<Value = E> {
 
 /// Events in an order that gets far, so that random ones meet late states too.
 fn start() -> impl Strategy<Value = Vec<E>> {
-    let way = vec![
+    let way = [
         E::FileTaken,
         E::Described(dispatch()),
         E::InitializeIntended { at: at(20) },
@@ -253,8 +253,9 @@ impl Observer {
                     "bytes to a second transfer while the first may be published"
                 );
             }
-            E::LastByteLeaving => self.may_publish = self.booked,
-            E::UploadAccepted { .. } | E::ProcessingSeen { .. } => self.may_publish = self.booked,
+            E::LastByteLeaving | E::UploadAccepted { .. } | E::ProcessingSeen { .. } => {
+                self.may_publish = self.booked;
+            }
             E::PublishedSeen { .. } => {
                 prop_assert!(self.may_publish.is_none() || self.may_publish == self.booked);
                 self.may_publish = self.booked;

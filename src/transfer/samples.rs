@@ -74,14 +74,8 @@ pub(crate) fn failure() -> Failure {
     }
 }
 
-fn publication(archive: Archive) -> Box<Publication> {
-    Box::new(Publication {
-        uploaded: at(5),
-        published: at(6),
-        expires: at(9_000),
-        recipients: recipients(),
-        archive,
-    })
+fn publication(archive: Archive) -> Publication {
+    Publication { uploaded: at(5), published: at(6), expires: at(9_000), recipients: recipients(), archive }
 }
 
 /// Every state of a file on its way out, with a name of its own for each that has transitions of its own.
@@ -91,9 +85,12 @@ pub(crate) fn outgoing_states() -> Vec<(&'static str, Outgoing)> {
     let booking = booking(1);
     let uploading =
         |last_byte| S::Uploading { dispatch: dispatch.clone(), booking, begun: at(4), uploads: 1, last_byte };
-    let published =
-        |archive| S::Published { dispatch: dispatch.clone(), booking, publication: publication(archive) };
-    let done = || publication(Archive::Done(place()));
+    let published = |archive| S::Published {
+        dispatch: dispatch.clone(),
+        booking,
+        publication: Box::new(publication(archive)),
+    };
+    let done = || Box::new(publication(Archive::Done(place())));
     vec![
         ("claiming", S::Claiming),
         ("claimed", S::Claimed),

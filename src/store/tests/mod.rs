@@ -1,36 +1,33 @@
 //! The promises of the room, each by name. Helpers first.
 
 mod api;
+mod faults;
+mod finished;
+mod model;
+mod records;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::seams::{Clock, SeededRandom};
-use crate::transfer::{
-    BrokerTransferId, Claim, FileIdentity, Incoming, Offer, Outgoing, OutgoingEvent, RouteName, Transfer,
-    Work,
-};
+use crate::transfer::samples::{at, booking, claim, dispatch, failure, offer};
+use crate::transfer::{Incoming, Outgoing, OutgoingEvent, RouteName, Transfer, Work};
 
 use super::{BrokerKey, Error, Opened, Store};
 
 /// A clock that a test sets.
 #[derive(Debug)]
-pub(super) struct TestClock(Mutex<Timestamp>);
+struct TestClock(Mutex<Timestamp>);
 
 impl TestClock {
-    pub(super) fn at(time: &str) -> Arc<Self> {
+    fn at(time: &str) -> Arc<Self> {
         Arc::new(Self(Mutex::new(time.parse().unwrap())))
     }
 
-    pub(super) fn set(&self, time: &str) {
+    fn set(&self, time: &str) {
         *self.0.lock().unwrap() = time.parse().unwrap();
-    }
-
-    pub(super) fn advance(&self, by: SignedDuration) {
-        *self.0.lock().unwrap() += by;
     }
 }
 
@@ -40,34 +37,63 @@ impl Clock for TestClock {
     }
 }
 
-pub(super) fn now() -> Timestamp {
-    "2026-11-21T08:00:00.123456789Z".parse().unwrap()
+fn open(path: &Path) -> Opened {
+    open_with(path, &TestClock::at("2026-11-21T08:00:00.123456Z")).unwrap()
 }
 
-pub(super) fn open(path: &Path) -> Opened {
-    try_open(path).unwrap()
-}
-
-pub(super) fn try_open(path: &Path) -> Result<Opened, Error> {
-    let clock = TestClock::at("2026-11-21T08:00:00.123456789Z");
+fn open_with(path: &Path, clock: &Arc<TestClock>) -> Result<Opened, Error> {
+    let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
     Store::open(path, clock, Arc::new(SeededRandom::new(1)))
 }
 
-pub(super) fn route(name: &str) -> RouteName {
+fn route(name: &str) -> RouteName {
     name.parse().unwrap()
 }
 
-/// A claimed file; `file` is its inode.
-pub(super) fn outgoing(store: &Store, route_name: &str, file: u64) -> Transfer {
-    let claim = Claim {
-        name: format!("file-{file}.pdf"),
-        recipient_folder: None,
-        sidecar: false,
-        file: FileIdentity { device: 1, inode: file, size: 10, modified_ns: 1 },
-    };
-    Transfer::outgoing(store.new_id(), route(route_name), claim, now())
+/// A file that is being claimed; `file` is its inode.
+fn claiming(store: &Store, route_name: &str, file: u64) -> Transfer {
+    Transfer::outgoing(store.new_id(), route(route_name), claim(file), at(0))
 }
 
-pub(super) fn broker_id(number: u128) -> BrokerTransferId {
-    uuid::Uuid::from_u128(number).to_string().parse().unwrap()
+/// A file that waits for us at Altinn.
+fn discovered(store: &Store, route_name: &str, number: u8, recipient: &str) -> Transfer {
+    let progress = Incoming::Discovered { offer: offer(number, recipient) };
+    Transfer::incoming(store.new_id(), route(route_name), progress, at(0))
+}
+
+/// The transfer after these events, which must be legal.
+fn after(transfer: &Transfer, events: impl IntoIterator<Item = OutgoingEvent>) -> Transfer {
+    events
+        .into_iter()
+        .fold(transfer.clone(), |transfer, event| transfer.after_outgoing(event, at(1)).unwrap())
+}
+
+/// What leads a claim to Altinn's id of this number.
+fn adopting(number: u8) -> Vec<OutgoingEvent> {
+    vec![
+        OutgoingEvent::FileTaken,
+        OutgoingEvent::Described(dispatch()),
+        OutgoingEvent::InitializeIntended { at: at(1) },
+        OutgoingEvent::Adopted(booking(number)),
+    ]
+}
+
+/// The transfer in a state of one's choice.
+fn in_state(transfer: &Transfer, state: Outgoing) -> Transfer {
+    let Work::Outgoing { claim, abandoned, .. } = transfer.work.clone() else { panic!("incoming") };
+    Transfer { work: Work::Outgoing { claim, abandoned, progress: state }, ..transfer.clone() }
+}
+
+/// The transfer after it was taken back.
+fn withdrawn(transfer: &Transfer) -> Transfer {
+    after(transfer, [OutgoingEvent::FileWithdrawn])
+}
+
+fn sent(number: u8) -> BrokerKey {
+    BrokerKey::Outgoing(crate::transfer::samples::broker_id(number))
+}
+
+fn received(number: u8, recipient: &str) -> BrokerKey {
+    let id = crate::transfer::samples::broker_id(number);
+    BrokerKey::Incoming { recipient: recipient.parse().unwrap(), id }
 }
