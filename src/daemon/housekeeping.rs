@@ -12,7 +12,7 @@ use crate::seams;
 use crate::store::Store;
 
 /// How often it is looked whether a month has grown old.
-const EVERY: Duration = Duration::from_secs(60 * 60);
+const EVERY: Duration = Duration::from_hours(1);
 
 /// The part that tidies up.
 #[derive(Debug)]

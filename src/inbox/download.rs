@@ -23,7 +23,7 @@ const MAX_BREAKS: u32 = 5;
 /// Complete downloads that were not what Altinn has, after which a person has to look.
 const MAX_DAMAGED: u32 = 3;
 /// Altinn computes the checksum of a scanned file some time after it is published; it is waited for this long.
-const CHECKSUM_PATIENCE: Duration = Duration::from_secs(30 * 60);
+const CHECKSUM_PATIENCE: Duration = Duration::from_mins(30);
 /// Files of this size and more are worth remembering that their download was begun.
 const WORTH_REMEMBERING: u64 = 8 * 1024 * 1024;
 

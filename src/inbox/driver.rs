@@ -13,7 +13,7 @@ use crate::transfer::{
 };
 
 /// What only waits for its deadline is looked at this often, since the wall clock may be set.
-const LONGEST_MEMORY: Duration = Duration::from_secs(6 * 60 * 60);
+const LONGEST_MEMORY: Duration = Duration::from_hours(6);
 
 /// Drives the transfers of one inbox.
 #[derive(Debug)]

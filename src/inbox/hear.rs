@@ -29,7 +29,7 @@ const MAX_IGNORED: usize = 10_000;
 /// How soon Altinn is asked again where it has more than was taken.
 const SOON: Duration = Duration::from_secs(2);
 /// How far ahead of us Altinn's clock may be.
-const MARGIN: Duration = Duration::from_secs(24 * 60 * 60);
+const MARGIN: Duration = Duration::from_hours(24);
 
 /// Counts what the store has.
 pub(super) async fn count_what_is_known(route: &Arc<Route>) -> Result<(), Trouble> {
@@ -37,7 +37,9 @@ pub(super) async fn count_what_is_known(route: &Arc<Route>) -> Result<(), Troubl
     loop {
         let page = route.means.store.page(Some(&route.settings.name), after, 256).await;
         let page = page.map_err(|error| Trouble::store(&error, route.means.now()))?;
-        page.iter().for_each(|transfer| route.note(transfer));
+        for transfer in &page {
+            route.note(transfer);
+        }
         match page.last() {
             Some(last) => after = Some(last.id),
             None => return Ok(()),

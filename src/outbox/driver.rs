@@ -166,7 +166,7 @@ impl Route {
     }
 
     async fn archive(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        let Some((Archive::Intended(place), document)) = self.receipt(transfer, ("published", None)) else {
+        let Some((Archive::Intended(place), document)) = receipt::of(transfer) else {
             return Ok(Next::Step);
         };
         crash_point("archive:intended");
@@ -200,34 +200,9 @@ impl Route {
         .await
     }
 
-    /// How far archiving has come, and the receipt as it stands.
-    fn receipt(
-        &self,
-        transfer: &Transfer,
-        outcome: (&str, Option<jiff::Timestamp>),
-    ) -> Option<(Archive, Vec<u8>)> {
-        let Work::Outgoing { progress, .. } = &transfer.work else { return None };
-        let (Outgoing::Published { dispatch, booking, publication }
-        | Outgoing::Completed { dispatch, booking, publication, .. }
-        | Outgoing::Expired { dispatch, booking, publication, .. }) = progress
-        else {
-            return None;
-        };
-        let receipt = receipt::receipt(transfer, dispatch, booking, publication, outcome);
-        Some((publication.archive.clone(), receipt::json(&receipt)))
-    }
-
     /// Brings the receipt up to date.
     pub(super) async fn refresh_receipt(self: &Arc<Self>, transfer: &Transfer) -> Result<(), Trouble> {
-        let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(()) };
-        let completed = match progress {
-            Outgoing::Completed { completed, .. } => Some(*completed),
-            _ => None,
-        };
-        let Some((Archive::Done(place), document)) = self.receipt(transfer, (progress.name(), completed))
-        else {
-            return Ok(());
-        };
+        let Some((Archive::Done(place), document)) = receipt::of(transfer) else { return Ok(()) };
         self.on_files(move |folders| lay_down::refresh(folders, &place, Companion::Receipt, &document)).await
     }
 

@@ -238,13 +238,13 @@ impl Route {
         let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let (since, shortest, longest) = match progress {
             Outgoing::Published { publication, .. } => {
-                (publication.published, Duration::from_secs(2), Duration::from_secs(6 * 60 * 60))
+                (publication.published, Duration::from_secs(2), Duration::from_hours(6))
             }
             Outgoing::Uploaded { uploaded, .. } | Outgoing::Processing { uploaded, .. } => {
                 self.alarm_if_overdue(transfer, *uploaded, now);
-                (*uploaded, Duration::from_millis(500), Duration::from_secs(5 * 60))
+                (*uploaded, Duration::from_millis(500), Duration::from_mins(5))
             }
-            _ => (transfer.updated, Duration::from_secs(1), Duration::from_secs(5 * 60)),
+            _ => (transfer.updated, Duration::from_secs(1), Duration::from_mins(5)),
         };
         let age = now.duration_since(since).unsigned_abs();
         self.wait(transfer, (age / 3).clamp(shortest, longest)).await

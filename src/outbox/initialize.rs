@@ -22,7 +22,7 @@ use crate::transfer::{
 };
 
 /// Clocks differ and answers take time: a transfer of ours was made this much before we think at the earliest.
-const MARGIN: Duration = Duration::from_secs(5 * 60);
+const MARGIN: Duration = Duration::from_mins(5);
 /// What one search answers with at most.
 const PAGE: usize = 100;
 

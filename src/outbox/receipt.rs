@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::transfer::document::{ErrorFile, Receipt, ReceiptRecipient};
-use crate::transfer::{Booking, Dispatch, Failure, Publication, Transfer, Work};
+use crate::transfer::{Archive, Failure, Outgoing, Transfer, Work};
 
 /// A document as people and programs read it: indented, with a last line end.
 pub(super) fn json(document: &impl Serialize) -> Vec<u8> {
@@ -13,21 +13,23 @@ pub(super) fn json(document: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// The receipt of a published file, as far as it has come.
-pub(super) fn receipt(
-    transfer: &Transfer,
-    dispatch: &Dispatch,
-    booking: &Booking,
-    publication: &Publication,
-    outcome: (&str, Option<jiff::Timestamp>),
-) -> Receipt {
-    let (status, completed) = outcome;
+/// The receipt of a published file as it stands, and how far archiving has come.
+pub(super) fn of(transfer: &Transfer) -> Option<(Archive, Vec<u8>)> {
+    let Work::Outgoing { progress, .. } = &transfer.work else { return None };
+    let (dispatch, booking, publication, completed) = match progress {
+        Outgoing::Published { dispatch, booking, publication }
+        | Outgoing::Expired { dispatch, booking, publication, .. } => (dispatch, booking, publication, None),
+        Outgoing::Completed { dispatch, booking, publication, completed } => {
+            (dispatch, booking, publication, Some(*completed))
+        }
+        _ => return None,
+    };
     let recipients = publication.recipients.iter().map(|progress| ReceiptRecipient {
         recipient: progress.recipient,
         status: progress.status.clone(),
         changed: progress.changed,
     });
-    Receipt {
+    let receipt = Receipt {
         transfer_id: transfer.id,
         file_transfer_id: booking.id,
         route: transfer.route.clone(),
@@ -40,13 +42,14 @@ pub(super) fn receipt(
         checksum: dispatch.md5,
         sha256: dispatch.sha256,
         file_transfer_size: dispatch.size,
-        status: status.to_owned(),
+        status: progress.name().to_owned(),
         claimed: transfer.created,
         initialized: booking.initialized,
         uploaded: publication.uploaded,
         published: publication.published,
         completed,
-    }
+    };
+    Some((publication.archive.clone(), json(&receipt)))
 }
 
 /// The error file of a file that was not sent.

@@ -92,7 +92,7 @@ impl Route {
         let body = self.body(size, receiver, Arc::clone(stored));
         let reading = async {
             seams::blocking(move || files::read_blocks(file, size, &sender)).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             sent = self.means.broker.upload(id, size, body) => sent,

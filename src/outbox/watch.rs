@@ -81,7 +81,10 @@ impl Heard {
     /// Called on the watcher's own thread, which must not be kept: a slow callback overflows the kernel's queue.
     fn take(&self, event: notify::Result<Event>) {
         // An error, like an overflow, means that something may have been missed: the folder is listed.
-        let Ok(event) = event else { return self.hint.notify_one() };
+        let Ok(event) = event else {
+            self.hint.notify_one();
+            return;
+        };
         match event.kind {
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
                 let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);

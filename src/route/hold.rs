@@ -12,7 +12,7 @@ use crate::transfer::{Failure, RouteName};
 
 /// Trouble that lasts this long is somebody's to act on; before that it may be a hiccup of Altinn's
 /// authorization, which looks the same.
-const ALARM_AFTER: Duration = Duration::from_secs(15 * 60);
+const ALARM_AFTER: Duration = Duration::from_mins(15);
 
 /// Whether a route is held, and why.
 #[derive(Debug)]
@@ -102,11 +102,11 @@ mod tests {
 
     #[test]
     fn one_attempt_looks_and_the_others_wait() {
-        let hold = Hold::new("a".parse().unwrap(), Duration::from_secs(300));
+        let hold = Hold::new("a".parse().unwrap(), Duration::from_mins(5));
         let start = Timestamp::UNIX_EPOCH;
         assert!(hold.pass(start).is_ok());
         let probe = hold.hold(&failure(start), start);
-        assert_eq!(probe, later(start, Duration::from_secs(300)));
+        assert_eq!(probe, later(start, Duration::from_mins(5)));
         assert_eq!(hold.pass(later(start, Duration::from_secs(299))).unwrap_err().1, probe);
         assert!(hold.pass(probe).is_ok(), "the probe");
         assert!(hold.pass(probe).is_err(), "only one");

@@ -51,7 +51,7 @@ impl Trouble {
     /// A store that refused: without its memory the service must not act.
     #[must_use]
     pub fn store(error: &store::Error, at: Timestamp) -> Self {
-        Self::new(Kind::Fatal, error.code(), text_for_people(error), &error.remedy(), at)
+        Self::new(Kind::Fatal, error.code(), text_for_people(error), error.remedy(), at)
     }
 
     /// A change that the states do not allow: a bug, reported and not carried out.

@@ -17,12 +17,12 @@ use crate::transfer::{Failure, RouteName, Transfer, TransferId};
 /// by slots.
 const IN_HAND: usize = 64;
 /// Files that wait for something that only people can change are looked at this often.
-const SLOW: Duration = Duration::from_secs(5 * 60);
+const SLOW: Duration = Duration::from_mins(5);
 /// The longest time that anything is put off for on purpose. What is further away was stored by a clock that
 /// has been set back since, and is looked at now.
-const LONGEST_WAIT: Duration = Duration::from_secs(7 * 60 * 60);
+const LONGEST_WAIT: Duration = Duration::from_hours(7);
 /// The loop looks at the clock at least this often, since the wall clock may be set while it sleeps.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// What follows a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
