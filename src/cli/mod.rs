@@ -73,7 +73,7 @@ pub fn main() -> ExitCode {
     files::ignore_lease_signals();
     let mut out = std::io::stdout();
     let exit = match cli.command {
-        Command::Run(options) => options.run(&mut out),
+        Command::Run(options) => options.run(),
         Command::Check(options) => options.run(&mut out),
         Command::Demo(options) => options.run(&mut out),
         Command::Sandbox(options) => options.run(&mut out),

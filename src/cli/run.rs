@@ -1,6 +1,5 @@
 //! `formidlingd run`: the service.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
@@ -22,10 +21,10 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn run(self, out: &mut impl Write) -> Exit {
+    pub(super) fn run(self) -> Exit {
         let loaded = match load(&self.config.config) {
             Ok(loaded) => loaded,
-            Err(problems) => return print_problems(out, &problems),
+            Err(problems) => return print_problems(&mut std::io::stderr(), &problems),
         };
         if let Err(error) = init_logging(&loaded.config.telemetry) {
             return complain(&error, "see telemetry.log_level in the configuration");

@@ -97,7 +97,7 @@ impl Heard {
                 self.hint.notify_one();
             }
             EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Create(_) => {
-                self.hint.notify_one()
+                self.hint.notify_one();
             }
             _ if event.need_rescan() => self.hint.notify_one(),
             _ => {}

@@ -60,11 +60,11 @@ pub(super) fn text(
     writeln!(text, "\n[identity.default]\norganization = \"0192:{}\"\nsystem_user = true", party.number)?;
     match role {
         Role::Sender => {
-            writeln!(text, "\n[outbox.to-mottaker]\npath = {}", path("outbox"))?;
+            writeln!(text, "\n[outbox.to-mottaker]\nidentity = \"default\"\npath = {}", path("outbox"))?;
             writeln!(text, "resource_id = \"{RESOURCE}\"\nrecipients = [\"0192:{}\"]", recipient.number)?;
         }
         Role::Recipient => {
-            writeln!(text, "\n[inbox.from-avsender]\npath = {}", path("inbox"))?;
+            writeln!(text, "\n[inbox.from-avsender]\nidentity = \"default\"\npath = {}", path("inbox"))?;
             writeln!(text, "resource_id = \"{RESOURCE}\"\npoll_interval = \"1s\"")?;
         }
     }
