@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Error, disk};
 
@@ -21,6 +22,11 @@ pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
 /// sled's cache. Live records are few and small, so that it holds them all.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How often, and how far apart, sled's own lock is tried: two seconds in all, where a few milliseconds were
+/// seen to be needed.
+const LOCK_ATTEMPTS: u32 = 400;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the store needs of a database.
 pub(super) trait Engine: fmt::Debug + Send + Sync {
@@ -53,12 +59,30 @@ impl SledEngine {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         disk::create_dir(path)?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = guarded(path, || config.open())?;
+        let db = open_db(path, &config)?;
         let data_path = path.join("db");
         let data = File::open(&data_path).map_err(|source| Error::io("open", data_path, source))?;
         data.sync_all().map_err(|source| Error::io("sync", path.join("db"), source))?;
         disk::sync_dir(path)?;
         Ok(Self { db, data, path: path.to_owned() })
+    }
+}
+
+/// Opens sled. Its threads let go of the file a moment after a handle was dropped, so one that was open in this
+/// process just now is waited for; other processes are kept out by the directory's lock already.
+fn open_db(path: &Path, config: &sled::Config) -> Result<sled::Db, Error> {
+    let mut attempts = 0;
+    loop {
+        match guarded(path, || config.open()) {
+            Err(Error::Io { source, .. }) if source.to_string().starts_with("could not acquire lock") => {
+                if attempts == LOCK_ATTEMPTS {
+                    return Err(Error::InUse { path: path.to_owned(), pid: None });
+                }
+                attempts += 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            outcome => return outcome,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 
 use crate::transfer::Unpublished;
 
+use super::super::engine::Engine;
 use super::super::owner::Owner;
 use super::super::stage::Task;
 use super::*;
@@ -288,8 +289,8 @@ async fn steps_tell_each_phase_and_are_capped() {
 
 /// The keys in the database, read without the store.
 fn raw_keys(state: &Path) -> Vec<String> {
-    let db = sled::open(state.join("sled")).unwrap();
-    db.iter().keys().map(|key| String::from_utf8(key.unwrap().to_vec()).unwrap()).collect()
+    let pairs = raw(state).scan(b"", None, 1_000).unwrap();
+    pairs.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
 }
 
 #[tokio::test]

@@ -27,14 +27,11 @@ async fn a_second_opening_is_refused_and_told_by_whom() {
 
 /// Changes one raw value in a store that is not open.
 fn put_raw(state: &Path, key: &str, value: &[u8]) {
-    let db = sled::open(state.join("sled")).unwrap();
-    db.insert(key, value).unwrap();
-    db.flush().unwrap();
+    raw(state).commit([(key.into(), Some(value.to_vec()))].into()).unwrap();
 }
 
-fn raw(state: &Path, key: &str) -> Option<Vec<u8>> {
-    let db = sled::open(state.join("sled")).unwrap();
-    db.get(key).unwrap().map(|value| value.to_vec())
+fn get_raw(state: &Path, key: &str) -> Option<Vec<u8>> {
+    raw(state).get(key.as_bytes()).unwrap()
 }
 
 #[tokio::test]
@@ -71,7 +68,7 @@ async fn a_record_that_cannot_be_read_is_named_left_alone_and_in_nobodys_way() {
     let same_file = claiming(&store, "a", 2);
     assert!(matches!(store.insert(same_file).await, Err(Error::FileTaken { by }) if by == bad.id));
     store.close().await.unwrap();
-    assert_eq!(raw(state.path(), &format!("t/{}", bad.id)).as_deref(), Some(&b"\x00\xff{"[..]));
+    assert_eq!(get_raw(state.path(), &format!("t/{}", bad.id)).as_deref(), Some(&b"\x00\xff{"[..]));
 }
 
 #[tokio::test]
@@ -81,7 +78,7 @@ async fn a_store_of_a_newer_format_is_refused_and_left_alone() {
     put_raw(state.path(), "m/schema", b"2");
     let refused = open_with(state.path(), &TestClock::at("2026-01-01T00:00:00Z")).unwrap_err();
     assert!(matches!(refused, Error::Newer { found: 2, known: 1, .. }), "{refused:?}");
-    assert_eq!(raw(state.path(), "m/schema").as_deref(), Some(&b"2"[..]));
+    assert_eq!(get_raw(state.path(), "m/schema").as_deref(), Some(&b"2"[..]));
 }
 
 /// The snapshot of a store: sled writes one when it opens a log that has grown.

@@ -97,3 +97,8 @@ fn received(number: u8, recipient: &str) -> BrokerKey {
     let id = crate::transfer::samples::broker_id(number);
     BrokerKey::Incoming { recipient: recipient.parse().unwrap(), id }
 }
+
+/// The database without the store, which must not be open.
+fn raw(state: &Path) -> super::engine::SledEngine {
+    super::engine::SledEngine::open(&state.join("sled")).unwrap()
+}
