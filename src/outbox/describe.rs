@@ -21,6 +21,8 @@ const MAX_SCANNED_BYTES: u64 = 50_000_000_000;
 const MAX_BYTES: u64 = 1_677_721_600_000;
 /// `propertyList`: entries, characters of a key, characters of a value.
 const MAX_PROPERTIES: (usize, usize, usize) = (10, 50, 3000);
+/// Altinn names no limit; this keeps the record of a transfer small enough for the store.
+const MAX_RECIPIENTS: usize = 500;
 /// A sidecar is small; more than this is something else.
 const MAX_SIDECAR_BYTES: u64 = 1024 * 1024;
 
@@ -196,6 +198,11 @@ impl Ingredients<'_> {
                 "nobody is named to receive the file".to_owned(),
                 remedy,
             ));
+        }
+        if recipients.len() > MAX_RECIPIENTS {
+            let message = format!("{} recipients for one file", recipients.len());
+            let remedy = format!("send it to at most {MAX_RECIPIENTS} organisations at a time");
+            return Err(self.refuse("too_many_recipients", message, &remedy));
         }
         let allowed = &self.settings.allowed_recipients;
         let stranger =

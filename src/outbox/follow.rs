@@ -66,7 +66,7 @@ impl Route {
             (Seen::NothingArrived | Seen::Begun, LastByte::Kept) if has_waited => self.upload(transfer).await,
             (Seen::NothingArrived, LastByte::MayHaveLeft) if has_waited => {
                 self.happened(transfer, OutgoingEvent::NothingArrived).await?;
-                Ok(Next::Step)
+                self.upload(transfer).await
             }
             (Seen::NothingArrived | Seen::Begun, _) => self.leave_alone(transfer).await,
             _ => self.take_in(transfer, &overview).await,

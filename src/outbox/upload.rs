@@ -69,7 +69,7 @@ impl Route {
         let trouble = Trouble::broker(error, self.means.now());
         match error.effect() {
             Effect::None => {
-                self.happened(transfer, OutgoingEvent::NothingArrived).await?;
+                self.happened(transfer, OutgoingEvent::UploadHadNoEffect).await?;
                 Err(trouble)
             }
             Effect::Refused => self.settle_refusal(transfer, trouble.failure).await,

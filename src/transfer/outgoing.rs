@@ -5,8 +5,8 @@
 //!     │          ▲            (no effect)                   │              │            │            │
 //!     │          └───────── Abandoned: proof that nothing was published ───┴────────────┴────────────┤
 //!     ▼                                                                                              ▼
-//!  Cancelled      Failing ─► Failed (from any state above;                                       Published
-//!                 where bytes may have left, only with proof)                                  archive, track
+//!  Cancelled      Failing ─► Failed (from Claimed on; where                                      Published
+//!                 bytes may have left, only with proof)                                        archive, track
 //!                                                                                              │           │
 //!                                                                                          Completed    Expired
 //! ```
@@ -241,6 +241,8 @@ pub enum OutgoingEvent {
     /// The last byte may have left, but Altinn has received none: some time after the upload broke off, the
     /// status is still `Initialized`.
     NothingArrived,
+    /// The upload that was just begun provably had no effect: it never reached Altinn.
+    UploadHadNoEffect,
     /// Altinn has answered that it has every byte.
     UploadAccepted { at: Timestamp },
     /// Altinn has every byte and is processing it.
@@ -281,6 +283,7 @@ impl OutgoingEvent {
             Self::UploadBegun { .. } => "upload begun",
             Self::LastByteLeaving => "last byte leaving",
             Self::NothingArrived => "nothing arrived",
+            Self::UploadHadNoEffect => "upload had no effect",
             Self::UploadAccepted { .. } => "upload accepted",
             Self::ProcessingSeen { .. } => "processing seen",
             Self::PublishedSeen { .. } => "published seen",
@@ -392,8 +395,16 @@ impl Outgoing {
                 S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
                 E::Abandoned(Unpublished::Failed | Unpublished::Purged),
             ) => Ok(S::Claimed),
-            (S::Uploading { dispatch, booking, .. }, E::NothingArrived) => {
+            (S::Uploading { dispatch, booking, begun, uploads, .. }, E::NothingArrived) => {
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte: LastByte::Kept })
+            }
+            (S::Uploading { dispatch, booking, uploads: 1, .. }, E::UploadHadNoEffect) => {
                 Ok(S::Initialized { dispatch, booking })
+            }
+            // There was an upload before this one, and what became of it is as open as it was.
+            (S::Uploading { dispatch, booking, begun, uploads, .. }, E::UploadHadNoEffect) => {
+                let uploads = uploads.saturating_sub(1);
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte: LastByte::Kept })
             }
             // Again from Intended: the name was taken in the meantime, and nothing has been laid down.
             (S::Published { dispatch, booking, mut publication }, E::ArchiveIntended(place))

@@ -18,6 +18,7 @@ fn events() -> Vec<(&'static str, E)> {
         ("upload begun", E::UploadBegun { at: at(21) }),
         ("last byte leaving", E::LastByteLeaving),
         ("nothing arrived", E::NothingArrived),
+        ("upload had no effect", E::UploadHadNoEffect),
         ("upload accepted", E::UploadAccepted { at: at(22) }),
         ("processing seen", E::ProcessingSeen { at: at(23) }),
         ("published seen", E::PublishedSeen { published: at(24), expires: at(99), recipients: recipients() }),
@@ -77,7 +78,8 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
         &[
             ("upload begun", "uploading"),
             ("last byte leaving", "uploading to the end"),
-            ("nothing arrived", "initialized"),
+            ("nothing arrived", "uploading"),
+            ("upload had no effect", "initialized"),
             ("processing seen", "processing"),
             ("published seen", "published"),
             ("abandoned: failed", "claimed"),
@@ -92,7 +94,8 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
         "uploading to the end",
         &[
             ("last byte leaving", "uploading to the end"),
-            ("nothing arrived", "initialized"),
+            ("nothing arrived", "uploading"),
+            ("upload had no effect", "initialized"),
             ("upload accepted", "uploaded"),
             ("processing seen", "processing"),
             ("published seen", "published"),
@@ -261,7 +264,7 @@ impl Observer {
                 self.may_publish = self.booked;
                 self.published = true;
             }
-            E::Abandoned(_) | E::NothingArrived => {
+            E::Abandoned(_) | E::NothingArrived | E::UploadHadNoEffect => {
                 prop_assert!(!self.published, "given up although published");
                 self.may_publish = None;
                 if matches!(event, E::Abandoned(_)) {
@@ -320,4 +323,17 @@ proptest! {
             state = after;
         }
     }
+}
+
+#[test]
+fn an_only_upload_without_effect_leaves_the_transfer_untouched() {
+    let begun = Outgoing::Initialized { dispatch: dispatch(), booking: booking(1) }
+        .apply(E::UploadBegun { at: at(1) })
+        .unwrap();
+    assert_eq!(begun.uploads(), 1);
+    let after = begun.clone().apply(E::LastByteLeaving).unwrap().apply(E::UploadHadNoEffect).unwrap();
+    assert_eq!(after, Outgoing::Initialized { dispatch: dispatch(), booking: booking(1) });
+    // With one before it, the count goes back to that one, so that its history is still looked at.
+    let again = begun.apply(E::UploadBegun { at: at(2) }).unwrap().apply(E::UploadHadNoEffect).unwrap();
+    assert_eq!((again.phase(), again.uploads()), ("uploading", 1));
 }

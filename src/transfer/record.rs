@@ -77,6 +77,12 @@ impl Transfer {
         let Work::Outgoing { claim, mut abandoned, progress } = self.work else {
             return Err(IllegalTransition { state: "incoming", event: event.name() });
         };
+        // What was given up on with proof must not come back as the transfer that bytes are sent to.
+        if let OutgoingEvent::Adopted(booking) = &event
+            && abandoned.contains(&booking.id)
+        {
+            return Err(IllegalTransition { state: progress.phase(), event: "adopted again" });
+        }
         if matches!(
             event,
             OutgoingEvent::Abandoned(_)
