@@ -95,6 +95,9 @@ pub struct Dir {
     path: PathBuf,
 }
 
+/// How the names of temporary files end; they begin with a dot.
+const TEMPORARY: &str = ".formidlingd-tmp";
+
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Dir {
@@ -228,14 +231,19 @@ impl Dir {
     /// repeated step reuses it and it fits where the final name fits.
     fn write_temporary(&self, name: &OsStr, content: &[u8], mode: Mode) -> Result<OsString, Error> {
         let mut digests = super::Digests::default();
+        // The content too: two writers of one name must not share a temporary file.
         digests.update(name.as_bytes());
-        let temporary = OsString::from(format!(".{}.formidlingd-tmp", digests.finish().0));
+        digests.update(content);
+        let temporary = OsString::from(format!(".{}{TEMPORARY}", digests.finish().0));
         let mut file = self.open_with(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, mode)?;
         let written = rustix::fs::fchmod(&file, mode.raw())
             .map_err(std::io::Error::from)
             .and_then(|()| file.write_all(content))
             .and_then(|()| file.sync_all());
-        written.map_err(|error| self.error("write", &temporary, error))?;
+        if let Err(error) = written {
+            self.remove_file(&temporary)?;
+            return Err(self.error("write", &temporary, error));
+        }
         Ok(temporary)
     }
 
@@ -259,8 +267,21 @@ impl Dir {
     }
 
     fn link_and_unlink(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> Result<(), Error> {
-        rustix::fs::linkat(&*self.fd, name, &*to.fd, new_name, AtFlags::empty())
-            .map_err(|error| to.error("move to", new_name, error))?;
+        let entry = self.look(name)?;
+        if entry.is_some_and(|entry| entry.kind == EntryKind::Folder) {
+            // A folder cannot be linked; only ours are moved, to names that nobody else uses.
+            return match to.look(new_name)? {
+                Some(_) => Err(to.error("move to", new_name, Errno::EXIST)),
+                None => rustix::fs::renameat(&*self.fd, name, &*to.fd, new_name)
+                    .map_err(|error| self.error("move", name, error)),
+            };
+        }
+        match rustix::fs::linkat(&*self.fd, name, &*to.fd, new_name, AtFlags::empty()) {
+            Ok(()) => {}
+            // The link was made before, by us: a crash came between the two, or the answer was lost.
+            Err(Errno::EXIST) if entry.is_some() && is_same_file(entry, to.look(new_name)?) => {}
+            Err(error) => return Err(to.error("move to", new_name, error)),
+        }
         self.remove_file(name)
     }
 
@@ -289,6 +310,18 @@ impl Dir {
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(error) => Err(Error::new("sync folder", &self.path, error)),
         }
+    }
+
+    /// Removes temporary files that a crash left behind.
+    pub fn remove_temporary_files(&self) -> Result<(), Error> {
+        let mut temporary = Vec::new();
+        self.for_each_name(|name| {
+            if name.as_bytes().ends_with(TEMPORARY.as_bytes()) {
+                temporary.push(name.to_owned());
+            }
+            true
+        })?;
+        temporary.iter().try_for_each(|name| self.remove_file(name))
     }
 
     /// Calls `visit` with each name in the folder until it returns `false`.
@@ -325,6 +358,12 @@ impl Dir {
     fn error(&self, operation: &'static str, name: &OsStr, source: impl Into<std::io::Error>) -> Error {
         Error::new(operation, self.path.join(name), source)
     }
+}
+
+/// Whether two names stand for one file.
+fn is_same_file(one: Option<Entry>, other: Option<Entry>) -> bool {
+    let inode = |entry: Option<Entry>| entry.map(|entry| (entry.identity.device, entry.identity.inode));
+    inode(one) == inode(other)
 }
 
 /// A single path component, or an error: the promise on which every call above rests.

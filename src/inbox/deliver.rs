@@ -8,15 +8,15 @@ use tracing::info;
 
 use super::Route;
 use super::folders::{FILE, Folders, Marker, WHOLE};
-use super::hear::confirmation;
+use super::hear::{confirmation, notification};
 use crate::config::Layout;
 use crate::files::{Dir, Error, Mode};
 use crate::route::{Next, Trouble};
 use crate::seams::crash_point;
 use crate::transfer::document::Metadata;
 use crate::transfer::{
-    Companion, InboxPlace, Incoming, IncomingEvent, Notification, Offer, OrgNumber, Received, SafeFileName,
-    Transfer, TransferId, Work,
+    Companion, InboxPlace, Incoming, IncomingEvent, Offer, OrgNumber, Received, SafeFileName, Transfer,
+    TransferId, Work,
 };
 
 /// Folders that are made in an inbox: the group may look into them.
@@ -69,10 +69,12 @@ impl Route {
             return self.intend_delivery(transfer).await;
         }
         crash_point("deliver:synced");
-        let notification =
-            if self.settings.on_received.is_some() { Notification::Due } else { Notification::Done };
         let at = self.means.now();
-        let event = IncomingEvent::Delivered { at, confirmation: confirmation(self), notification };
+        let event = IncomingEvent::Delivered {
+            at,
+            confirmation: confirmation(self),
+            notification: notification(self),
+        };
         self.happened(transfer, event).await?;
         info!(name = ?name.as_str(), "delivered");
         crash_point("deliver:delivered");
@@ -121,8 +123,15 @@ fn is_free(into: &Dir, name: &SafeFileName) -> Result<bool, Error> {
 fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, Error> {
     let own = match folders.own(marker.transfer_id) {
         Ok(own) => own,
-        // It was moved, and only the store did not hear of it.
-        Err(error) if error.is_missing() => return Ok(Laid::Down),
+        // It was moved, and only the store did not hear of it: if this is the folder that it was received in, and
+        // not an empty mount point in its place.
+        Err(error) if error.is_missing() => {
+            let is_marked = folders.marker(marker.offer.id)?;
+            return match is_marked.filter(|found| found.transfer_id == marker.transfer_id) {
+                Some(_) => Ok(Laid::Down),
+                None => Err(error),
+            };
+        }
         Err(error) => return Err(error),
     };
     let laid = match (&marker.place.folder, layout) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::error;
 
 use super::Route;
+use crate::broker::{self, Role, Status};
 use crate::route::{Drive, Hold, Kind, Means, Next, Trouble, later};
 use crate::transfer::{
     Failure, Incoming, IncomingEvent, IncomingStep, Notification, RouteName, Transfer, Work,
@@ -45,6 +46,8 @@ impl Drive for Driver {
             IncomingStep::Nothing => route.finish(transfer).await,
         }
     }
+
+    fn waits_for_people(&self, _transfer: &Transfer) {}
 
     async fn give_up(&self, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
         self.0.reject(transfer, failure).await
@@ -97,7 +100,7 @@ impl Route {
     async fn remember(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let (now, expires) = (self.means.now(), progress.offer().expires);
-        if self.means.skew.is_confirmed() && expires <= now {
+        if self.means.skew.is_confirmed() && expires <= now && self.is_gone(transfer).await? {
             let event = match progress {
                 Incoming::Failed { .. } => IncomingEvent::Expired { at: now },
                 _ => IncomingEvent::ConfirmationTooLate,
@@ -105,7 +108,7 @@ impl Route {
             self.happened_last(transfer, event).await?;
             return Ok(Next::Step);
         }
-        let next = expires.min(later(now, LONGEST_MEMORY)).max(later(now, Duration::from_secs(1)));
+        let next = expires.min(later(now, LONGEST_MEMORY)).max(later(now, Duration::from_mins(5)));
         self.means.store_change(transfer, |before| Ok(Transfer { next_attempt: next, ..before })).await?;
         Ok(Next::Wait)
     }
@@ -141,10 +144,16 @@ impl Route {
         finished.map_err(|error| Trouble::store(&error, self.means.now()))?;
         *transfer = ended;
         self.note(transfer);
-        // What was delivered is either confirmed, which Altinn's overview tells, or gone from Altinn.
-        if let Some(id) = transfer.broker_id() {
-            self.on_files(move |folders| folders.remove_marker(id)).await?;
-        }
         Ok(())
+    }
+
+    /// Whether Altinn has deleted the transfer: it may outlive its expiry, and then it would be offered again.
+    async fn is_gone(&self, transfer: &Transfer) -> Result<bool, Trouble> {
+        let Some(id) = transfer.broker_id() else { return Ok(true) };
+        match self.means.broker.overview(id, Role::Recipient).await {
+            Ok(overview) => Ok(matches!(overview.status, Status::Purged | Status::Failed)),
+            Err(error) if error.trouble() == broker::Trouble::Gone => Ok(true),
+            Err(error) => Err(Trouble::broker(&error, self.means.now())),
+        }
     }
 }

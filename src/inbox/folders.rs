@@ -1,5 +1,6 @@
 //! The folders of an inbox, held open.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config;
@@ -29,8 +30,9 @@ pub(super) struct Folders {
     pub(super) mode: Mode,
 }
 
-/// `.formidlingd/delivered/<fileTransferId>`: from the intent to deliver until Altinn has our confirmation, so
-/// that a file is not delivered again if the state store is lost.
+/// `.formidlingd/delivered/<fileTransferId>`: from the intent to deliver until Altinn has deleted the transfer, so
+/// that a file is not delivered again if the state store is lost, or if a confirmation that seemed to succeed
+/// never reached Altinn.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Marker {
@@ -52,6 +54,7 @@ impl Folders {
             Some(group) => crate::files::group_number(group)?,
             None => inbox.entry()?.group,
         };
+        inbox.remove_temporary_files()?;
         Ok(Self { inbox, incoming, rejected, markers, group, mode: Mode(settings.file_mode) })
     }
 
@@ -65,6 +68,7 @@ impl Folders {
         match self.own(id) {
             Ok(own) => {
                 own.remove_file(FILE)?;
+                own.remove_temporary_files()?;
                 self.incoming.remove_folder(id.to_string())?;
                 self.incoming.sync()
             }
@@ -87,7 +91,21 @@ impl Folders {
         }
     }
 
-    pub(super) fn remove_marker(&self, id: BrokerTransferId) -> Result<(), Error> {
-        self.markers.remove_file(id.to_string())
+    /// Removes the markers of transfers that Altinn has deleted before `deadline`, and tells how many.
+    pub(super) fn prune_markers(&self, deadline: Timestamp) -> Result<usize, Error> {
+        let mut names = Vec::new();
+        self.markers.for_each_name(|name| {
+            names.push(name.to_owned());
+            true
+        })?;
+        let mut removed = 0;
+        for name in names {
+            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            if self.marker(id)?.is_some_and(|marker| marker.offer.expires < deadline) {
+                self.markers.remove_file(&name)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 }

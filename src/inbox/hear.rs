@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Route;
 use super::folders::{FILE, Marker, WHOLE};
@@ -28,6 +29,10 @@ const MAX_UNDELIVERED: usize = 500;
 const MAX_IGNORED: usize = 10_000;
 /// How soon Altinn is asked again where it has more than was taken.
 const SOON: Duration = Duration::from_secs(2);
+/// How often old deliveries are forgotten.
+const PRUNE_EVERY: Duration = Duration::from_hours(24);
+/// How long a delivery is remembered after Altinn should have deleted the transfer, which it sometimes forgets.
+const KEEP_MARKERS: Duration = Duration::from_hours(30 * 24);
 /// How far ahead of us Altinn's clock may be.
 const MARGIN: Duration = Duration::from_hours(24);
 
@@ -51,7 +56,12 @@ pub(super) async fn count_what_is_known(route: &Arc<Route>) -> Result<(), Troubl
 pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
     let mut hearing = Hearing { ignored: HashSet::new() };
     let mut failures = 0;
+    let mut pruned = Instant::now();
     while !stop.is_cancelled() {
+        if pruned.elapsed() >= PRUNE_EVERY && route.means.skew.is_confirmed() {
+            pruned = Instant::now();
+            prune(&route).await;
+        }
         let wait = tokio::select! {
             () = stop.cancelled() => break,
             asked = hearing.ask(&route) => match asked {
@@ -72,6 +82,18 @@ pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Forgets deliveries of transfers that Altinn has deleted long ago.
+async fn prune(route: &Arc<Route>) {
+    let Ok(deadline) =
+        route.means.now().checked_sub(SignedDuration::try_from(KEEP_MARKERS).unwrap_or_default())
+    else {
+        return;
+    };
+    if let Err(trouble) = route.on_files(move |folders| folders.prune_markers(deadline)).await {
+        warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = ?trouble.failure.message, "cannot forget old deliveries: trying again tomorrow");
+    }
 }
 
 /// How long to wait after an attempt that failed.
@@ -111,6 +133,9 @@ impl Hearing {
             .hold
             .pass(route.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
+        if route.undelivered() >= MAX_UNDELIVERED {
+            return Ok(Asked::ThereIsMore);
+        }
         let mut asked = Asked::Everything;
         for status in [RecipientStatus::Initialized, RecipientStatus::DownloadStarted] {
             if self.ask_for(route, status).await? == Asked::ThereIsMore {
@@ -139,7 +164,14 @@ impl Hearing {
                 if route.undelivered() >= MAX_UNDELIVERED {
                     return Ok(Asked::ThereIsMore);
                 }
-                last = self.consider(route, *id).await?.or(last);
+                match self.consider(route, *id).await {
+                    Ok(changed) => last = changed.or(last),
+                    // One transfer that cannot be asked about does not hide the others.
+                    Err(trouble) if !matches!(trouble.kind, Kind::Fatal) => {
+                        warn!(route = route.settings.name.as_str(), file_transfer = %id, code = %trouble.failure.code, message = ?trouble.failure.message, "cannot ask about an incoming file: trying again");
+                    }
+                    Err(trouble) => return Err(trouble),
+                }
             }
             route.wake.notify_one();
             let Some(last_id) = ids.last().filter(|_| ids.len() >= PAGE) else {
@@ -175,6 +207,9 @@ impl Hearing {
         match offer(&overview, recipient, &route.settings.senders) {
             Ok(offer) => take_on(route, offer).await?,
             Err(reason) => {
+                if reason == NOT_PUBLISHED {
+                    return Ok(overview.status_changed);
+                }
                 if self.ignored.len() >= MAX_IGNORED {
                     self.ignored.clear();
                 }
@@ -194,6 +229,9 @@ async fn overview(route: &Route, id: BrokerTransferId) -> Result<Overview, Troub
     route.means.broker.overview(id, Role::Recipient).await.map_err(|error| broker(route, &error))
 }
 
+/// The one reason that may pass: what search sees and what the overview sees can differ for a moment.
+const NOT_PUBLISHED: &str = "it is not published, or not any more";
+
 /// What is offered, or why it is not for this inbox.
 pub(super) fn offer(
     overview: &Overview,
@@ -201,7 +239,7 @@ pub(super) fn offer(
     senders: &[OrgNumber],
 ) -> Result<Offer, &'static str> {
     if overview.status != Status::Published {
-        return Err("it is not published, or not any more");
+        return Err(NOT_PUBLISHED);
     }
     let Some(own) = overview.recipient(recipient) else {
         return Err("it is not addressed to this organisation");
@@ -256,7 +294,14 @@ async fn take_on(route: &Arc<Route>, offer: Offer) -> Result<(), Trouble> {
         }
         // Another inbox of the same organisation was quicker.
         Err(store::Error::BrokerIdTaken { .. }) => Ok(()),
-        Err(error) => Err(Trouble::store(&error, now)),
+        Err(error) => {
+            let trouble = Trouble::store(&error, now);
+            if trouble.kind == Kind::Permanent {
+                error!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = ?trouble.failure.message, "not received: what its sender tells of the file is too much to remember");
+                return Ok(());
+            }
+            Err(trouble)
+        }
     }
 }
 
@@ -284,11 +329,16 @@ fn delivered_before(
         IncomingEvent::DownloadBegun,
         IncomingEvent::DownloadVerified(marker.received),
         IncomingEvent::DeliveryIntended(marker.place),
-        IncomingEvent::Delivered { at: now, confirmation, notification: Notification::Done },
+        IncomingEvent::Delivered { at: now, confirmation, notification: notification(route) },
     ];
     let delivered =
         events.into_iter().try_fold(transfer, |transfer, event| transfer.after_incoming(event, now));
     delivered.map_err(|illegal| Trouble::illegal(illegal, now))
+}
+
+/// Whether a program is to be run, by the settings. It runs at least once.
+pub(super) fn notification(route: &Route) -> Notification {
+    if route.settings.on_received.is_some() { Notification::Due } else { Notification::Done }
 }
 
 /// Who confirms, by the settings.

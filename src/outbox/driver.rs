@@ -59,6 +59,10 @@ impl Drive for Driver {
         }
     }
 
+    fn waits_for_people(&self, transfer: &Transfer) {
+        self.0.set_apart(transfer.id);
+    }
+
     async fn give_up(&self, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
         self.0.put_aside(transfer, failure).await
     }
@@ -66,7 +70,13 @@ impl Drive for Driver {
 
 /// Whether nothing of it can have been published, whatever happens.
 fn is_unsent(progress: &Outgoing) -> bool {
-    matches!(progress, Outgoing::Claimed | Outgoing::Described { .. } | Outgoing::Initializing { .. })
+    matches!(
+        progress,
+        Outgoing::Claimed
+            | Outgoing::Described { .. }
+            | Outgoing::Initializing { .. }
+            | Outgoing::Initialized { .. }
+    )
 }
 
 fn give_up(transfer: &Transfer, now: jiff::Timestamp) -> Trouble {

@@ -26,6 +26,8 @@ pub(super) struct Folders {
     pub(super) sending: Dir,
     sent: Dir,
     failed: Dir,
+    /// Whether a sidecar beside a file is part of it.
+    pub(super) reads_sidecars: bool,
 }
 
 impl Folders {
@@ -41,7 +43,9 @@ impl Folders {
                 drop.ensure_subfolder(recipient.digits(), Mode::GROUP_FOLDER)?;
             }
         }
-        Ok(Self { drop, sending, sent, failed })
+        failed.remove_temporary_files()?;
+        let reads_sidecars = settings.sidecar != config::Sidecar::Off;
+        Ok(Self { drop, sending, sent, failed, reads_sidecars })
     }
 
     /// The folder that a file was dropped in.

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::Route;
 use super::upload::CUT;
-use crate::broker::{Overview, RecipientStatus, Role, Status};
+use crate::broker::{self, Overview, RecipientStatus, Role, Status};
 use crate::route::{Kind, Next, Trouble, later};
 use crate::transfer::{
     BrokerTransferId, Failure, LastByte, OrgNumber, Outgoing, OutgoingEvent, RecipientProgress, Transfer,
@@ -19,6 +19,8 @@ use crate::transfer::{
 
 /// How Altinn's explanation of a `Failed` begins when it found malware (Broker API, failure texts).
 const MALWARE: &str = "Malware scan failed";
+/// Characters of Altinn's explanation that are kept.
+const MAX_TEXT: usize = 500;
 /// New transfers for one file after Altinn failed the ones before; then a person has to look.
 const MAX_ABANDONED: usize = 5;
 
@@ -142,7 +144,7 @@ impl Route {
             return self.ask_for_decision(transfer).await;
         }
         let now = self.means.now();
-        let text = overview.status_text.as_str();
+        let text: String = overview.status_text.chars().take(MAX_TEXT).collect();
         let failure = if text.starts_with(MALWARE) {
             Some((
                 "malware_found",
@@ -159,8 +161,7 @@ impl Route {
             None
         };
         if let Some((code, message, remedy)) = failure {
-            let altinn =
-                crate::transfer::AltinnAnswer { detail: Some(text.to_owned()), ..Default::default() };
+            let altinn = crate::transfer::AltinnAnswer { detail: Some(text.clone()), ..Default::default() };
             let failure = Failure {
                 code: code.to_owned(),
                 message: format!("{message}: {text}"),
@@ -180,7 +181,7 @@ impl Route {
     /// two uploads to one transfer, the second can fail what the first had published.
     async fn was_published_once(&self, id: BrokerTransferId) -> Result<bool, Trouble> {
         let details = self.means.broker.details(id, Role::Sender).await;
-        let details = details.map_err(|error| Trouble::broker(&error, self.means.now()))?;
+        let details = details.map_err(|error| self.asking_failed(&error))?;
         let published = details
             .history
             .iter()
@@ -299,14 +300,17 @@ impl Route {
     }
 
     async fn overview(&self, id: BrokerTransferId) -> Result<Overview, Trouble> {
-        self.means.broker.overview(id, Role::Sender).await.map_err(|error| {
-            let trouble = Trouble::broker(&error, self.means.now());
-            // A transfer that is under way is nobody's file to put aside: it is asked about again.
-            match trouble.kind {
-                Kind::Permanent => Trouble { kind: Kind::Slow, ..trouble },
-                _ => trouble,
-            }
-        })
+        self.means.broker.overview(id, Role::Sender).await.map_err(|error| self.asking_failed(&error))
+    }
+
+    /// Asking about a transfer that is under way neither puts its file aside nor holds the route: only sending
+    /// does, since only sending shows that the trouble is over.
+    fn asking_failed(&self, error: &broker::Error) -> Trouble {
+        let trouble = Trouble::broker(error, self.means.now());
+        match trouble.kind {
+            Kind::Permanent | Kind::Route => Trouble { kind: Kind::Slow, ..trouble },
+            _ => trouble,
+        }
     }
 }
 

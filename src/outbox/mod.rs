@@ -32,6 +32,9 @@ use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files, seams};
 use folders::Folders;
 
+/// Files of one route that are claimed and wait for people, beyond which they count as work in hand.
+const MAX_APART: usize = 256;
+
 /// One `[outbox.NAME]`.
 #[derive(Debug)]
 pub struct Outbox {
@@ -51,6 +54,8 @@ struct Route {
     /// Claimed transfers of which no byte has been sent: while there are many, nothing more is claimed, and
     /// files stay where they are.
     unsent: Mutex<HashSet<TransferId>>,
+    /// Unsent transfers that wait for something that only people can change.
+    apart: Mutex<HashSet<TransferId>>,
     /// Transfers have become due, or there is room for more.
     wake: Arc<Notify>,
     room: Notify,
@@ -74,6 +79,7 @@ impl Outbox {
             folders,
             slots,
             unsent: Mutex::default(),
+            apart: Mutex::default(),
             wake: Arc::new(Notify::new()),
             room: Notify::new(),
         };
@@ -125,10 +131,21 @@ impl Route {
                 | Outgoing::Initializing { .. }
                 | Outgoing::Initialized { .. }
         );
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner).remove(&transfer.id);
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = if is_unsent { unsent.insert(transfer.id) } else { unsent.remove(&transfer.id) };
         drop(unsent);
         if changed && !is_unsent {
+            self.room.notify_one();
+        }
+    }
+
+    /// A file that waits for people, such as one to an organisation that is not let in, does not keep others
+    /// from being claimed; but not too many of them, for they are better left in the drop folder.
+    fn set_apart(&self, id: TransferId) {
+        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        if apart.len() < MAX_APART && self.unsent.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
+            apart.insert(id);
             self.room.notify_one();
         }
     }
@@ -140,10 +157,11 @@ impl Route {
 
     /// How many more files may be claimed now.
     fn room_for_claims(&self) -> usize {
-        if self.hold.is_held() {
-            return 0;
-        }
         let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).len();
+        // While the route is held, one file looks whether the trouble has passed; the others stay where they are.
+        if self.hold.is_held() {
+            return usize::from(unsent == 0);
+        }
         // Twice as many as are sent at once, so that the next are hashed while these are on their way.
         self.settings.max_concurrent.saturating_mul(2).saturating_sub(unsent)
     }

@@ -47,6 +47,10 @@ pub(super) fn take(
                 Err(error) => return Err(error),
             }
         }
+        if !claim.sidecar && folders.reads_sidecars && source.look(sidecar_name(&claim.name))?.is_some() {
+            // It came after the file was looked at, and may say who the file is for.
+            return withdraw(folders, Some(&source), id, claim);
+        }
         crash_point("claim:sidecar_moved");
         // A network file system may answer a repeated rename with an error though it was carried out.
         if let Err(error) = source.move_to(&claim.name, &own, FILE)
@@ -56,10 +60,20 @@ pub(super) fn take(
         }
         crash_point("claim:renamed");
     }
+    unlink_twin(&source, &own, &claim.name)?;
     own.sync()?;
     source.sync()?;
     crash_point("claim:synced");
     Ok(Taken::Ours)
+}
+
+/// Where a move is a link and an unlink (NFS, CIFS), a crash between the two leaves the file under both names.
+fn unlink_twin(source: &Dir, own: &Dir, name: &str) -> Result<(), Error> {
+    let inode = |entry: crate::files::Entry| (entry.identity.device, entry.identity.inode);
+    match (source.look(name)?.map(inode), own.look(FILE)?.map(inode)) {
+        (Some(left), Some(taken)) if left == taken => source.remove_file(name),
+        _ => Ok(()),
+    }
 }
 
 /// Writes what is known of the claim beside the file.
@@ -106,6 +120,7 @@ fn withdraw(folders: &Folders, source: Option<&Dir>, id: TransferId, claim: &Cla
 /// Removes a transfer's folder under `sending/` when everything has been moved out of it.
 pub(super) fn remove_own(folders: &Folders, own: &Dir, id: TransferId) -> Result<(), Error> {
     own.remove_file(CLAIM)?;
+    own.remove_temporary_files()?;
     folders.sending.remove_folder(id.to_string())?;
     folders.sending.sync()
 }

@@ -68,7 +68,10 @@ impl Hold {
                 alarmed: false,
             });
             held.failure = failure.clone();
-            held.next_probe = next_probe;
+            // Whoever looked has moved the time already; others that fail meanwhile do not push it out further.
+            if now >= held.next_probe {
+                held.next_probe = next_probe;
+            }
             let route = self.route.as_str();
             if is_new {
                 warn!(route, code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, "route held: files wait where they are");
@@ -76,7 +79,7 @@ impl Hold {
                 held.alarmed = true;
                 error!(route, code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, since = %held.since, "route is still held: somebody must act");
             }
-            next_probe
+            held.next_probe
         })
     }
 

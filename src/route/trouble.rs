@@ -48,10 +48,22 @@ impl Trouble {
         Self::new(Kind::Temporary(None), error.code(), error.full_message(), error.remedy(), at)
     }
 
-    /// A store that refused: without its memory the service must not act.
+    /// A store that refused. Where its memory itself is in trouble the service must not act; where it is one
+    /// record's, the others go on.
     #[must_use]
     pub fn store(error: &store::Error, at: Timestamp) -> Self {
-        Self::new(Kind::Fatal, error.code(), text_for_people(error), error.remedy(), at)
+        use store::Error as E;
+        let kind = match error {
+            E::InUse { .. } | E::Newer { .. } | E::Io { .. } | E::Damaged { .. } | E::Broken | E::Closed => {
+                Kind::Fatal
+            }
+            E::Exists { .. } | E::BrokerIdTaken { .. } | E::FileTaken { .. } | E::Stale { .. } => {
+                Kind::Temporary(None)
+            }
+            E::Mixed { .. } | E::Unfinished { .. } | E::Encode { .. } | E::Unreadable { .. } => Kind::Slow,
+            E::TooLarge { .. } => Kind::Permanent,
+        };
+        Self::new(kind, error.code(), text_for_people(error), error.remedy(), at)
     }
 
     /// A change that the states do not allow: a bug, reported and not carried out.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
 use super::{Hold, Kind, Means, Trouble, later};
+use crate::store;
 use crate::transfer::{Failure, RouteName, Transfer, TransferId};
 
 /// Transfers of one route in hand at once. Most of them wait for an answer or a slot; what is costly is bounded
@@ -43,6 +44,8 @@ pub trait Drive: Send + Sync + 'static {
     fn hold(&self) -> &Hold;
     /// Does the one thing that is to be done next, and stores the outcome: `transfer` is what the store has.
     fn step(&self, transfer: &mut Transfer) -> impl Future<Output = Result<Next, Trouble>> + Send;
+    /// A transfer waits for something that only people can change.
+    fn waits_for_people(&self, transfer: &Transfer);
     /// Puts a transfer aside that will never go.
     fn give_up(
         &self,
@@ -153,17 +156,20 @@ async fn drive<D: Drive>(driver: &D, id: TransferId, stop: &CancellationToken) -
 async fn put_off<D: Drive>(driver: &D, transfer: Transfer, trouble: Trouble) -> Result<(), Trouble> {
     let means = driver.means();
     let now = means.now();
-    let wait = means.backoff.delay(transfer.attempts);
     let next = match trouble.kind {
         Kind::Fatal => {
             error!(code = %trouble.failure.code, message = ?trouble.failure.message, "the state store failed");
             return Err(trouble);
         }
-        Kind::Temporary(named) => later(now, wait.max(named.unwrap_or_default())),
-        Kind::Slow | Kind::Permanent => later(now, SLOW.max(wait)),
+        Kind::Temporary(named) => later(now, means.backoff.delay_after(transfer.attempts, named)),
+        Kind::Slow | Kind::Permanent => {
+            driver.waits_for_people(&transfer);
+            later(now, SLOW.max(means.backoff.delay(transfer.attempts)))
+        }
         Kind::Route => driver.hold().hold(&trouble.failure, now),
         Kind::Held(next) => next,
     };
+    let next = next.min(later(now, LONGEST_WAIT));
     if !matches!(trouble.kind, Kind::Held(_) | Kind::Route) {
         let failure = &trouble.failure;
         warn!(
@@ -175,5 +181,13 @@ async fn put_off<D: Drive>(driver: &D, transfer: Transfer, trouble: Trouble) -> 
         );
     }
     let after = transfer.clone().after_trouble(trouble.failure, next);
-    means.store.update(&transfer, after).await.map_err(|error| Trouble::store(&error, now))
+    match means.store.update(&transfer, after).await {
+        // The store has moved on without us, by a change that was under way when the step ended: what it has
+        // is loaded anew.
+        Err(store::Error::Stale { .. }) | Ok(()) => Ok(()),
+        Err(error) => {
+            let trouble = Trouble::store(&error, now);
+            if trouble.kind == Kind::Fatal { Err(trouble) } else { Ok(()) }
+        }
+    }
 }
