@@ -92,11 +92,16 @@ impl Client {
         body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     ) -> Result<(), Error> {
         // An upload may take hours, and is not what others should wait for to learn whether Altinn is there.
-        while !self.0.breaker.is_closed() {
-            self.overview(id, Role::Sender).await?;
-        }
         let target = self.target(Call::Upload, Some(id), Scope::BrokerWrite, Method::POST, "/upload")?;
-        let permit = self.turn(target.call).await;
+        let permit = loop {
+            while !self.0.breaker.is_closed() {
+                self.overview(id, Role::Sender).await?;
+            }
+            let permit = self.turn(target.call).await;
+            if !permit.is_probe() {
+                break permit;
+            }
+        };
         let token = self.token(&target).await?;
         let request = self
             .request(&target, Purpose::Upload, &token)?

@@ -222,8 +222,8 @@ fn by_status(call: Call, facts: Facts) -> Answer {
         409 => answer(unanswered(call), Trouble::AskOverview),
         413 | 414 | 431 if carries_a_file => answer(Effect::Refused, Trouble::File),
         416 => answer(Effect::Refused, Trouble::Range),
-        423 | 425 => answer(Effect::None, Trouble::Server),
-        429 => answer(Effect::None, Trouble::Platform),
+        // 429 is one client's limit and not the platform's: others go on.
+        423 | 425 | 429 => answer(Effect::None, Trouble::Server),
         400..500 => answer(Effect::None, Trouble::Protocol),
         // A gateway that got no answer: what stands behind it may have done the work all the same.
         502..=504 => answer(unanswered(call), Trouble::Platform),

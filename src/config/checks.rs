@@ -61,6 +61,13 @@ impl Checks<'_> {
             .values()
             .map(|route| ("outbox", &route.name, &route.identity))
             .chain(self.inboxes.values().map(|route| ("inbox", &route.name, &route.identity)));
+        for name in self.inboxes.keys().filter(|name| self.outboxes.contains_key(name)) {
+            let wrong = Wrong::new(
+                format!("there is an [outbox.{name}] too"),
+                "give each route a name of its own".to_owned(),
+            );
+            found.problems.push(self.problem(&["inbox", name.as_str(), ""], wrong));
+        }
         for (section, name, identity) in routes {
             self.exists(&[section, name.as_str(), "identity"], identity.as_str(), found);
         }

@@ -33,6 +33,9 @@ impl Route {
         let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let offer = progress.offer().clone();
         let is_begun = matches!(progress, Incoming::Downloading { .. });
+        if offer.expires <= self.means.server_now() {
+            return self.settle_refused(transfer, expired(&offer, self.means.now())).await;
+        }
         if self.must_wait_for_checksum(&offer) {
             return self.renew_offer(transfer).await;
         }
@@ -47,6 +50,7 @@ impl Route {
             Ok(writer) => writer,
             Err(Stop::Trouble(trouble)) => return Err(trouble),
             Err(Stop::AskOverview(trouble)) => return self.settle_refused(transfer, trouble).await,
+            Err(Stop::TooMuch) => return self.settle_damage(transfer, &offer).await,
         };
         crash_point("download:fetched");
         self.verify(transfer, &offer, writer).await
@@ -136,7 +140,7 @@ impl Route {
         match pumped {
             Ok(Pumped::Ended) if writer.offset() >= offer.size => Ok((writer, None)),
             Ok(Pumped::Ended) => Ok((writer, Some(cut(now)))),
-            Ok(Pumped::TooMuch) => Err(Stop::Trouble(too_much(offer, now))),
+            Ok(Pumped::TooMuch) => Err(Stop::TooMuch),
             Err(error) => Ok((writer, Some(Trouble::broker(&error, now)))),
         }
     }
@@ -247,8 +251,10 @@ impl Route {
     ) -> Result<Next, Trouble> {
         let Work::Incoming { damaged, .. } = &transfer.work else { return Ok(Next::Wait) };
         let (id, damaged, now) = (transfer.id, *damaged, self.means.now());
-        let message =
-            format!("the bytes that came are not those of checksum {:?} that Altinn has", offer.checksum);
+        let message = format!(
+            "the bytes that came are not the {} bytes of checksum {:?} that Altinn has",
+            offer.size, offer.checksum
+        );
         if damaged + 1 >= MAX_DAMAGED {
             let remedy =
                 "ask the sender to send the file again; what came is kept under .formidlingd/rejected";
@@ -277,6 +283,8 @@ enum Pumped {
 enum Stop {
     Trouble(Trouble),
     AskOverview(Trouble),
+    /// More bytes came than the file has.
+    TooMuch,
 }
 
 fn open(folders: &Folders, own: &Dir) -> Result<Writer, Error> {
@@ -293,7 +301,7 @@ fn cut(now: jiff::Timestamp) -> Trouble {
     Trouble::new(Kind::Temporary(None), "download_cut", message, "nothing: it is resumed", now)
 }
 
-fn too_much(offer: &Offer, now: jiff::Timestamp) -> Trouble {
-    let message = format!("more bytes came than the {} that Altinn says the file has", offer.size);
-    Trouble::new(Kind::Permanent, "size_mismatch", message, "ask the sender to send the file again", now)
+fn expired(offer: &Offer, now: jiff::Timestamp) -> Trouble {
+    let message = format!("Altinn was to delete the file at {:.0}", offer.expires);
+    Trouble::new(Kind::Temporary(None), "expired", message, "ask the sender to send the file again", now)
 }

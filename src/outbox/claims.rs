@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tracing::{error, warn};
 
 use super::Route;
@@ -11,7 +12,7 @@ use crate::files::Error;
 use crate::route::{Kind, Trouble, text_for_people};
 use crate::seams;
 use crate::transfer::document::ClaimFile;
-use crate::transfer::{Booking, OutgoingEvent, Transfer, TransferId};
+use crate::transfer::{Booking, BrokerTransferId, OutgoingEvent, Transfer, TransferId, Work};
 
 /// Records looked at in one go.
 const PAGE: usize = 256;
@@ -32,10 +33,71 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
             None => break,
         }
     }
-    for name in route.on_files(names).await? {
-        recover_folder(route, name).await?;
+    match route.on_files(names).await {
+        Ok(names) => {
+            for name in names {
+                recover_folder(route, name).await?;
+            }
+        }
+        Err(trouble) => {
+            error!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = ?trouble.failure.message, "cannot look for files that the state store does not know");
+        }
     }
     Ok(())
+}
+
+/// What lies in a transfer's folder. Trouble with one folder is told, and does not keep the service from running.
+async fn found(route: &Arc<Route>, id: TransferId) -> Found {
+    match route.on_files(move |folders| claim_of(folders, id)).await {
+        Ok(found) => found,
+        Err(trouble) => {
+            error!(transfer = %id, code = %trouble.failure.code, error = ?trouble.failure.message, "cannot read the claim of a file that is being sent");
+            Found::Nothing
+        }
+    }
+}
+
+/// A record that does not know of a transfer at Altinn, though the claim beside the file names one, is older than
+/// the claim: the store has been set back. Bytes may have left, so Altinn is asked before anything is sent.
+async fn catch_up(route: &Arc<Route>, transfer: Transfer) -> Result<(), Trouble> {
+    let Found::Claim(claim_file) = found(route, transfer.id).await else { return Ok(()) };
+    if claim_file.file_transfer_id.is_some_and(|id| knows(&transfer, id)) {
+        return Ok(());
+    }
+    let now = route.means.now();
+    let events = sent_events(&claim_file, now);
+    if events.is_empty() {
+        return Ok(());
+    }
+    warn!(transfer = %transfer.id, "the state store is older than the file's claim: going on from the claim");
+    // Steps that the record has taken already are refused, and passed over.
+    let after = events.into_iter().fold(transfer.clone(), |transfer, event| {
+        transfer.clone().after_outgoing(event, now).unwrap_or(transfer)
+    });
+    route.note(&after);
+    route.means.store.update(&transfer, after).await.map_err(|error| Trouble::store(&error, now))
+}
+
+/// Whether the record has given up on this transfer at Altinn.
+fn knows(transfer: &Transfer, id: BrokerTransferId) -> bool {
+    matches!(&transfer.work, Work::Outgoing { abandoned, .. } if abandoned.contains(&id))
+}
+
+/// What has happened by the claim, where it names a transfer at Altinn. How often bytes were sent is not known: it
+/// counts as more than once, so that its history is looked at before anything is sent anew.
+fn sent_events(claim_file: &ClaimFile, now: Timestamp) -> Vec<OutgoingEvent> {
+    let (Some(dispatch), Some(id)) = (&claim_file.dispatch, claim_file.file_transfer_id) else {
+        return Vec::new();
+    };
+    vec![
+        OutgoingEvent::FileTaken,
+        OutgoingEvent::Described(dispatch.clone()),
+        OutgoingEvent::InitializeIntended { at: claim_file.created },
+        OutgoingEvent::Adopted(Booking { id, initialized: claim_file.created }),
+        OutgoingEvent::UploadBegun { at: now },
+        OutgoingEvent::UploadBegun { at: now },
+        OutgoingEvent::LastByteLeaving,
+    ]
 }
 
 fn names(folders: &Folders) -> Result<Vec<OsString>, Error> {
@@ -56,14 +118,15 @@ async fn recover_folder(route: &Arc<Route>, name: OsString) -> Result<(), Troubl
     let known = route.means.store.get(id).await;
     match known {
         Ok(None) => {}
-        Ok(Some(_)) => return Ok(()),
+        Ok(Some(transfer)) if transfer.broker_id().is_some() => return Ok(()),
+        Ok(Some(transfer)) => return catch_up(route, transfer).await,
         // An unreadable record is reported by the store; its file is left where it is.
         Err(error) => {
             warn!(transfer = %id, error = ?text_for_people(&error), "the record of a file that is being sent cannot be read");
             return Ok(());
         }
     }
-    match route.on_files(move |folders| claim_of(folders, id)).await? {
+    match found(route, id).await {
         Found::Claim(claim_file) => adopt(route, *claim_file).await,
         Found::Nothing => Ok(()),
         Found::Unclaimed => {
@@ -111,19 +174,8 @@ fn claim_of(folders: &Folders, id: TransferId) -> Result<Found, Error> {
 async fn adopt(route: &Arc<Route>, claim_file: ClaimFile) -> Result<(), Trouble> {
     let now = route.means.now();
     warn!(transfer = %claim_file.transfer_id, "the state store does not know this file: going on from its claim");
-    let ClaimFile { transfer_id, route: _, created, claim, dispatch, file_transfer_id } = claim_file;
-    let mut events = Vec::new();
-    if let (Some(dispatch), Some(id)) = (dispatch, file_transfer_id) {
-        let booking = Booking { id, initialized: created };
-        events = vec![
-            OutgoingEvent::FileTaken,
-            OutgoingEvent::Described(dispatch),
-            OutgoingEvent::InitializeIntended { at: created },
-            OutgoingEvent::Adopted(booking),
-            OutgoingEvent::UploadBegun { at: now },
-            OutgoingEvent::LastByteLeaving,
-        ];
-    }
+    let events = sent_events(&claim_file, now);
+    let ClaimFile { transfer_id, created, claim, .. } = claim_file;
     let transfer = Transfer::outgoing(transfer_id, route.settings.name.clone(), claim, created);
     let transfer =
         events.into_iter().try_fold(transfer, |transfer, event| transfer.after_outgoing(event, now));

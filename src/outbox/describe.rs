@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::folders::{FILE, Folders, SIDECAR};
 use crate::config::{self, Recipients, SidecarMember};
-use crate::files::{self, Digests, Entry, Error, Writers};
+use crate::files::{self, Digests, Entry, EntryKind, Error, Writers};
 use crate::route::{Kind, Trouble};
 use crate::transfer::document::Sidecar;
 use crate::transfer::{
@@ -59,6 +59,10 @@ pub(super) fn read(folders: &Folders, id: TransferId) -> Result<ReadOutcome, Err
     let look =
         |file: &std::fs::File| Entry::of_file(file).map_err(|error| Error::new("look at", &path, error));
     let before = look(&file)?;
+    if before.kind != EntryKind::File {
+        let reason = io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file any more");
+        return Err(Error::new("read", &path, reason));
+    }
     if files::writers(&file) == Writers::Some {
         return Ok(ReadOutcome::Changing);
     }

@@ -188,7 +188,10 @@ impl Route {
                 self.happened(transfer, OutgoingEvent::Archived).await?;
                 Ok(Next::Step)
             }
-            Laid::NameTaken => self.intend_archive(transfer).await,
+            Laid::NameTaken => {
+                self.intend_archive(transfer).await?;
+                Err(self.name_taken())
+            }
         }
     }
 
@@ -270,9 +273,16 @@ impl Route {
                 let place = self.choose_failed(transfer).await?;
                 self.happened(transfer, OutgoingEvent::FailureIntended { failure, place, proof: None })
                     .await?;
-                Ok(Next::Step)
+                Err(self.name_taken())
             }
         }
+    }
+
+    /// Another name has been chosen; it is tried after a breath, so that nobody can keep us busy by taking names.
+    fn name_taken(&self) -> Trouble {
+        let message = "the name was taken while the file was laid down".to_owned();
+        let remedy = "nothing: another name is used";
+        Trouble::new(Kind::Temporary(None), "name_taken", message, remedy, self.means.now())
     }
 
     /// Moves a transfer that is over from the store to the journal.

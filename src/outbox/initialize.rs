@@ -109,8 +109,8 @@ impl Route {
                 }
                 let overview = match self.means.broker.overview(*id, Role::Sender).await {
                     Ok(overview) => overview,
-                    // Half made: the id was never told to anybody.
-                    Err(error) if error.trouble() == broker::Trouble::Server => continue,
+                    // Half made, or not ours to see: it is not the one, or nobody will ever use it.
+                    Err(error) if is_about_one(error.trouble()) => continue,
                     Err(error) => return Err(error),
                 };
                 if is_made_for(&overview, dispatch, earliest) {
@@ -140,13 +140,12 @@ impl Route {
         let booking = Booking { id, initialized: self.means.now() };
         self.happened(transfer, OutgoingEvent::Adopted(booking)).await?;
         self.hold.release();
-        self.write_claim_file(transfer).await?;
         crash_point("initialize:adopted");
         Ok(Next::Step)
     }
 
     /// Brings the claim beside the file up to date: before any byte leaves, it names the transfer at Altinn.
-    async fn write_claim_file(self: &Arc<Self>, transfer: &Transfer) -> Result<(), Trouble> {
+    pub(super) async fn write_claim_file(self: &Arc<Self>, transfer: &Transfer) -> Result<(), Trouble> {
         let Some(claim_file) = claim_file(transfer) else { return Ok(()) };
         self.on_files(move |folders| write_claim(&folders.own(claim_file.transfer_id)?, &claim_file)).await
     }
@@ -157,6 +156,12 @@ impl Route {
             .pass(self.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })
     }
+}
+
+/// Whether an answer is about one transfer at Altinn, and not about the platform or about us.
+fn is_about_one(trouble: broker::Trouble) -> bool {
+    use broker::Trouble as Found;
+    matches!(trouble, Found::Server | Found::Gone | Found::Rights | Found::Protocol)
 }
 
 /// What stands beside the file in `claim.json`.

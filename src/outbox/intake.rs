@@ -114,14 +114,20 @@ impl Intake {
     /// Lists the folders and decides which files are ready. Blocks.
     fn list(&mut self, folders: &Folders, now: Instant) -> Result<(), files::Error> {
         self.listing += 1;
+        self.next_look = self.settings.poll_interval;
         self.list_folder(&folders.drop, None, now)?;
         if self.settings.recipients == Recipients::FromDirectory {
             self.recipient_folders = recipient_folders(&folders.drop)?;
             for recipient in self.recipient_folders.clone() {
-                match folders.source(Some(recipient)) {
-                    Ok(folder) => self.list_folder(&folder, Some(recipient), now)?,
-                    Err(error) if error.is_missing() => {}
-                    Err(error) => return Err(error),
+                let listed = folders
+                    .source(Some(recipient))
+                    .and_then(|folder| self.list_folder(&folder, Some(recipient), now));
+                // One recipient's folder does not keep the others' files.
+                if let Err(error) = listed
+                    && !error.is_missing()
+                    && self.is_news(OsStr::new(&recipient.digits()))
+                {
+                    warn!(code = error.code(), error = ?error.full_message(), remedy = error.remedy(), "cannot list a recipient's folder: its files wait");
                 }
             }
         }
@@ -172,9 +178,7 @@ impl Intake {
         };
         let sidecar = match self.settings.sidecar {
             Sidecar::Off => None,
-            Sidecar::Optional | Sidecar::Required => {
-                folder.look(sidecar_name(name))?.filter(|entry| entry.kind == EntryKind::File)
-            }
+            Sidecar::Optional | Sidecar::Required => sidecar(folder, name)?,
         };
         let arrived = self.arrived.contains(&folder.path().join(name));
         let listing = self.listing;
@@ -193,7 +197,6 @@ impl Intake {
     }
 
     fn choose_ready(&mut self, now: Instant) {
-        self.next_look = self.settings.poll_interval;
         let mut ready: Vec<_> = Vec::new();
         for (candidate, observation) in &self.observed {
             if self.settings.sidecar == Sidecar::Required && observation.sidecar.is_none() {
@@ -237,13 +240,15 @@ impl Intake {
 fn recipient_folders(drop: &Dir) -> Result<Vec<OrgNumber>, files::Error> {
     let mut recipients = Vec::new();
     drop.for_each_name(|name| {
-        if let Some(recipient) =
-            name.to_str().filter(|name| name.len() == 9).and_then(|name| name.parse().ok())
-        {
-            recipients.push(recipient);
-        }
+        let recipient = name.to_str().filter(|name| name.len() == 9);
+        recipients.extend(recipient.and_then(|name| name.parse::<OrgNumber>().ok()));
         true
     })?;
+    let is_folder = |recipient: &OrgNumber| {
+        let entry = drop.look(recipient.digits()).ok().flatten();
+        entry.is_some_and(|entry| entry.kind == EntryKind::Folder)
+    };
+    recipients.retain(is_folder);
     Ok(recipients)
 }
 
@@ -283,14 +288,26 @@ async fn claim_ready(route: &Arc<Route>, intake: &mut Intake) -> Result<bool, Tr
     }
 }
 
+/// A file and the sidecar beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    file: Entry,
+    sidecar: Option<Entry>,
+}
+
 /// What opening a ready file showed.
 #[derive(Debug)]
 enum Examined {
-    Free(Entry),
-    Unverified(Entry),
+    Free(Seen),
+    Unverified(Seen),
     BeingWritten,
     Gone,
     Forbidden(files::Error),
+}
+
+/// The sidecar beside a file, where there is one.
+fn sidecar(folder: &Dir, name: &str) -> Result<Option<Entry>, files::Error> {
+    Ok(folder.look(sidecar_name(name))?.filter(|entry| entry.kind == EntryKind::File))
 }
 
 fn open_and_examine(folders: &Folders, candidate: &Candidate) -> Result<Examined, files::Error> {
@@ -303,10 +320,15 @@ fn open_and_examine(folders: &Folders, candidate: &Candidate) -> Result<Examined
     };
     let path = folder.path().join(&candidate.name);
     let entry = Entry::of_file(&file).map_err(|error| files::Error::new("look at", &path, error))?;
+    let sidecar = match candidate.name.to_str() {
+        Some(name) if folders.reads_sidecars => sidecar(&folder, name)?,
+        _ => None,
+    };
+    let seen = Seen { file: entry, sidecar };
     Ok(match files::writers(&file) {
         _ if entry.kind != EntryKind::File => Examined::Gone,
-        Writers::None => Examined::Free(entry),
-        Writers::Unknown => Examined::Unverified(entry),
+        Writers::None => Examined::Free(seen),
+        Writers::Unknown => Examined::Unverified(seen),
         Writers::Some => Examined::BeingWritten,
     })
 }
@@ -322,16 +344,16 @@ async fn examine(
         route.on_files(move |folders| open_and_examine(folders, &candidate)).await
     };
     let Some(observation) = intake.observed.get_mut(&candidate) else { return Ok(None) };
-    let entry = match opened {
-        Ok(Examined::Free(entry)) => entry,
-        Ok(Examined::Unverified(entry)) => {
+    let seen = match opened {
+        Ok(Examined::Free(seen)) => seen,
+        Ok(Examined::Unverified(seen)) => {
             let wait = route.settings.settle.max(route.settings.settle_unverified);
             if observation.still_since.elapsed() < wait {
                 intake.next_look =
                     intake.next_look.min(wait.saturating_sub(observation.still_since.elapsed()));
                 return Ok(None);
             }
-            entry
+            seen
         }
         Ok(Examined::BeingWritten) => {
             observation.still_since = Instant::now();
@@ -354,19 +376,18 @@ async fn examine(
             return Ok(None);
         }
     };
-    if entry != observation.file {
-        observation.file = entry;
+    if seen != (Seen { file: observation.file, sidecar: observation.sidecar }) {
+        (observation.file, observation.sidecar) = (seen.file, seen.sidecar);
         observation.still_since = Instant::now();
         return Ok(None);
     }
-    let sidecar = observation.sidecar.is_some();
     intake.observed.remove(&candidate);
     let Some(name) = candidate.name.to_str() else { return Ok(None) };
     let claim = Claim {
         name: name.to_owned(),
         recipient_folder: candidate.recipient_folder,
-        sidecar,
-        file: entry.identity,
+        sidecar: seen.sidecar.is_some(),
+        file: seen.file.identity,
     };
     Ok(Some(claim))
 }
@@ -408,5 +429,8 @@ async fn take_again(route: &Arc<Route>, holder: Transfer, seen: &Claim) -> Resul
     let Some(beside) = super::initialize::claim_file(&holder) else { return Ok(()) };
     warn!(transfer = %holder.id, name = ?claim.name, "a claimed file is back in the drop folder: taking it again");
     let (id, claim) = (holder.id, claim.clone());
-    route.on_files(move |folders| take::take(folders, id, &claim, &beside)).await.map(|_| ())
+    if let Err(trouble) = route.on_files(move |folders| take::take(folders, id, &claim, &beside)).await {
+        warn!(transfer = %id, code = %trouble.failure.code, error = ?trouble.failure.message, "cannot take it again: trying again at the next listing");
+    }
+    Ok(())
 }

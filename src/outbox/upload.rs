@@ -13,12 +13,15 @@ use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 
 use super::Route;
-use super::folders::FILE;
+use super::folders::{FILE, Folders};
 use crate::broker;
 use crate::files::{self, BLOCK_BYTES};
 use crate::route::{Kind, Next, Trouble};
 use crate::seams::{self, crash_point};
-use crate::transfer::{BrokerTransferId, Effect, Failure, LastByte, Outgoing, OutgoingEvent, Transfer, Work};
+use crate::transfer::{
+    BrokerTransferId, Effect, Failure, LastByte, Outgoing, OutgoingEvent, Transfer, TransferId, Unpublished,
+    Work,
+};
 
 /// Blocks that wait for the network; with the one being read and the one being sent, a file takes a megabyte.
 const BLOCKS_WAITING: usize = 2;
@@ -33,7 +36,15 @@ impl Route {
         let _slot = self.means.slots.acquire().await;
         let Some((id, size)) = target(transfer) else { return Ok(Next::Step) };
         let transfer_id = transfer.id;
-        let file = self.on_files(move |folders| folders.own(transfer_id)?.open_file(FILE)).await?;
+        let (file, found) = self.on_files(move |folders| open(folders, transfer_id)).await?;
+        if found != size
+            && matches!(&transfer.work, Work::Outgoing { progress: Outgoing::Initialized { .. }, .. })
+        {
+            // It has been written since it was described: nothing has been sent, so it is described anew.
+            self.happened(transfer, OutgoingEvent::Abandoned(Unpublished::NothingBegun)).await?;
+            return Ok(Next::Step);
+        }
+        self.write_claim_file(transfer).await?;
 
         let begun = OutgoingEvent::UploadBegun { at: self.means.now() };
         // What fits one block may have left as soon as anything has.
@@ -135,6 +146,15 @@ impl Route {
         }
         Ok(())
     }
+}
+
+/// The claimed file, and how many bytes it has.
+fn open(folders: &Folders, id: TransferId) -> Result<(File, u64), files::Error> {
+    let own = folders.own(id)?;
+    let file = own.open_file(FILE)?;
+    let entry = files::Entry::of_file(&file);
+    let entry = entry.map_err(|error| files::Error::new("look at", own.path().join(FILE), error))?;
+    Ok((file, entry.identity.size))
 }
 
 /// Where the bytes go, and how many they are.

@@ -8,6 +8,10 @@ use super::{
     OutgoingEvent, RouteName, TransferId,
 };
 
+/// Before everything that waits for a time: what is new is not kept waiting by a backlog of looks at what has
+/// long been sent.
+const AT_ONCE: Timestamp = Timestamp::UNIX_EPOCH;
+
 /// One transfer, in either direction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,14 +66,32 @@ impl Transfer {
     #[must_use]
     pub fn outgoing(id: TransferId, route: RouteName, claim: Claim, now: Timestamp) -> Self {
         let work = Work::Outgoing { claim, abandoned: Vec::new(), progress: Outgoing::Claiming };
-        Self { id, route, created: now, updated: now, attempts: 0, next_attempt: now, problem: None, work }
+        Self {
+            id,
+            route,
+            created: now,
+            updated: now,
+            attempts: 0,
+            next_attempt: AT_ONCE,
+            problem: None,
+            work,
+        }
     }
 
     /// A new incoming transfer: it waits at Altinn.
     #[must_use]
     pub fn incoming(id: TransferId, route: RouteName, progress: Incoming, now: Timestamp) -> Self {
         let work = Work::Incoming { damaged: 0, progress };
-        Self { id, route, created: now, updated: now, attempts: 0, next_attempt: now, problem: None, work }
+        Self {
+            id,
+            route,
+            created: now,
+            updated: now,
+            attempts: 0,
+            next_attempt: AT_ONCE,
+            problem: None,
+            work,
+        }
     }
 
     /// The transfer after `event`. A step that goes well ends the count of attempts.
@@ -92,8 +114,21 @@ impl Transfer {
         {
             abandoned.push(booking.id);
         }
+        // These are attempts, or take one back: only what follows shows whether it went well.
+        let is_attempt = matches!(
+            event,
+            OutgoingEvent::InitializeIntended { .. }
+                | OutgoingEvent::InitializeHadNoEffect
+                | OutgoingEvent::UploadBegun { .. }
+                | OutgoingEvent::LastByteLeaving
+                | OutgoingEvent::NothingArrived
+                | OutgoingEvent::UploadHadNoEffect
+                | OutgoingEvent::FailureIntended { .. }
+                | OutgoingEvent::DecisionNeeded { .. }
+        );
+        let attempts = if is_attempt { self.attempts } else { 0 };
         self.work = Work::Outgoing { claim, abandoned, progress: progress.apply(event)? };
-        Ok(self.moved_on(now))
+        Ok(Self { attempts, ..self.moved_on(now) })
     }
 
     /// The transfer after `event`. A step that goes well ends the count of attempts.
