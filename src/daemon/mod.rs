@@ -1,6 +1,6 @@
 //! Puts the parts together, supervises them, and stops them in order.
 //!
-//! [`preflight`] finds everything that would keep the service from running, without touching the network or
+//! [`preflight()`] finds everything that would keep the service from running, without touching the network or
 //! changing anything; [`Service::assemble`] builds the parts; [`Service::run`] runs them until it is told to stop.
 //! A part that ends early, fails or panics stops the service loudly: systemd starts it again, and what was begun
 //! is finished then.

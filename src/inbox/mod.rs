@@ -1,8 +1,8 @@
 //! The way in: a file that is sent to us appears in a folder, whole, verified and once, and is then confirmed.
 //!
-//! [`hear`](hear) asks Altinn what waits, [`download`](download) fetches it into a private folder and verifies
-//! it, [`deliver`](deliver) lays it down under its final name, [`confirm`](confirm) tells Altinn, and
-//! [`notify`](notify) runs the operator's program. The [`driver`] takes these steps, one at a time, as the state
+//! [`hear`] asks Altinn what waits, [`download`] fetches it into a private folder and verifies
+//! it, [`deliver`] lays it down under its final name, [`confirm`] tells Altinn, and
+//! [`notify`] runs the operator's program. The [`driver`] takes these steps, one at a time, as the state
 //! machine says.
 
 pub mod driver;

@@ -1,9 +1,9 @@
 //! The way out: a file that is dropped in a folder is published at Altinn exactly once, and laid down with its
 //! receipt.
 //!
-//! [`watch`](watch) hears of files, [`intake`](intake) waits until nobody writes them, [`take`](take) makes them
-//! ours, [`describe`](describe) finds out what Altinn is to be told, [`initialize`](initialize) and
-//! [`upload`](upload) send, [`follow`](follow) sees what becomes of it, [`lay_down`](lay_down) puts file and
+//! [`watch`] hears of files, [`intake`] waits until nobody writes them, [`take`] makes them
+//! ours, [`describe`] finds out what Altinn is to be told, [`initialize`] and
+//! [`upload`] send, [`follow`] sees what becomes of it, [`lay_down`] puts file and
 //! receipt (or error file) in place. The [`driver`] takes these steps, one at a time, as the state machine says.
 
 pub mod driver;
