@@ -71,7 +71,7 @@ const BY_STATUS: [(u16, Effect, Effect, Trouble); 24] = [
     (416, Effect::Refused, Effect::Refused, Trouble::Range),
     (423, Effect::None, Effect::None, Trouble::Server),
     (425, Effect::None, Effect::None, Trouble::Server),
-    (429, Effect::None, Effect::None, Trouble::Platform),
+    (429, Effect::None, Effect::None, Trouble::Server),
     (500, Effect::None, Effect::Unknown, Trouble::Server),
     (501, Effect::None, Effect::Unknown, Trouble::Server),
     (502, Effect::None, Effect::Unknown, Trouble::Platform),
