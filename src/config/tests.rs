@@ -1,3 +1,5 @@
+//! Every key, every default, every way to be wrong.
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,3 +1,5 @@
+//! The clients against servers that wait, break off and refuse.
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -91,6 +91,22 @@ impl Folders {
         }
     }
 
+    /// Removes the markers of a transfer of ours, whatever its id at Altinn.
+    pub(super) fn remove_markers_of(&self, id: TransferId) -> Result<(), Error> {
+        let mut names = Vec::new();
+        self.markers.for_each_name(|name| {
+            names.push(name.to_owned());
+            true
+        })?;
+        for name in names {
+            let Some(broker_id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            if self.marker(broker_id)?.is_some_and(|marker| marker.transfer_id == id) {
+                self.markers.remove_file(&name)?;
+            }
+        }
+        self.markers.sync()
+    }
+
     /// Removes the markers of transfers that Altinn has deleted before `deadline`, and tells how many.
     pub(super) fn prune_markers(&self, deadline: Timestamp) -> Result<usize, Error> {
         let mut names = Vec::new();

@@ -36,22 +36,6 @@ const KEEP_MARKERS: Duration = Duration::from_hours(30 * 24);
 /// How far ahead of us Altinn's clock may be.
 const MARGIN: Duration = Duration::from_hours(24);
 
-/// Counts what the store has.
-pub(super) async fn count_what_is_known(route: &Arc<Route>) -> Result<(), Trouble> {
-    let mut after = None;
-    loop {
-        let page = route.means.store.page(Some(&route.settings.name), after, 256).await;
-        let page = page.map_err(|error| Trouble::store(&error, route.means.now()))?;
-        for transfer in &page {
-            route.note(transfer);
-        }
-        match page.last() {
-            Some(last) => after = Some(last.id),
-            None => return Ok(()),
-        }
-    }
-}
-
 /// Asks for ever, until `stop`.
 pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
     let mut hearing = Hearing { ignored: HashSet::new() };

@@ -13,6 +13,7 @@ mod download;
 mod folders;
 mod hear;
 mod notify;
+mod recover;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,7 +74,7 @@ impl Inbox {
     /// Receives what is sent, until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
         let route = self.route;
-        hear::count_what_is_known(&route).await?;
+        recover::recover(&route).await?;
         let hear = hear::run(Arc::clone(&route), stop.clone());
         let wake = Arc::clone(&route.wake);
         let work = work_off(Arc::new(driver::Driver(route)), wake, stop);

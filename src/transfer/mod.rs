@@ -2,6 +2,7 @@
 //! randomness: what happens is handed in as an event, and what to do next is read from the state.
 
 mod checksum;
+mod dispatch;
 pub mod document;
 mod effect;
 mod failure;
@@ -20,6 +21,7 @@ mod outgoing_tests;
 pub(crate) mod samples;
 
 pub use checksum::{Md5, Sha256};
+pub use dispatch::{Claim, Dispatch, FileIdentity};
 pub use effect::Effect;
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};
 pub use file_name::{Companion, OutgoingFileName, SafeFileName};
@@ -31,8 +33,8 @@ pub use incoming::{
 };
 pub use organization::OrgNumber;
 pub use outgoing::{
-    Archive, Booking, Claim, Dispatch, FileIdentity, LastByte, Outgoing, OutgoingEvent, OutgoingStep, Place,
-    Publication, RecipientProgress, Unpublished,
+    Archive, Booking, LastByte, Outgoing, OutgoingEvent, OutgoingStep, Place, Publication, RecipientProgress,
+    Unpublished,
 };
 pub use record::{Transfer, Work};
 

@@ -1,0 +1,75 @@
+//! What was under way before this start: records that wait in the store, and partial downloads whose record was
+//! lost with it.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::Route;
+use super::folders::{FILE, Folders, WHOLE};
+use crate::files::{Dir, Error};
+use crate::route::Trouble;
+use crate::transfer::TransferId;
+
+/// Records looked at in one go.
+const PAGE: usize = 256;
+
+/// Counts what the store has, and removes partial downloads that it does not know: Altinn still has those files,
+/// and they are fetched anew.
+pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
+    let mut after = None;
+    loop {
+        let page = route.means.store.page(Some(&route.settings.name), after, PAGE).await;
+        let page = page.map_err(|error| Trouble::store(&error, route.means.now()))?;
+        for transfer in &page {
+            route.note(transfer);
+        }
+        match page.last() {
+            Some(last) => after = Some(last.id),
+            None => break,
+        }
+    }
+    let listed = route.on_files(|folders| names(&folders.incoming)).await;
+    for name in listed.unwrap_or_default() {
+        let Some(id) = name.to_str().and_then(|name| name.parse::<TransferId>().ok()) else {
+            warn!(folder = ?name, "there is something in the incoming folder that formidlingd did not put there");
+            continue;
+        };
+        // A record that cannot be read is reported by the store; what belongs to it is left where it is.
+        if !matches!(route.means.store.get(id).await, Ok(None)) {
+            continue;
+        }
+        if let Err(trouble) = route.on_files(move |folders| discard(folders, id)).await {
+            warn!(transfer = %id, code = %trouble.failure.code, error = ?trouble.failure.message, "a partial download that the state store does not know cannot be removed");
+        }
+    }
+    Ok(())
+}
+
+fn names(folder: &Dir) -> Result<Vec<OsString>, Error> {
+    let mut names = Vec::new();
+    folder.for_each_name(|name| {
+        names.push(name.to_owned());
+        true
+    })?;
+    Ok(names)
+}
+
+/// Removes a partial download. Its marker goes first: without the download it would say that the file was
+/// delivered.
+fn discard(folders: &Folders, id: TransferId) -> Result<(), Error> {
+    let own = folders.own(id)?;
+    let whole = own.look(WHOLE)?.is_some();
+    if whole || own.look(FILE)?.is_some() {
+        folders.remove_markers_of(id)?;
+    }
+    if whole {
+        let inside = own.subfolder(WHOLE)?;
+        for name in names(&inside)? {
+            inside.remove_file(&name)?;
+        }
+        own.remove_folder(WHOLE)?;
+    }
+    folders.remove_own(id)
+}

@@ -1,0 +1,160 @@
+//! Death at every point between two steps, found by reading the source, so that a new point is tried by itself.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::support::{Bench, INBOX, Setup, files_below, noise};
+
+/// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
+const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
+
+/// The names of the crash points in a room.
+fn points(room: &str) -> BTreeSet<String> {
+    let house = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room);
+    let texts = files_below(&house).into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    let of_text = |text: String| {
+        let names =
+            text.split("crash_point(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    texts.flat_map(of_text).collect()
+}
+
+#[test]
+fn a_sender_that_dies_at_any_point_publishes_once() {
+    // Bytes whose end may have left are not sent to another transfer until Altinn has given up on the first.
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    let mut points = points("outbox");
+    // Reached only where the store was lost, for which there is a test of its own.
+    assert!(points.remove("claims:adopted"));
+    assert!(points.len() >= 15, "{points:?}");
+    for (seed, point) in (0..).zip(&points) {
+        let name = format!("{}.bin", point.replace(':', "-"));
+        bench.sidecar(&name, &serde_json::json!({ "propertyList": { "point": point } }));
+        bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
+        bench.sender.die_at(point);
+        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.start();
+        bench.settle();
+        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+    }
+    bench.sender.start();
+    bench.wait_for_completion();
+    bench.assert_promises();
+}
+
+#[test]
+fn a_sender_that_dies_at_any_point_of_a_small_file_publishes_once() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    // Where a file that fits one block goes another way than a larger one.
+    for (seed, point) in (0..).zip(["upload:begun", "upload:last_byte", "upload:answered"]) {
+        for size in [0, 1000] {
+            let name = format!("{}-{size}.bin", point.replace(':', "-"));
+            bench.drop_file(&name, &noise(seed, size));
+            // The end of an empty file has no moment of its own.
+            let dies = size > 0 || point != "upload:last_byte";
+            if dies {
+                bench.sender.die_at(point);
+                assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+            }
+            bench.sender.start();
+            bench.settle();
+            assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        }
+    }
+    bench.assert_promises();
+}
+
+#[test]
+fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
+    for layout in ["flat", "by_transfer"] {
+        let mut bench = Bench::new(&Setup::default());
+        bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        bench.sender.start();
+        let points = points("inbox");
+        assert!(points.len() >= 9, "{points:?}");
+        for (seed, point) in (0..).zip(&points) {
+            bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
+            bench.recipient.die_at(point);
+            assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+            bench.recipient.start();
+            bench.settle();
+            assert_eq!(bench.recipient.stop(), Some(0), "after {point}");
+        }
+        bench.assert_promises();
+    }
+}
+
+#[test]
+fn an_importer_that_is_quicker_than_the_store_gets_each_file_once() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.start();
+    for (seed, point) in (0..).zip(["deliver:renamed", "deliver:synced", "deliver:delivered"]) {
+        bench.drop_file("import.bin", &noise(seed, 1000));
+        bench.recipient.die_at(point);
+        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        let imported = bench.dir.path().join(format!("imported-{seed}"));
+        std::fs::create_dir(&imported).unwrap();
+        for name in ["import.bin", "import.bin.meta.json"] {
+            std::fs::rename(bench.recipient.inbox().join(name), imported.join(name)).unwrap();
+        }
+        bench.recipient.start();
+        let confirmed = |bench: &Bench| bench.confirmations() == seed as usize + 1;
+        bench.wait_until("it is confirmed", || confirmed(&bench));
+        assert_eq!(bench.recipient.stop(), Some(0));
+        assert!(!bench.recipient.inbox().join("import.bin").exists(), "delivered again after {point}");
+        // Back, for the promises.
+        let back = bench.recipient.inbox().join(format!("import-{seed}.bin"));
+        std::fs::rename(imported.join("import.bin"), &back).unwrap();
+        let metadata = bench.recipient.inbox().join(format!("import-{seed}.bin.meta.json"));
+        std::fs::rename(imported.join("import.bin.meta.json"), metadata).unwrap();
+    }
+    bench.assert_promises();
+}
+
+#[test]
+fn a_sender_that_has_lost_its_store_goes_on_from_its_claims() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    let points = [
+        "claim:synced",
+        "initialize:intended",
+        "initialize:adopted",
+        "upload:begun",
+        "upload:answered",
+        "archive:intended",
+    ];
+    for (seed, point) in (0..).zip(points) {
+        bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
+        bench.sender.die_at(point);
+        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        std::fs::remove_dir_all(bench.sender.state()).unwrap();
+        bench.sender.die_at("claims:adopted");
+        assert!(bench.sender.has_died(), "the sender was not killed at claims:adopted after {point}");
+        bench.sender.start();
+        bench.settle();
+        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+    }
+    // Who has confirmed what was archived before is not known any more, nor the journal.
+    bench.assert_promises_but_journals();
+}
+
+#[test]
+fn a_recipient_that_has_lost_its_store_delivers_nothing_again() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.start();
+    let points =
+        ["download:begun", "deliver:intended", "deliver:renamed", "deliver:delivered", "confirm:answered"];
+    for (seed, point) in (0..).zip(points) {
+        bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
+        bench.recipient.die_at(point);
+        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        std::fs::remove_dir_all(bench.recipient.state()).unwrap();
+        bench.recipient.start();
+        bench.settle();
+        assert_eq!(bench.recipient.stop(), Some(0), "after {point}");
+    }
+    bench.assert_promises();
+}

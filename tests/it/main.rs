@@ -1,0 +1,24 @@
+//! The program from the outside: the real binary, against a local Altinn, in processes of their own.
+//!
+//! Each test is a claim. It has a [`support::Bench`] to itself (a sandbox, a sender and a recipient in a folder
+//! of their own), and ends with [`support::Bench::assert_promises`]: what was dropped was published once,
+//! delivered once and confirmed once, or lies in `failed/` with an explanation.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails, says why, and measures real time"
+)]
+
+mod crashes;
+mod house;
+mod kills;
+mod lost_answers;
+mod operating;
+mod receiving;
+mod sending;
+mod support;

@@ -1,0 +1,361 @@
+//! A sandbox, a sender and a recipient, in a folder of their own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::child::{Child, DEADLINE, until};
+use super::content::write_noise;
+use super::http::ask;
+use super::promises::{Dropped, Fate};
+use super::settings::Settings;
+use super::{Content, Proxy, Stranger};
+
+/// The section of the sender's outbox.
+pub(crate) const OUTBOX: &str = "outbox.to-mottaker";
+/// The section of the recipient's inbox.
+pub(crate) const INBOX: &str = "inbox.from-avsender";
+/// The organisation that receives.
+pub(crate) const MOTTAKER: &str = "0192:910753614";
+/// The resource under which everything is sent.
+pub(crate) const RESOURCE: &str = "sandbox-files";
+
+/// How much of ledger and logs a failure shows.
+const TAIL: usize = 40;
+
+/// How the sandbox is started.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Setup {
+    /// Further arguments of `formidlingd sandbox`.
+    pub(crate) arguments: Vec<&'static str>,
+    /// Whether the two ends reach Altinn by a proxy.
+    pub(crate) proxied: bool,
+}
+
+/// One end: a configuration, and the process that runs with it.
+#[derive(Debug)]
+pub(crate) struct Party {
+    /// `sender` or `recipient`.
+    pub(crate) name: String,
+    /// Where its folders lie.
+    pub(crate) folder: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) child: Option<Child>,
+    configuration: PathBuf,
+    log: PathBuf,
+    /// How much of the log is from processes before this one.
+    said_before: usize,
+}
+
+impl Party {
+    fn new(dir: &Path, name: &str, printed: &Value) -> Self {
+        let text = std::fs::read_to_string(printed["configuration"].as_str().unwrap()).unwrap();
+        let mut settings = Settings::new(text);
+        settings
+            .set("retry", "initial", "\"100ms\"")
+            .set("retry", "max", "\"1s\"")
+            .set("retry", "cut_upload_wait", "\"1s\"")
+            .set("retry", "settle_initialize", "\"2s\"")
+            .set("telemetry", "log_level", "\"info\"");
+        let folder = PathBuf::from(printed["folder"].as_str().unwrap());
+        let configuration = dir.join(format!("{name}.toml"));
+        let log = dir.join(format!("{name}.log"));
+        Self { name: name.to_owned(), folder, settings, child: None, configuration, log, said_before: 0 }
+    }
+
+    /// Sets a key; see [`Settings::set`].
+    pub(crate) fn set(&mut self, section: &str, key: &str, value: impl std::fmt::Display) -> &mut Self {
+        self.settings.set(section, key, value);
+        self
+    }
+
+    /// Writes the configuration down; its path.
+    pub(crate) fn configuration(&self) -> &Path {
+        std::fs::write(&self.configuration, self.settings.text()).unwrap();
+        &self.configuration
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts it with variables in its environment.
+    pub(crate) fn start_with(&mut self, environment: &[(&str, &str)]) {
+        assert!(self.child.is_none(), "the {} runs already", self.name);
+        let configuration = self.configuration().to_owned();
+        self.said_before = self.log().len();
+        let arguments = ["run".as_ref(), "--config".as_ref(), configuration.as_os_str()];
+        self.child = Some(Child::start(&arguments, environment, &self.log));
+    }
+
+    /// Starts it so that it dies at a crash point, and waits for its death.
+    pub(crate) fn die_at(&mut self, point: &str) {
+        self.start_with(&[("FORMIDLINGD_CRASH_AT", point)]);
+    }
+
+    /// Waits until it has been killed; the status it ended with otherwise.
+    pub(crate) fn has_died(&mut self) -> bool {
+        let Some(child) = &mut self.child else { return false };
+        let Some(status) = child.wait() else { return false };
+        self.child = None;
+        Child::was_killed(status)
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.signal(Signal::KILL);
+            assert!(child.wait().is_some(), "the {} survived kill -9", self.name);
+        }
+    }
+
+    /// SIGTERM, once it runs; the exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take()?;
+        until(DEADLINE, || self.log()[self.said_before..].contains("started") || !child.is_running());
+        child.signal(Signal::TERM);
+        child.wait().and_then(|status| status.code())
+    }
+
+    /// Everything it has said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.folder.join("outbox")
+    }
+
+    pub(crate) fn inbox(&self) -> PathBuf {
+        self.folder.join("inbox")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+}
+
+/// Everything a test needs.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) url: String,
+    pub(crate) sender: Party,
+    pub(crate) recipient: Party,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) dropped: Vec<Dropped>,
+    // Children end before their folder goes.
+    sandbox: Child,
+    pub(crate) dir: TempDir,
+}
+
+impl Bench {
+    /// A sandbox and two ends that are not started yet.
+    pub(crate) fn new(setup: &Setup) -> Self {
+        // Short, since the path of a Unix socket may have 107 bytes.
+        let dir = tempfile::Builder::new().prefix("fd-").tempdir().unwrap();
+        let altinn = dir.path().join("a");
+        let mut arguments = vec!["sandbox", "--listen", "127.0.0.1:0", "--json", "--dir"];
+        arguments.push(altinn.to_str().unwrap());
+        if !setup.arguments.contains(&"--scan-delay") {
+            arguments.extend(["--scan-delay", "20ms"]);
+        }
+        arguments.extend(&setup.arguments);
+        let log = dir.path().join("sandbox.log");
+        let (sandbox, line) = Child::start_and_read_line(&arguments, &log);
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        let printed: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("the sandbox said {line:?}, {error}\n{}", said()));
+        let url = printed["url"].as_str().unwrap().to_owned();
+        let mut sender = Party::new(dir.path(), "sender", &printed["sender"]);
+        let mut recipient = Party::new(dir.path(), "recipient", &printed["recipient"]);
+        sender.set(OUTBOX, "settle", "\"200ms\"").set(OUTBOX, "settle_empty", "\"200ms\"").set(
+            OUTBOX,
+            "poll_interval",
+            "\"300ms\"",
+        );
+        recipient.set(INBOX, "poll_interval", "\"300ms\"");
+        let proxy = setup.proxied.then(|| Proxy::start(&url));
+        if let Some(proxy) = &proxy {
+            for party in [&mut sender, &mut recipient] {
+                party.set("altinn", "platform_url", format!("\"{}\"", proxy.url())).set(
+                    "altinn",
+                    "maskinporten_token_url",
+                    format!("\"{}/token\"", proxy.url()),
+                );
+            }
+        }
+        Self { url, sender, recipient, proxy, dropped: Vec::new(), sandbox, dir }
+    }
+
+    /// A sandbox and two ends that run.
+    pub(crate) fn running() -> Self {
+        let mut bench = Self::new(&Setup::default());
+        bench.start();
+        bench
+    }
+
+    /// Two ends, by a proxy; not started yet.
+    pub(crate) fn proxied(arguments: &[&'static str]) -> Self {
+        Self::new(&Setup { arguments: arguments.to_vec(), proxied: true })
+    }
+
+    /// Starts both ends.
+    pub(crate) fn start(&mut self) {
+        self.sender.start();
+        self.recipient.start();
+    }
+
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("this bench has a proxy")
+    }
+
+    /// Somebody who sends with other software.
+    pub(crate) fn stranger(&self) -> Stranger {
+        Stranger::with_client_of(&self.url, self.sender.settings.text())
+    }
+
+    /// Drops a file that is to be sent, and remembers what is promised of it.
+    pub(crate) fn drop_file(&mut self, name: &str, bytes: &[u8]) -> &mut Dropped {
+        let path = self.sender.outbox().join(name);
+        self.drop_at(&path, bytes)
+    }
+
+    /// Drops a file in some folder.
+    pub(crate) fn drop_at(&mut self, path: &Path, bytes: &[u8]) -> &mut Dropped {
+        let draft = self.dir.path().join("draft");
+        std::fs::write(&draft, bytes).unwrap();
+        std::fs::rename(&draft, path).unwrap();
+        self.promise(path, Content::of(bytes))
+    }
+
+    /// Drops a file of noise, of any size.
+    pub(crate) fn drop_noise(&mut self, name: &str, seed: u64, size: u64) -> &mut Dropped {
+        let draft = self.dir.path().join("draft");
+        write_noise(&draft, seed, size);
+        let content = Content::of_file(&draft).unwrap();
+        let path = self.sender.outbox().join(name);
+        std::fs::rename(&draft, &path).unwrap();
+        self.promise(&path, content)
+    }
+
+    /// Remembers a file that was dropped in some other way.
+    pub(crate) fn promise(&mut self, path: &Path, content: Content) -> &mut Dropped {
+        self.dropped.push(Dropped::new(path, content));
+        self.dropped.last_mut().unwrap()
+    }
+
+    /// Puts a sidecar where the file of that name is to be dropped afterwards.
+    pub(crate) fn sidecar(&self, name: &str, sidecar: &Value) {
+        let path = self.sender.outbox().join(format!("{name}.meta.json"));
+        std::fs::write(path, sidecar.to_string()).unwrap();
+    }
+
+    /// Objects, one a line, from `/_sandbox/…`.
+    pub(crate) fn look(&self, what: &str) -> Vec<Value> {
+        let answer = ask(&self.url, "GET", &format!("/_sandbox/{what}"), &[], b"");
+        let text = answer.map(|answer| answer.text()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The requests of an operation that were answered with a status.
+    pub(crate) fn requests(&self, operation: &str, status: u16) -> Vec<Value> {
+        let is_it = |entry: &Value| entry["operation"] == operation && entry["status"] == status;
+        self.look("ledger").into_iter().filter(is_it).collect()
+    }
+
+    /// How often Altinn has taken a confirmation.
+    pub(crate) fn confirmations(&self) -> usize {
+        self.requests("confirm", 204).len()
+    }
+
+    /// Waits until something holds, and fails with all that can be seen if it never does.
+    pub(crate) fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let held = until(DEADLINE, || {
+            self.assert_running();
+            condition()
+        });
+        assert!(held, "waited in vain until {what}");
+    }
+
+    /// Waits until both ends have done all that is expected of every file.
+    pub(crate) fn settle(&self) {
+        self.wait_within(DEADLINE);
+    }
+
+    pub(crate) fn wait_within(&self, deadline: Duration) {
+        let mut missing = String::new();
+        let settled = until(deadline, || {
+            self.assert_running();
+            match self.is_settled() {
+                Ok(()) => true,
+                Err(reason) => {
+                    missing = reason;
+                    false
+                }
+            }
+        });
+        assert!(settled, "waited in vain: {missing}");
+    }
+
+    /// What was started and not stopped still runs.
+    fn assert_running(&self) {
+        assert!(self.sandbox.is_running(), "the sandbox has ended");
+        for party in [&self.sender, &self.recipient] {
+            let has_ended = party.child.as_ref().is_some_and(|child| !child.is_running());
+            assert!(!has_ended, "the {} has ended", party.name);
+        }
+    }
+
+    /// Ends both ends in order, and holds everything that can be seen against what is promised.
+    pub(crate) fn assert_promises(&mut self) {
+        self.assert_promises_but_journals();
+        self.assert_journals();
+    }
+
+    /// The same where a journal has been lost on purpose.
+    pub(crate) fn assert_promises_but_journals(&mut self) {
+        self.settle();
+        for party in [&mut self.sender, &mut self.recipient] {
+            if party.child.is_some() {
+                assert_eq!(party.stop(), Some(0), "the {} did not end in order", party.name);
+            }
+        }
+        self.assert_settled_promises();
+    }
+
+    /// Waits until every receipt says that every recipient has confirmed.
+    pub(crate) fn wait_for_completion(&self) {
+        self.settle();
+        self.wait_until("every receipt says completed", || {
+            let expected = self.dropped.iter().filter(|dropped| dropped.fate == Fate::Confirmed).count();
+            self.receipts().iter().filter(|(_, receipt)| receipt["status"] == "completed").count() == expected
+        });
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let mut ledger = self.look("ledger");
+        ledger.retain(|entry| entry["operation"] != "sandbox");
+        let lines: Vec<String> = ledger.iter().rev().take(TAIL).rev().map(Value::to_string).collect();
+        let content: Vec<String> =
+            self.look("transfers").iter().rev().take(TAIL).map(Value::to_string).collect();
+        eprintln!("--- ledger ({} requests)\n{}", ledger.len(), lines.join("\n"));
+        eprintln!("--- transfers\n{}", content.join("\n"));
+        for party in [&self.sender, &self.recipient] {
+            let log = party.log();
+            let lines: Vec<&str> = log.lines().rev().take(TAIL).collect();
+            eprintln!("--- {}\n{}", party.name, lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            let files: Vec<String> =
+                super::files_below(&party.folder).iter().map(|path| format!("{}", path.display())).collect();
+            eprintln!("--- files of the {}\n{}", party.name, files.join("\n"));
+        }
+        self.sandbox.signal(Signal::TERM);
+    }
+}

@@ -1,0 +1,17 @@
+//! What every test works with.
+
+mod bench;
+mod child;
+mod content;
+mod http;
+mod promises;
+mod proxy;
+mod settings;
+mod stranger;
+
+pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
+pub(crate) use child::run;
+pub(crate) use content::{Content, noise};
+pub(crate) use promises::{Fate, files_below};
+pub(crate) use proxy::{Fault, Proxy, Rule};
+pub(crate) use stranger::Stranger;
