@@ -53,6 +53,7 @@ impl Service {
     /// Opens the store and the folders, and makes the clients. Touches no network. Blocks.
     pub fn assemble(config: Config, surroundings: &Surroundings) -> Result<Self, Error> {
         let store = open_store(&config.state, surroundings)?;
+        let routes = config.outboxes.keys().chain(config.inboxes.keys()).cloned().collect();
         let shared = Shared::new(&config, store.clone(), surroundings)?;
         let uploads = Arc::new(Semaphore::new(config.limits.uploads));
         let downloads = Arc::new(Semaphore::new(config.limits.downloads));
@@ -75,6 +76,7 @@ impl Service {
             store: store.clone(),
             skew: Arc::clone(&shared.skew),
             keep_history: config.state.keep_history,
+            routes,
         };
         Ok(Self { store, outboxes, inboxes, housekeeping })
     }

@@ -24,8 +24,10 @@ pub(super) struct Folders {
     pub(super) drop: Dir,
     /// Files being sent, a folder each.
     pub(super) sending: Dir,
-    sent: Dir,
-    failed: Dir,
+    /// Published files, a folder for each day.
+    pub(super) sent: Dir,
+    /// Files that were not sent.
+    pub(super) failed: Dir,
     /// Whether a sidecar beside a file is part of it.
     pub(super) reads_sidecars: bool,
 }

@@ -17,6 +17,7 @@ mod initialize;
 mod intake;
 mod lay_down;
 mod receipt;
+mod retention;
 mod take;
 mod upload;
 mod watch;
@@ -92,8 +93,9 @@ impl Outbox {
         claims::recover(&route).await?;
         let intake = intake::run(Arc::clone(&route), stop.clone());
         let wake = Arc::clone(&route.wake);
+        let retention = retention::run(Arc::clone(&route), stop.clone());
         let work = work_off(Arc::new(driver::Driver(route)), wake, stop);
-        tokio::try_join!(intake, work).map(|((), ())| ())
+        tokio::try_join!(intake, retention, work).map(|((), (), ())| ())
     }
 }
 
