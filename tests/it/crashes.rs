@@ -101,7 +101,7 @@ fn an_importer_that_is_quicker_than_the_store_gets_each_file_once() {
             std::fs::rename(bench.recipient.inbox().join(name), imported.join(name)).unwrap();
         }
         bench.recipient.start();
-        let confirmed = |bench: &Bench| bench.confirmations() == seed as usize + 1;
+        let confirmed = |bench: &Bench| bench.confirmations() == usize::try_from(seed).unwrap() + 1;
         bench.wait_until("it is confirmed", || confirmed(&bench));
         assert_eq!(bench.recipient.stop(), Some(0));
         assert!(!bench.recipient.inbox().join("import.bin").exists(), "delivered again after {point}");

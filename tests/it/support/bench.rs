@@ -115,7 +115,10 @@ impl Party {
     /// SIGTERM, once it runs; the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take()?;
-        until(DEADLINE, || self.log()[self.said_before..].contains("started") || !child.is_running());
+        until(DEADLINE, || {
+            self.log().get(self.said_before..).is_some_and(|said| said.contains("started"))
+                || !child.is_running()
+        });
         child.signal(Signal::TERM);
         child.wait().and_then(|status| status.code())
     }

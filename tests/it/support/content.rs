@@ -1,7 +1,8 @@
 //! What is in a file, without holding it in memory.
 
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Write as _};
 use std::path::Path;
 
 use md5::{Digest, Md5};
@@ -33,7 +34,10 @@ impl Content {
             size += read as u64;
             digest.update(&block[..read]);
         }
-        let md5 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut md5 = String::new();
+        for byte in digest.finalize() {
+            write!(md5, "{byte:02x}").unwrap();
+        }
         Self { size, md5 }
     }
 }

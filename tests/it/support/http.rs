@@ -1,6 +1,7 @@
 //! The smallest HTTP client: one request, one connection.
 
-use std::io::{self, Read, Write};
+use std::fmt::Write as _;
+use std::io::{self, Read, Write as _};
 use std::net::TcpStream;
 
 /// What came back.
@@ -28,10 +29,10 @@ pub(crate) fn ask(
     let mut stream = TcpStream::connect(host)?;
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\n");
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     if method != "GET" {
-        head += &format!("Content-Length: {}\r\n", body.len());
+        write!(head, "Content-Length: {}\r\n", body.len()).unwrap();
     }
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     stream.write_all(body)?;

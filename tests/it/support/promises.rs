@@ -104,20 +104,26 @@ fn without_suffix(path: &Path, suffix: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path.to_str()?.strip_suffix(suffix)?))
 }
 
+/// The companions below a folder, each with the path of the file it belongs to.
+fn companions(folder: &Path, suffix: &str) -> Vec<(PathBuf, Value)> {
+    let of = |path: PathBuf| Some((without_suffix(&path, suffix)?, read_json(&path)?));
+    files_below(folder).into_iter().filter_map(of).collect()
+}
+
 impl Bench {
     /// Every receipt, with the path of the file it belongs to.
     pub(crate) fn receipts(&self) -> Vec<(PathBuf, Value)> {
-        self.companions(&self.sender.outbox().join("sent"), ".receipt.json")
+        companions(&self.sender.outbox().join("sent"), ".receipt.json")
     }
 
     /// Every error file, with the path of the file it belongs to.
     pub(crate) fn errors(&self) -> Vec<(PathBuf, Value)> {
-        self.companions(&self.sender.outbox().join("failed"), ".error.json")
+        companions(&self.sender.outbox().join("failed"), ".error.json")
     }
 
     /// The metadata of every received file, with the file's path.
     pub(crate) fn received(&self) -> Vec<(PathBuf, Value)> {
-        let all = self.companions(&self.recipient.inbox(), ".meta.json");
+        let all = companions(&self.recipient.inbox(), ".meta.json");
         all.into_iter().filter(|(path, _)| !is_private(path)).collect()
     }
 
@@ -125,11 +131,6 @@ impl Bench {
     pub(crate) fn inbox_files(&self) -> Vec<PathBuf> {
         let is_file = |path: &PathBuf| !is_private(path) && !path.to_string_lossy().ends_with(".meta.json");
         files_below(&self.recipient.inbox()).into_iter().filter(is_file).collect()
-    }
-
-    fn companions(&self, folder: &Path, suffix: &str) -> Vec<(PathBuf, Value)> {
-        let of = |path: PathBuf| Some((without_suffix(&path, suffix)?, read_json(&path)?));
-        files_below(folder).into_iter().filter_map(of).collect()
     }
 
     /// How often each content is to be published and confirmed.

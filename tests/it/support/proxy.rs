@@ -38,7 +38,7 @@ pub(crate) struct Rule {
 impl Rule {
     /// The first request of that method whose path ends so (a query is not looked at).
     pub(crate) fn first(method: &'static str, path_ends: &'static str, fault: Fault) -> Self {
-        Self { method, path_ends: path_ends, seen: AtomicUsize::new(0), from: 1, times: 1, fault }
+        Self { method, path_ends, seen: AtomicUsize::new(0), from: 1, times: 1, fault }
     }
 
     /// That many requests in a row.
