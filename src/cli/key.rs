@@ -63,7 +63,12 @@ impl New {
             Err(error) => return complain(&error, &error.remedy()),
         };
         if let Err(error) = self.save(pem.expose()) {
-            return complain(&error, error.remedy());
+            let remedy = if error.is_taken() {
+                "name another file: a key is never overwritten"
+            } else {
+                error.remedy()
+            };
+            return complain(&error, remedy);
         }
         // If nobody reads, the exit code still tells.
         let written = writeln!(out, "[{}]", key.public_jwk(&self.key_id));

@@ -30,7 +30,7 @@ impl Options {
             return complain(&error, "see telemetry.log_level in the configuration");
         }
         for warning in &loaded.warnings {
-            tracing::warn!(key = %warning.key, reason = ?warning.reason, remedy = ?warning.remedy, "configuration");
+            tracing::warn!(key = %warning.key, reason = %warning.reason, remedy = %warning.remedy, "configuration");
         }
         let served = serve(async {
             match run_service(loaded.config, Shutdown::new()).await {

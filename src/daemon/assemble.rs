@@ -137,7 +137,7 @@ fn has_ended_well(
         Ok((_, Ok(()))) if is_stopping => return true,
         Ok((part, Ok(()))) => error!(part, "a part ended early"),
         Ok((part, Err(trouble))) => {
-            error!(part, code = %trouble.failure.code, error = ?trouble.failure.message, remedy = ?trouble.failure.remedy, "a part failed");
+            error!(part, code = %trouble.failure.code, error = %trouble.failure.message, remedy = %trouble.failure.remedy, "a part failed");
         }
         Err(panicked) => error!(error = %panicked, "a part panicked"),
     }
@@ -151,7 +151,7 @@ fn open_store(state: &config::State, surroundings: &Surroundings) -> Result<Stor
         warn!(copy = ?copy, "the state store was damaged and has been repaired; the damaged files were kept");
     }
     for record in &opened.unreadable {
-        error!(key = ?record.key, reason = ?record.reason, "a record in the state store cannot be read: it is kept, and its transfer waits");
+        error!(key = %record.key, reason = %record.reason, "a record in the state store cannot be read: it is kept, and its transfer waits");
     }
     Ok(opened.store)
 }

@@ -42,7 +42,7 @@ impl Housekeeping {
                 match seams::blocking(move || store.prune_journal(keep)).await {
                     Ok(0) => {}
                     Ok(months) => info!(months, "old history deleted, as state.keep_history says"),
-                    Err(error) => warn!(error = ?text_for_people(&error), "old history cannot be deleted"),
+                    Err(error) => warn!(error = %text_for_people(&error), "old history cannot be deleted"),
                 }
             }
         }
@@ -57,7 +57,7 @@ impl Housekeeping {
             let page = match self.store.page(None, after, PAGE).await {
                 Ok(page) => page,
                 Err(error) => {
-                    warn!(error = ?text_for_people(&error), "cannot look for transfers without a route");
+                    warn!(error = %text_for_people(&error), "cannot look for transfers without a route");
                     return;
                 }
             };

@@ -132,12 +132,24 @@ impl Dir {
     /// Opens a folder in this one, making it durably if it is not there.
     pub fn ensure_subfolder(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<Self, Error> {
         let name = component(&self.path, name.as_ref())?;
-        match rustix::fs::mkdirat(&*self.fd, name, mode.raw()) {
-            Ok(()) => self.sync()?,
-            Err(Errno::EXIST) => {}
+        let is_new = match rustix::fs::mkdirat(&*self.fd, name, mode.raw()) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(self.error("make folder", name, error)),
+        };
+        let folder = self.subfolder(name)?;
+        if is_new {
+            // Whatever the umask says: people of the group are meant to get in, or nobody is. What the folder
+            // around it passes on (the group of a setgid folder) stays.
+            let kept =
+                rustix::fs::fstat(&*folder.fd).map_err(|error| self.error("look at", name, error))?.st_mode
+                    & 0o7000;
+            let mode = rustix::fs::Mode::from_raw_mode(mode.0 | kept);
+            rustix::fs::fchmod(&*folder.fd, mode)
+                .map_err(|error| self.error("set the mode of", name, error))?;
+            self.sync()?;
         }
-        self.subfolder(name)
+        Ok(folder)
     }
 
     /// What `name` stands for, without following a link; `None` if nothing is there.

@@ -76,7 +76,7 @@ impl Route {
             notification: notification(self),
         };
         self.happened(transfer, event).await?;
-        info!(name = ?name.as_str(), "delivered");
+        info!(name = %name.as_str(), "delivered");
         crash_point("deliver:delivered");
         Ok(Next::Step)
     }

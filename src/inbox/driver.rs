@@ -83,7 +83,7 @@ impl Route {
         if !can_fail {
             return Err(Trouble { failure, kind: Kind::Slow });
         }
-        error!(code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, "not received");
+        error!(code = %failure.code, reason = %failure.message, remedy = %failure.remedy, "not received");
         let id = transfer.id;
         self.on_files(move |folders| {
             match folders.incoming.move_to(id.to_string(), &folders.rejected, id.to_string()) {

@@ -76,7 +76,7 @@ async fn prune(route: &Arc<Route>) {
         return;
     };
     if let Err(trouble) = route.on_files(move |folders| folders.prune_markers(deadline)).await {
-        warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = ?trouble.failure.message, "cannot forget old deliveries: trying again tomorrow");
+        warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "cannot forget old deliveries: trying again tomorrow");
     }
 }
 
@@ -91,7 +91,7 @@ fn wait_after(route: &Route, trouble: Trouble, failures: u32) -> Result<Duration
         Kind::Held(next) => until(next),
         Kind::Temporary(_) | Kind::Slow | Kind::Permanent => {
             let failure = &trouble.failure;
-            warn!(route = route.settings.name.as_str(), code = %failure.code, message = ?failure.message, failures, "cannot ask for incoming files: trying again");
+            warn!(route = route.settings.name.as_str(), code = %failure.code, reason = %failure.message, failures, "cannot ask for incoming files: trying again");
             match trouble.kind {
                 Kind::Temporary(named) => backoff.max(named.unwrap_or_default()),
                 _ => backoff,
@@ -152,7 +152,7 @@ impl Hearing {
                     Ok(changed) => last = changed.or(last),
                     // One transfer that cannot be asked about does not hide the others.
                     Err(trouble) if !matches!(trouble.kind, Kind::Fatal) => {
-                        warn!(route = route.settings.name.as_str(), file_transfer = %id, code = %trouble.failure.code, message = ?trouble.failure.message, "cannot ask about an incoming file: trying again");
+                        warn!(route = route.settings.name.as_str(), file_transfer = %id, code = %trouble.failure.code, reason = %trouble.failure.message, "cannot ask about an incoming file: trying again");
                     }
                     Err(trouble) => return Err(trouble),
                 }
@@ -198,7 +198,7 @@ impl Hearing {
                     self.ignored.clear();
                 }
                 self.ignored.insert(id);
-                info!(route = route.settings.name.as_str(), file_transfer = %id, sender = ?overview.sender_raw, reason, "not received");
+                info!(route = route.settings.name.as_str(), file_transfer = %id, sender = %overview.sender_raw, reason, "not received");
             }
         }
         Ok(overview.status_changed)
@@ -262,7 +262,7 @@ async fn take_on(route: &Arc<Route>, offer: Offer) -> Result<(), Trouble> {
     let transfer = match marker {
         None => {
             let id = route.means.store.new_id();
-            info!(route = route.settings.name.as_str(), transfer = %id, file_transfer = %offer.id, name = ?offer.file_name, bytes = offer.size, sender = %offer.sender, "found");
+            info!(route = route.settings.name.as_str(), transfer = %id, file_transfer = %offer.id, name = %offer.file_name, bytes = offer.size, sender = %offer.sender, "found");
             let progress = Incoming::Discovered { offer: Box::new(offer) };
             Transfer::incoming(id, route.settings.name.clone(), progress, now)
         }
@@ -281,7 +281,7 @@ async fn take_on(route: &Arc<Route>, offer: Offer) -> Result<(), Trouble> {
         Err(error) => {
             let trouble = Trouble::store(&error, now);
             if trouble.kind == Kind::Permanent {
-                error!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = ?trouble.failure.message, "not received: what its sender tells of the file is too much to remember");
+                error!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "not received: what its sender tells of the file is too much to remember");
                 return Ok(());
             }
             Err(trouble)

@@ -62,7 +62,7 @@ impl Route {
         let limit = self.settings.on_received_timeout;
         let message = match tokio::time::timeout(limit, command.status()).await {
             Ok(Ok(status)) if status.success() => {
-                info!(program = ?program, "on_received has run");
+                info!(program = %program, "on_received has run");
                 return Ok(());
             }
             Ok(Ok(status)) => format!("on_received: {program} ended with {status}"),

@@ -41,7 +41,7 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
             continue;
         }
         if let Err(trouble) = route.on_files(move |folders| discard(folders, id)).await {
-            warn!(transfer = %id, code = %trouble.failure.code, error = ?trouble.failure.message, "a partial download that the state store does not know cannot be removed");
+            warn!(transfer = %id, code = %trouble.failure.code, error = %trouble.failure.message, "a partial download that the state store does not know cannot be removed");
         }
     }
     Ok(())

@@ -40,7 +40,7 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
             }
         }
         Err(trouble) => {
-            error!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = ?trouble.failure.message, "cannot look for files that the state store does not know");
+            error!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "cannot look for files that the state store does not know");
         }
     }
     Ok(())
@@ -51,7 +51,7 @@ async fn found(route: &Arc<Route>, id: TransferId) -> Found {
     match route.on_files(move |folders| claim_of(folders, id)).await {
         Ok(found) => found,
         Err(trouble) => {
-            error!(transfer = %id, code = %trouble.failure.code, error = ?trouble.failure.message, "cannot read the claim of a file that is being sent");
+            error!(transfer = %id, code = %trouble.failure.code, error = %trouble.failure.message, "cannot read the claim of a file that is being sent");
             Found::Nothing
         }
     }
@@ -122,7 +122,7 @@ async fn recover_folder(route: &Arc<Route>, name: OsString) -> Result<(), Troubl
         Ok(Some(transfer)) => return catch_up(route, transfer).await,
         // An unreadable record is reported by the store; its file is left where it is.
         Err(error) => {
-            warn!(transfer = %id, error = ?text_for_people(&error), "the record of a file that is being sent cannot be read");
+            warn!(transfer = %id, error = %text_for_people(&error), "the record of a file that is being sent cannot be read");
             return Ok(());
         }
     }

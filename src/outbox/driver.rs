@@ -265,7 +265,7 @@ impl Route {
         let document = receipt::json(&receipt::error_file(transfer, &failure));
         match self.lay_down(transfer, place, Companion::Error, document, true).await? {
             Laid::Down => {
-                warn!(code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, "not sent: the file is in failed/");
+                warn!(code = %failure.code, reason = %failure.message, remedy = %failure.remedy, "not sent: the file is in failed/");
                 self.happened(transfer, OutgoingEvent::FailureFiled).await?;
                 Ok(Next::Step)
             }

@@ -171,7 +171,7 @@ impl Route {
             };
             return self.intend_failure(transfer, failure, Some(proof)).await;
         }
-        warn!(file_transfer = %overview.id, text = ?text, "Altinn failed the transfer without publishing it: a new one is made");
+        warn!(file_transfer = %overview.id, text = %text, "Altinn failed the transfer without publishing it: a new one is made");
         self.happened(transfer, OutgoingEvent::Abandoned(proof)).await?;
         let wait = self.means.backoff.delay(u32::try_from(abandoned(transfer)).unwrap_or(u32::MAX));
         self.wait(transfer, wait).await
@@ -201,7 +201,7 @@ impl Route {
             at: self.means.now(),
             altinn: None,
         };
-        error!(code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, "somebody must act");
+        error!(code = %failure.code, reason = %failure.message, remedy = %failure.remedy, "somebody must act");
         let place = self.choose_failed(transfer).await?;
         self.happened(transfer, OutgoingEvent::DecisionNeeded { failure, place }).await?;
         Ok(Next::Step)

@@ -127,7 +127,7 @@ impl Intake {
                     && !error.is_missing()
                     && self.is_news(OsStr::new(&recipient.digits()))
                 {
-                    warn!(code = error.code(), error = ?error.full_message(), remedy = error.remedy(), "cannot list a recipient's folder: its files wait");
+                    warn!(code = error.code(), error = %error.full_message(), remedy = error.remedy(), "cannot list a recipient's folder: its files wait");
                 }
             }
         }
@@ -261,7 +261,7 @@ async fn list(route: &Arc<Route>, mut intake: Intake) -> Intake {
     })
     .await;
     if let Err(error) = outcome {
-        warn!(route = route.settings.name.as_str(), code = error.code(), error = ?error.full_message(), remedy = error.remedy(), "cannot list the drop folder: trying again");
+        warn!(route = route.settings.name.as_str(), code = error.code(), error = %error.full_message(), remedy = error.remedy(), "cannot list the drop folder: trying again");
     }
     intake
 }
@@ -367,12 +367,12 @@ async fn examine(
         }
         Ok(Examined::Forbidden(error)) => {
             if intake.is_news(&candidate.name) {
-                warn!(route = route.settings.name.as_str(), code = error.code(), error = ?error.full_message(), remedy = "let the service's user read the file", "not sent: the file cannot be read");
+                warn!(route = route.settings.name.as_str(), code = error.code(), error = %error.full_message(), remedy = "let the service's user read the file", "not sent: the file cannot be read");
             }
             return Ok(None);
         }
         Err(trouble) => {
-            warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = ?trouble.failure.message, "cannot look at a file: trying again");
+            warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "cannot look at a file: trying again");
             return Ok(None);
         }
     };
@@ -402,7 +402,7 @@ async fn claim_file(route: &Arc<Route>, claim: Claim) -> Result<(), Trouble> {
         return take_again(route, holder, &claim).await;
     }
     let id = route.means.store.new_id();
-    info!(transfer = %id, name = ?claim.name, bytes = file.size, route = route.settings.name.as_str(), "claimed");
+    info!(transfer = %id, name = %claim.name, bytes = file.size, route = route.settings.name.as_str(), "claimed");
     let transfer = Transfer::outgoing(id, route.settings.name.clone(), claim, now);
     route.note(&transfer);
     match route.means.store.insert(transfer).await {
@@ -427,10 +427,10 @@ async fn take_again(route: &Arc<Route>, holder: Transfer, seen: &Claim) -> Resul
         return Ok(());
     }
     let Some(beside) = super::initialize::claim_file(&holder) else { return Ok(()) };
-    warn!(transfer = %holder.id, name = ?claim.name, "a claimed file is back in the drop folder: taking it again");
+    warn!(transfer = %holder.id, name = %claim.name, "a claimed file is back in the drop folder: taking it again");
     let (id, claim) = (holder.id, claim.clone());
     if let Err(trouble) = route.on_files(move |folders| take::take(folders, id, &claim, &beside)).await {
-        warn!(transfer = %id, code = %trouble.failure.code, error = ?trouble.failure.message, "cannot take it again: trying again at the next listing");
+        warn!(transfer = %id, code = %trouble.failure.code, error = %trouble.failure.message, "cannot take it again: trying again at the next listing");
     }
     Ok(())
 }

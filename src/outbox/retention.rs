@@ -38,7 +38,7 @@ pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<()
                     );
                 }
                 Err(trouble) => {
-                    warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = ?trouble.failure.message, "old archived files cannot be deleted: trying again");
+                    warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "old archived files cannot be deleted: trying again");
                 }
             }
         }

@@ -74,10 +74,10 @@ impl Hold {
             }
             let route = self.route.as_str();
             if is_new {
-                warn!(route, code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, "route held: files wait where they are");
+                warn!(route, code = %failure.code, reason = %failure.message, remedy = %failure.remedy, "route held: files wait where they are");
             } else if !held.alarmed && later(held.since, ALARM_AFTER) <= now {
                 held.alarmed = true;
-                error!(route, code = %failure.code, message = ?failure.message, remedy = ?failure.remedy, since = %held.since, "route is still held: somebody must act");
+                error!(route, code = %failure.code, reason = %failure.message, remedy = %failure.remedy, since = %held.since, "route is still held: somebody must act");
             }
             held.next_probe
         })

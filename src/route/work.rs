@@ -158,7 +158,7 @@ async fn put_off<D: Drive>(driver: &D, transfer: Transfer, trouble: Trouble) -> 
     let now = means.now();
     let next = match trouble.kind {
         Kind::Fatal => {
-            error!(code = %trouble.failure.code, message = ?trouble.failure.message, "the state store failed");
+            error!(code = %trouble.failure.code, reason = %trouble.failure.message, "the state store failed");
             return Err(trouble);
         }
         Kind::Temporary(named) => later(now, means.backoff.delay_after(transfer.attempts, named)),
@@ -174,7 +174,7 @@ async fn put_off<D: Drive>(driver: &D, transfer: Transfer, trouble: Trouble) -> 
         let failure = &trouble.failure;
         warn!(
             code = %failure.code,
-            message = ?failure.message,
+            reason = %failure.message,
             attempt = transfer.attempts + 1,
             next = %next,
             "will try again"

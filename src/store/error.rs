@@ -161,7 +161,7 @@ impl Error {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::InUse { .. } => {
-                "stop the other process, or talk to it through its control socket instead of opening the store"
+                "stop the other process first, or give each its own state.path: two must never share one"
             }
             Self::Exists { .. }
             | Self::BrokerIdTaken { .. }

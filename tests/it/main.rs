@@ -16,6 +16,7 @@
 )]
 
 mod crashes;
+mod documents;
 mod house;
 mod kills;
 mod lost_answers;
