@@ -12,7 +12,7 @@ use crate::files::Error;
 use crate::route::{Kind, Trouble, text_for_people};
 use crate::seams;
 use crate::transfer::document::ClaimFile;
-use crate::transfer::{Booking, BrokerTransferId, OutgoingEvent, Transfer, TransferId, Work};
+use crate::transfer::{Booking, BrokerTransferId, Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 
 /// Records looked at in one go.
 const PAGE: usize = 256;
@@ -27,6 +27,7 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
         let page = page.map_err(|error| Trouble::store(&error, route.means.now()))?;
         for transfer in &page {
             route.note(transfer);
+            describe_anew(route, transfer).await?;
         }
         match page.last() {
             Some(last) => after = Some(last.id),
@@ -98,6 +99,17 @@ fn sent_events(claim_file: &ClaimFile, now: Timestamp) -> Vec<OutgoingEvent> {
         OutgoingEvent::UploadBegun { at: now },
         OutgoingEvent::LastByteLeaving,
     ]
+}
+
+/// What Altinn has not been told yet follows the settings as they are now: a wrong resource or recipient that was
+/// corrected since must not go on holding the route.
+async fn describe_anew(route: &Arc<Route>, transfer: &Transfer) -> Result<(), Trouble> {
+    match &transfer.work {
+        Work::Outgoing { progress: Outgoing::Described { .. }, .. } => {
+            route.happened(&mut transfer.clone(), OutgoingEvent::DescriptionOutdated).await
+        }
+        _ => Ok(()),
+    }
 }
 
 fn names(folders: &Folders) -> Result<Vec<OsString>, Error> {

@@ -1,7 +1,7 @@
 //! The states of a file on its way out, and the only ways from one to the next.
 //!
 //! ```text
-//!  Claiming ─► Claimed ─► Described ◄─► Initializing ─► Initialized ─► Uploading ─► Uploaded ─► Processing
+//!  Claiming ─► Claimed ◄► Described ◄─► Initializing ─► Initialized ─► Uploading ─► Uploaded ─► Processing
 //!     │          ▲            (no effect)                   │              │            │            │
 //!     │          └───────── Abandoned: proof that nothing was published ───┴────────────┴────────────┤
 //!     ▼                                                                                              ▼
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Two rules are built into the machine. Bytes go to a second id at Altinn only after [`Unpublished`] has been
-//! shown for the first: there is no other way back to `Claimed`. And a file is put in `failed/` only where
-//! nothing can have been published, for the same reason.
+//! shown for the first: where Altinn knows of a file, there is no other way back to `Claimed`. And a file is put
+//! in `failed/` only where nothing can have been published, for the same reason.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,8 @@ pub enum OutgoingEvent {
     FileWithdrawn,
     /// What Altinn is to be told is known.
     Described(Box<Dispatch>),
+    /// Altinn was told nothing yet, and the settings may have changed since: it is described anew.
+    DescriptionOutdated,
     /// Altinn is about to be asked for a transfer.
     InitializeIntended { at: Timestamp },
     /// Altinn provably made no transfer.
@@ -217,6 +219,7 @@ impl OutgoingEvent {
             Self::FileTaken => "file taken",
             Self::FileWithdrawn => "file withdrawn",
             Self::Described(_) => "described",
+            Self::DescriptionOutdated => "description outdated",
             Self::InitializeIntended { .. } => "initialize intended",
             Self::InitializeHadNoEffect => "initialize had no effect",
             Self::Adopted(_) => "adopted",
@@ -283,6 +286,7 @@ impl Outgoing {
             (S::Claiming, E::FileTaken) => Ok(S::Claimed),
             (S::Claiming, E::FileWithdrawn) => Ok(S::Cancelled),
             (S::Claimed, E::Described(dispatch)) => Ok(S::Described { dispatch }),
+            (S::Described { .. }, E::DescriptionOutdated) => Ok(S::Claimed),
             (S::Described { dispatch }, E::InitializeIntended { at }) => {
                 Ok(S::Initializing { dispatch, since: at })
             }

@@ -12,6 +12,7 @@ fn events() -> Vec<(&'static str, E)> {
         ("file taken", E::FileTaken),
         ("file withdrawn", E::FileWithdrawn),
         ("described", E::Described(dispatch())),
+        ("description outdated", E::DescriptionOutdated),
         ("initialize intended", E::InitializeIntended { at: at(20) }),
         ("initialize had no effect", E::InitializeHadNoEffect),
         ("adopted", E::Adopted(booking(9))),
@@ -45,7 +46,14 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
     ("claimed", &[("described", "described"), FAILURE, FAILURE_FAILED, FAILURE_PURGED, FAILURE_NOTHING]),
     (
         "described",
-        &[("initialize intended", "initializing"), FAILURE, FAILURE_FAILED, FAILURE_PURGED, FAILURE_NOTHING],
+        &[
+            ("description outdated", "claimed"),
+            ("initialize intended", "initializing"),
+            FAILURE,
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+        ],
     ),
     (
         "initializing",

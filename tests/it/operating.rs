@@ -124,6 +124,7 @@ fn a_key_that_maskinporten_does_not_know_holds_the_route() {
 #[test]
 fn a_resource_without_rights_holds_the_route_and_fails_no_file() {
     let mut bench = Bench::new(&Setup::default());
+    let right = [bench.sender.settings.clone(), bench.recipient.settings.clone()];
     bench.sender.set(OUTBOX, "resource_id", "\"no-such-resource\"");
     bench.recipient.set(INBOX, "resource_id", "\"no-such-resource\"");
     for number in 0..20 {
@@ -141,6 +142,10 @@ fn a_resource_without_rights_holds_the_route_and_fails_no_file() {
     let kept: Vec<Content> =
         files_below(&bench.sender.outbox()).iter().filter_map(|path| Content::of_file(path)).collect();
     assert!(bench.dropped.iter().all(|dropped| kept.contains(&dropped.content)), "every file is still there");
+    // What was claimed under the wrong resource goes with the right one, too.
+    [bench.sender.settings, bench.recipient.settings] = right;
+    bench.start();
+    bench.assert_promises();
 }
 
 #[test]

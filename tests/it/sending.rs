@@ -290,6 +290,57 @@ fn a_sidecar_is_waited_for_where_it_is_required() {
 }
 
 #[test]
+fn a_sidecar_that_comes_while_its_file_settles_is_used() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.set(OUTBOX, "settle", "\"2s\"");
+    bench.start();
+    bench.wait_until("the folder is watched", || bench.sender.log().contains("watching"));
+    bench.drop_file("a.pdf", b"a").shown = "Brev.pdf".to_owned();
+    bench.sidecar("a.pdf", &json!({ "fileName": "Brev.pdf" }));
+    bench.assert_promises();
+    assert!(!bench.sender.outbox().join("a.pdf.meta.json").exists());
+}
+
+#[test]
+fn received_metadata_can_be_dropped_again_as_it_is() {
+    let mut bench = Bench::running();
+    bench.sidecar(
+        "a.pdf",
+        &json!({ "propertyList": { "sak": "17" }, "sendersFileTransferReference": "first" }),
+    );
+    bench.drop_file("a.pdf", b"a");
+    bench.settle();
+    let (_, metadata) = bench.received().pop().unwrap();
+    bench.sidecar("igjen.pdf", &metadata);
+    bench.drop_file("igjen.pdf", b"a").shown = "a.pdf".to_owned();
+    // The metadata names its sender as sender, which says nothing of who sends it now, or to whom.
+    bench.assert_promises();
+    let references: Vec<String> = bench
+        .receipts()
+        .iter()
+        .map(|(_, receipt)| receipt["sendersFileTransferReference"].to_string())
+        .collect();
+    assert_eq!(
+        references.iter().filter(|reference| reference.as_str() == "\"first\"").count(),
+        1,
+        "{references:?}"
+    );
+    assert!(bench.receipts().iter().all(|(_, receipt)| receipt["propertyList"]["sak"] == "17"));
+}
+
+#[test]
+fn only_allowed_recipients_can_be_chosen() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.set(OUTBOX, "allowed_recipients", format!("[\"{MOTTAKER}\"]"));
+    bench.sidecar("a.txt", &json!({ "recipients": ["0192:987654325"] }));
+    bench.drop_file("a.txt", b"a").fate = Fate::Refused("recipient_not_allowed");
+    bench.sidecar("b.txt", &json!({ "recipients": [MOTTAKER] }));
+    bench.drop_file("b.txt", b"b");
+    bench.start();
+    bench.assert_promises();
+}
+
+#[test]
 fn files_from_before_the_start_are_sent() {
     let mut bench = Bench::new(&Setup::default());
     for number in 0..30 {
