@@ -1,13 +1,11 @@
 //! `formidlingd run`: the service.
 
-use std::sync::Arc;
-
 use clap::Args;
 
 use super::check::{load, print_problems};
 use super::{ConfigOptions, Exit, complain, complain_of_daemon, serve};
 use crate::config::{self, LogFormat};
-use crate::daemon::{Error, Service, Shutdown, Surroundings};
+use crate::daemon::{Error, Service, Shutdown, Signals, Surroundings};
 use crate::{seams, telemetry};
 
 /// Run the service in the foreground
@@ -44,26 +42,18 @@ impl Options {
 
 /// Runs a service until it is told to stop, by signal or by `shutdown`.
 pub(super) async fn run_service(config: config::Config, shutdown: Shutdown) -> Result<(), Error> {
+    let signals = Signals::catch().map_err(Error::Signals)?;
     let surroundings = Surroundings::default();
     let service = seams::blocking(move || Service::assemble(config, &surroundings)).await?;
-    let told = Arc::new(shutdown.clone());
     tell_systemd(&[sd_notify::NotifyState::Ready]);
-    let running = service.run(shutdown.clone());
-    tokio::pin!(running);
-    let listening = async {
-        if let Err(error) = told.listen().await {
-            tracing::error!(%error, "cannot listen for signals: only a kill will stop the service");
-            std::future::pending::<()>().await;
-        }
-    };
     let stopping = async {
         shutdown.soon().cancelled().await;
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        outcome = &mut running => outcome,
-        () = listening => Ok(()),
+        outcome = service.run(shutdown.clone()) => outcome,
+        () = shutdown.listen(signals) => Ok(()),
         () = stopping => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Exit, complain, serve};
-use crate::daemon::Shutdown;
+use crate::daemon::{Shutdown, Signals};
 use crate::sandbox::{self, Role, Sandbox};
 use crate::telemetry;
 
@@ -48,6 +48,10 @@ impl Options {
     }
 
     async fn serve(self, out: &mut impl Write) -> Exit {
+        let signals = match Signals::catch() {
+            Ok(signals) => signals,
+            Err(error) => return complain(&error, "see what the system says"),
+        };
         let options = sandbox::Options {
             listen: self.listen,
             dir: self.dir,
@@ -73,7 +77,7 @@ impl Options {
         let shutdown = Shutdown::new();
         let ended = tokio::select! {
             ended = sandbox.ended() => Some(ended),
-            listened = shutdown.listen() => listened.err().map(|_| sandbox::Error::Ended("signals")),
+            () = shutdown.listen(signals) => None,
             () = shutdown.soon().cancelled() => None,
         };
         sandbox.stop().await;

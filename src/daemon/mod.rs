@@ -12,7 +12,7 @@ mod shutdown;
 
 pub use assemble::{Service, Surroundings};
 pub use preflight::preflight;
-pub use shutdown::Shutdown;
+pub use shutdown::{Shutdown, Signals};
 
 use std::path::PathBuf;
 
@@ -59,6 +59,9 @@ pub enum Error {
         #[source]
         source: files::Error,
     },
+    /// Nobody could stop the service.
+    #[error("cannot catch signals")]
+    Signals(#[source] std::io::Error),
     /// Parts ended that never should.
     #[error("the service stopped because a part of it failed; the log says which and why")]
     PartFailed,
@@ -75,6 +78,7 @@ impl Error {
             Self::Retry(error) => error.remedy(),
             Self::Store { source, .. } => source.remedy().to_owned(),
             Self::Folders { source, .. } => source.remedy().to_owned(),
+            Self::Signals(_) => "see what the system says".to_owned(),
             Self::PartFailed => "start it again; what was begun is finished then".to_owned(),
         }
     }

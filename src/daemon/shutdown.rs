@@ -1,7 +1,22 @@
 //! How the service is told to stop: once for "no new work, and end what you are doing", twice for "now".
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// SIGTERM and SIGINT, caught from the moment this is made: until then they end the process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches them. To be called on a runtime.
+    pub fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
 
 /// A stop in two stages. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -38,15 +53,12 @@ impl Shutdown {
         &self.now
     }
 
-    /// Turns SIGTERM and SIGINT into a stop, for ever.
-    pub async fn listen(&self) -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    /// Turns SIGTERM and SIGINT into a stop; never returns.
+    pub async fn listen(&self, mut signals: Signals) {
         loop {
             let signal = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+                _ = signals.terminate.recv() => "SIGTERM",
+                _ = signals.interrupt.recv() => "SIGINT",
             };
             if self.soon.is_cancelled() {
                 warn!(signal, "stopping at once");

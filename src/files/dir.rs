@@ -93,10 +93,9 @@ fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
 pub struct Dir {
     fd: Arc<OwnedFd>,
     path: PathBuf,
+    /// Where temporary files are written; in the folder itself if there is none.
+    scratch: Option<Arc<Self>>,
 }
-
-/// How the names of temporary files end; they begin with a dot.
-const TEMPORARY: &str = ".formidlingd-tmp";
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -105,7 +104,24 @@ impl Dir {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let fd = rustix::fs::open(path, DIR_FLAGS, rustix::fs::Mode::empty())
             .map_err(|error| Error::new("open folder", path, error))?;
-        Ok(Self { fd: Arc::new(fd), path: path.to_owned() })
+        Ok(Self { fd: Arc::new(fd), path: path.to_owned(), scratch: None })
+    }
+
+    /// The same folder, whose temporary files, and those of every folder opened below it, are written in
+    /// `scratch`: so what a crash leaves of them lies in one place, out of everybody's sight. Both must lie on one
+    /// file system. What is left from before is removed.
+    pub fn with_scratch(&self, scratch: Self) -> Result<Self, Error> {
+        let mut left = Vec::new();
+        scratch.for_each_name(|name| {
+            left.push(name.to_owned());
+            true
+        })?;
+        left.iter().try_for_each(|name| scratch.remove_file(name))?;
+        Ok(Self { scratch: Some(Arc::new(scratch)), ..self.clone() })
+    }
+
+    fn scratch(&self) -> &Self {
+        self.scratch.as_deref().unwrap_or(self)
     }
 
     /// Where it was when it was opened, for messages.
@@ -126,7 +142,7 @@ impl Dir {
         let name = component(&self.path, name.as_ref())?;
         let fd = rustix::fs::openat(&*self.fd, name, DIR_FLAGS | OFlags::NOFOLLOW, rustix::fs::Mode::empty())
             .map_err(|error| self.error("open folder", name, error))?;
-        Ok(Self { fd: Arc::new(fd), path: self.path.join(name) })
+        Ok(Self { fd: Arc::new(fd), path: self.path.join(name), scratch: self.scratch.clone() })
     }
 
     /// Opens a folder in this one, making it durably if it is not there.
@@ -202,7 +218,7 @@ impl Dir {
     pub fn replace(&self, name: impl AsRef<OsStr>, content: &[u8], mode: Mode) -> Result<(), Error> {
         let name = component(&self.path, name.as_ref())?;
         let temporary = self.write_temporary(name, content, mode)?;
-        rustix::fs::renameat(&*self.fd, &temporary, &*self.fd, name)
+        rustix::fs::renameat(&*self.scratch().fd, &temporary, &*self.fd, name)
             .map_err(|error| self.error("replace", name, error))?;
         self.sync()
     }
@@ -224,37 +240,39 @@ impl Dir {
     ) -> Result<(), Error> {
         let name = component(&self.path, name.as_ref())?;
         let temporary = self.write_temporary(name, content, mode)?;
-        let file = self.open_file(&temporary)?;
+        let file = self.scratch().open_file(&temporary)?;
         Self::give_to_group(&file, group)
             .map_err(|error| self.error("set the group of", &temporary, error))?;
         self.put_in_place(&temporary, name)
     }
 
     fn put_in_place(&self, temporary: &OsStr, name: &OsStr) -> Result<(), Error> {
-        let moved = self.move_to(temporary, self, name);
+        let moved = self.scratch().move_to(temporary, self, name);
         if moved.is_err() {
-            self.remove_file(temporary)?;
+            self.scratch().remove_file(temporary)?;
         }
         moved?;
         self.sync()
     }
 
-    /// A synced temporary file. Its name begins with a dot and is made of the final one's hash, so that a
-    /// repeated step reuses it and it fits where the final name fits.
+    /// A synced temporary file in the scratch folder. Its name is made of the hash of what it will be, so that two
+    /// writers never share one, a repeated step uses it again, and it fits where the final name fits.
     fn write_temporary(&self, name: &OsStr, content: &[u8], mode: Mode) -> Result<OsString, Error> {
         let mut digests = super::Digests::default();
-        // The content too: two writers of one name must not share a temporary file.
+        digests.update(self.path.as_os_str().as_bytes());
         digests.update(name.as_bytes());
         digests.update(content);
-        let temporary = OsString::from(format!(".{}{TEMPORARY}", digests.finish().0));
-        let mut file = self.open_with(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, mode)?;
+        let temporary = OsString::from(format!(".{}.formidlingd-tmp", digests.finish().0));
+        let scratch = self.scratch();
+        let mut file =
+            scratch.open_with(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, mode)?;
         let written = rustix::fs::fchmod(&file, mode.raw())
             .map_err(std::io::Error::from)
             .and_then(|()| file.write_all(content))
             .and_then(|()| file.sync_all());
         if let Err(error) = written {
-            self.remove_file(&temporary)?;
-            return Err(self.error("write", &temporary, error));
+            scratch.remove_file(&temporary)?;
+            return Err(scratch.error("write", &temporary, error));
         }
         Ok(temporary)
     }
@@ -322,18 +340,6 @@ impl Dir {
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(error) => Err(Error::new("sync folder", &self.path, error)),
         }
-    }
-
-    /// Removes temporary files that a crash left behind.
-    pub fn remove_temporary_files(&self) -> Result<(), Error> {
-        let mut temporary = Vec::new();
-        self.for_each_name(|name| {
-            if name.as_bytes().ends_with(TEMPORARY.as_bytes()) {
-                temporary.push(name.to_owned());
-            }
-            true
-        })?;
-        temporary.iter().try_for_each(|name| self.remove_file(name))
     }
 
     /// Calls `visit` with each name in the folder until it returns `false`.
@@ -423,6 +429,30 @@ mod tests {
         assert!(dir.read("x.json", 4).is_err());
         // Nothing temporary is left behind.
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_crash_leaves_of_temporary_files_lies_in_one_place_and_is_removed() {
+        let (temporary, dir) = folder();
+        let scratch = || dir.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER).unwrap();
+        let dir = dir.with_scratch(scratch()).unwrap();
+        let below = dir.ensure_subfolder("below", Mode::PRIVATE_FOLDER).unwrap();
+        let left = below.write_temporary(OsStr::new("x"), b"half", Mode::PRIVATE_FILE).unwrap();
+        assert!(temporary.path().join("tmp").join(&left).exists());
+        assert_eq!(std::fs::read_dir(temporary.path().join("below")).unwrap().count(), 0);
+        dir.with_scratch(scratch()).unwrap();
+        assert!(!temporary.path().join("tmp").join(&left).exists());
+        below.create("x", b"whole", Mode::PRIVATE_FILE).unwrap();
+        assert_eq!(below.read("x", 10).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn two_writers_of_one_name_do_not_share_a_temporary_file() {
+        let (_temporary, dir) = folder();
+        let one = dir.write_temporary(OsStr::new("x"), b"one", Mode::PRIVATE_FILE).unwrap();
+        let two = dir.write_temporary(OsStr::new("x"), b"two", Mode::PRIVATE_FILE).unwrap();
+        assert_ne!(one, two);
+        assert_eq!(dir.read(&one, 10).unwrap(), b"one");
     }
 
     #[test]

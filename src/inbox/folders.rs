@@ -47,6 +47,8 @@ impl Folders {
     pub(super) fn open(settings: &config::Inbox) -> Result<Self, Error> {
         let inbox = Dir::open(&settings.path)?;
         let private = inbox.ensure_subfolder(PRIVATE, Mode::PRIVATE_FOLDER)?;
+        let inbox = inbox.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
+        let private = inbox.subfolder(PRIVATE)?;
         let incoming = private.ensure_subfolder("incoming", Mode::PRIVATE_FOLDER)?;
         let rejected = private.ensure_subfolder("rejected", Mode::PRIVATE_FOLDER)?;
         let markers = private.ensure_subfolder("delivered", Mode::PRIVATE_FOLDER)?;
@@ -54,7 +56,6 @@ impl Folders {
             Some(group) => crate::files::group_number(group)?,
             None => inbox.entry()?.group,
         };
-        inbox.remove_temporary_files()?;
         Ok(Self { inbox, incoming, rejected, markers, group, mode: Mode(settings.file_mode) })
     }
 
@@ -68,7 +69,6 @@ impl Folders {
         match self.own(id) {
             Ok(own) => {
                 own.remove_file(FILE)?;
-                own.remove_temporary_files()?;
                 self.incoming.remove_folder(id.to_string())?;
                 self.incoming.sync()
             }

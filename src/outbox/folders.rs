@@ -37,6 +37,8 @@ impl Folders {
     pub(super) fn open(settings: &config::Outbox) -> Result<Self, Error> {
         let drop = Dir::open(&settings.path)?;
         let private = drop.ensure_subfolder(PRIVATE, Mode::PRIVATE_FOLDER)?;
+        let drop = drop.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
+        let private = drop.subfolder(PRIVATE)?;
         let sending = private.ensure_subfolder("sending", Mode::PRIVATE_FOLDER)?;
         let sent = drop.ensure_subfolder(SENT, Mode::GROUP_FOLDER)?;
         let failed = drop.ensure_subfolder(FAILED, Mode::GROUP_FOLDER)?;
@@ -45,7 +47,6 @@ impl Folders {
                 drop.ensure_subfolder(recipient.digits(), Mode::GROUP_FOLDER)?;
             }
         }
-        failed.remove_temporary_files()?;
         let reads_sidecars = settings.sidecar != config::Sidecar::Off;
         Ok(Self { drop, sending, sent, failed, reads_sidecars })
     }

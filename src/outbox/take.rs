@@ -120,7 +120,6 @@ fn withdraw(folders: &Folders, source: Option<&Dir>, id: TransferId, claim: &Cla
 /// Removes a transfer's folder under `sending/` when everything has been moved out of it.
 pub(super) fn remove_own(folders: &Folders, own: &Dir, id: TransferId) -> Result<(), Error> {
     own.remove_file(CLAIM)?;
-    own.remove_temporary_files()?;
     folders.sending.remove_folder(id.to_string())?;
     folders.sending.sync()
 }
