@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::route::{Hold, Means, Trouble, work_off};
 use crate::transfer::{Incoming, IncomingEvent, Transfer, TransferId, Work};
-use crate::{config, files, seams};
+use crate::{config, files};
 use folders::Folders;
 
 /// One `[inbox.NAME]`.
@@ -129,11 +129,9 @@ impl Route {
 
     /// Runs file work of this route off the async threads.
     async fn on_files<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         work: impl FnOnce(&Folders) -> Result<T, files::Error> + Send + 'static,
     ) -> Result<T, Trouble> {
-        let route = Arc::clone(self);
-        let outcome = seams::blocking(move || work(&route.folders)).await;
-        outcome.map_err(|error| Trouble::files(&error, self.means.now()))
+        self.means.on_files(&self.folders, work).await
     }
 }

@@ -12,22 +12,13 @@ use crate::files::{Dir, Error};
 use crate::route::Trouble;
 use crate::transfer::TransferId;
 
-/// Records looked at in one go.
-const PAGE: usize = 256;
-
 /// Counts what the store has, and removes partial downloads that it does not know: Altinn still has those files,
 /// and they are fetched anew.
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
-    let mut after = None;
-    loop {
-        let page = route.means.store.page(Some(&route.settings.name), after, PAGE).await;
-        let page = page.map_err(|error| Trouble::store(&error, route.means.now()))?;
-        for transfer in &page {
+    let mut seen = None;
+    while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
+        for transfer in &transfers {
             route.note(transfer);
-        }
-        match page.last() {
-            Some(last) => after = Some(last.id),
-            None => break,
         }
     }
     let listed = route.on_files(|folders| names(&folders.incoming)).await;

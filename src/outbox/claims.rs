@@ -14,24 +14,16 @@ use crate::seams;
 use crate::transfer::document::ClaimFile;
 use crate::transfer::{Booking, BrokerTransferId, Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 
-/// Records looked at in one go.
-const PAGE: usize = 256;
 /// A claim is small; more than this is something else.
 const MAX_CLAIM_BYTES: u64 = 1024 * 1024;
 
 /// Counts what the store has, and makes new records for files that it does not know.
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
-    let mut after = None;
-    loop {
-        let page = route.means.store.page(Some(&route.settings.name), after, PAGE).await;
-        let page = page.map_err(|error| Trouble::store(&error, route.means.now()))?;
-        for transfer in &page {
+    let mut seen = None;
+    while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
+        for transfer in &transfers {
             route.note(transfer);
             describe_anew(route, transfer).await?;
-        }
-        match page.last() {
-            Some(last) => after = Some(last.id),
-            None => break,
         }
     }
     match route.on_files(names).await {

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::route::{Hold, Means, Trouble, work_off};
 use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
-use crate::{config, files, seams};
+use crate::{config, files};
 use folders::Folders;
 
 /// Files of one route that are claimed and wait for people, beyond which they count as work in hand.
@@ -170,11 +170,9 @@ impl Route {
 
     /// Runs file work of this route off the async threads.
     async fn on_files<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         work: impl FnOnce(&Folders) -> Result<T, files::Error> + Send + 'static,
     ) -> Result<T, Trouble> {
-        let route = Arc::clone(self);
-        let outcome = seams::blocking(move || work(&route.folders)).await;
-        outcome.map_err(|error| Trouble::files(&error, self.means.now()))
+        self.means.on_files(&self.folders, work).await
     }
 }

@@ -17,11 +17,15 @@ use tokio::sync::Semaphore;
 
 use crate::broker;
 use crate::config;
+use crate::files;
 use crate::identity::Skew;
 use crate::pace::Backoff;
-use crate::seams::Clock;
+use crate::seams::{self, Clock};
 use crate::store::Store;
-use crate::transfer::{IllegalTransition, Transfer};
+use crate::transfer::{IllegalTransition, RouteName, Transfer, TransferId};
+
+/// Records looked at in one go.
+const PAGE: usize = 256;
 
 /// What every route works with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -67,6 +71,30 @@ impl Means {
     #[must_use]
     pub fn is_hopeless(&self, transfer: &Transfer) -> bool {
         self.skew.is_confirmed() && later(transfer.created, self.retry.give_up_after) <= self.now()
+    }
+
+    /// The next active transfers of a route after `seen`, which is moved on; `None` when all have been given.
+    pub async fn next_active(
+        &self,
+        route: &RouteName,
+        seen: &mut Option<TransferId>,
+    ) -> Result<Option<Vec<Transfer>>, Trouble> {
+        let page = self.store.page(Some(route), *seen, PAGE).await;
+        let page = page.map_err(|error| Trouble::store(&error, self.now()))?;
+        let last = page.last().map(|transfer| transfer.id);
+        *seen = last.or(*seen);
+        Ok(last.map(|_| page))
+    }
+
+    /// Runs work on a route's folders off the async threads.
+    pub async fn on_files<F: Clone + Send + 'static, T: Send + 'static>(
+        &self,
+        folders: &F,
+        work: impl FnOnce(&F) -> Result<T, files::Error> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let folders = folders.clone();
+        let outcome = seams::blocking(move || work(&folders)).await;
+        outcome.map_err(|error| Trouble::files(&error, self.now()))
     }
 
     /// Remembers what an event made of a transfer; `transfer` is then what the store has.
