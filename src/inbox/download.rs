@@ -17,7 +17,7 @@ use crate::seams::{self, crash_point};
 use crate::transfer::{Effect, Incoming, IncomingEvent, Offer, Received, Transfer, TransferId, Work};
 
 /// Blocks that wait for the disk.
-const BLOCKS_WAITING: usize = 4;
+const BLOCKS_WAITING: usize = 2;
 /// Breaks in one download after which it is put off; each that brought something new begins the count again.
 const MAX_BREAKS: u32 = 5;
 /// Complete downloads that were not what Altinn has, after which a person has to look.
