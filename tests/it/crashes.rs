@@ -158,3 +158,20 @@ fn a_recipient_that_has_lost_its_store_delivers_nothing_again() {
     }
     bench.assert_promises();
 }
+
+#[test]
+fn what_was_half_written_at_a_death_is_removed() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.drop_file("a.txt", b"a");
+    bench.sender.die_at("lay_down:companion");
+    assert!(bench.sender.has_died());
+    bench.recipient.die_at("deliver:metadata");
+    assert!(bench.recipient.has_died());
+    for folder in [bench.sender.outbox(), bench.recipient.inbox()] {
+        let scratch = folder.join(".formidlingd/tmp");
+        assert!(scratch.is_dir());
+        std::fs::write(scratch.join(".0123456789.formidlingd-tmp"), "{").unwrap();
+    }
+    bench.start();
+    bench.assert_promises();
+}
