@@ -17,7 +17,7 @@
 //! | means | [`http`]: the one place that makes HTTP clients · [`pace`]: rate budget and backoff · [`store`]: durable records · [`files`]: durable and safe file operations |
 //! | settings | [`config`]: schema, loading, validation · [`telemetry`]: logs |
 //! | domain | [`transfer`]: ids, organisations, states and transitions, without any I/O |
-//! | seams | [`seams`]: clock, randomness, crash points: what a test may take into its own hands |
+//! | seams | [`seams`]: clock, randomness, crash points, failing file operations: what a test may take into its own hands |
 //!
 //! Apart from the house stands [`sandbox`], a local Altinn. It shares no code with the client, so that one
 //! cannot flatter the other.

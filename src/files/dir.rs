@@ -148,6 +148,7 @@ impl Dir {
     /// Opens a folder in this one, making it durably if it is not there.
     pub fn ensure_subfolder(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<Self, Error> {
         let name = component(&self.path, name.as_ref())?;
+        Error::inject("make folder", &self.path)?;
         let is_new = match rustix::fs::mkdirat(&*self.fd, name, mode.raw()) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
@@ -190,6 +191,7 @@ impl Dir {
 
     fn open_with(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File, Error> {
         let name = component(&self.path, name)?;
+        Error::inject("open", &self.path)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
         let fd = rustix::fs::openat(&*self.fd, name, flags, mode.raw())
             .map_err(|error| self.error("open", name, error))?;
@@ -258,6 +260,7 @@ impl Dir {
     /// A synced temporary file in the scratch folder. Its name is made of the hash of what it will be, so that two
     /// writers never share one, a repeated step uses it again, and it fits where the final name fits.
     fn write_temporary(&self, name: &OsStr, content: &[u8], mode: Mode) -> Result<OsString, Error> {
+        Error::inject("write", &self.path)?;
         let mut digests = super::Digests::default();
         digests.update(self.path.as_os_str().as_bytes());
         digests.update(name.as_bytes());
@@ -287,6 +290,7 @@ impl Dir {
     ) -> Result<(), Error> {
         let name = component(&self.path, name.as_ref())?;
         let new_name = component(&to.path, new_name.as_ref())?;
+        Error::inject("move", &self.path)?;
         match rustix::fs::renameat_with(&*self.fd, name, &*to.fd, new_name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
             // NFS and CIFS know no such flag; a hard link does not overwrite either.
@@ -327,6 +331,7 @@ impl Dir {
 
     fn unlink(&self, name: &OsStr, flags: AtFlags, operation: &'static str) -> Result<(), Error> {
         let name = component(&self.path, name)?;
+        Error::inject("remove", &self.path)?;
         match rustix::fs::unlinkat(&*self.fd, name, flags) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.error(operation, name, error)),
@@ -335,6 +340,7 @@ impl Dir {
 
     /// Makes every change of names in this folder durable.
     pub fn sync(&self) -> Result<(), Error> {
+        Error::inject("sync folder", &self.path)?;
         match rustix::fs::fsync(&*self.fd) {
             // CIFS cannot sync folders; its server decides what is durable.
             Ok(()) | Err(Errno::INVAL) => Ok(()),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::seams;
+
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {path}", path = path.display())]
@@ -21,6 +23,11 @@ pub struct Error {
 impl Error {
     pub(crate) fn new(operation: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
         Self { operation, path: path.as_ref().to_owned(), source: source.into() }
+    }
+
+    /// Lets a test make an operation fail before it is carried out.
+    pub(super) fn inject(operation: &'static str, path: &Path) -> Result<(), Self> {
+        seams::injected_fault(operation).map_err(|source| Self::new(operation, path, source))
     }
 
     /// Whether the file or folder is not there.

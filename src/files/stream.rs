@@ -78,6 +78,7 @@ impl Writer {
     /// Asks the file system for `size` bytes now, so that a full disk shows before the transfer rather than in
     /// the middle of it. A file system that cannot reserve is not an error.
     pub fn reserve(&self, size: u64) -> Result<(), Error> {
+        Error::inject("reserve room for", &self.path)?;
         let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&self.file, flags, 0, size.max(1)) {
             Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG)) => {
@@ -90,6 +91,7 @@ impl Writer {
     /// Appends what arrives until the channel closes.
     pub fn append_all(&mut self, blocks: &mut mpsc::Receiver<Bytes>) -> Result<(), Error> {
         while let Some(block) = blocks.blocking_recv() {
+            Error::inject("write", &self.path)?;
             self.file.write_all(&block).map_err(|error| Error::new("write", &self.path, error))?;
             self.digests.update(&block);
             if self.offset() - self.unwritten_from >= WRITEBACK_BYTES {
@@ -102,6 +104,7 @@ impl Writer {
 
     /// Makes the content durable and hands the checksums out.
     pub fn finish(self) -> Result<Digests, Error> {
+        Error::inject("sync", &self.path)?;
         // What was reserved beyond the end would stay reserved.
         let cut = self.file.set_len(self.digests.bytes()).and_then(|()| self.file.sync_all());
         cut.map_err(|error| Error::new("sync", &self.path, error))?;

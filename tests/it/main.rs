@@ -17,6 +17,7 @@
 
 mod crashes;
 mod documents;
+mod faults;
 mod house;
 mod kills;
 mod lost_answers;
