@@ -1,5 +1,5 @@
-//! What a test may take into its own hands: time, chance, the point of a crash, failing file operations, and the door between the
-//! async threads and blocking work. Nothing here knows anything about transfers.
+//! What a test may take into its own hands: time, chance, the point of a crash, failing file operations, and the
+//! door between the async threads and blocking work. Nothing here knows anything about transfers.
 
 mod blocking;
 mod clock;
