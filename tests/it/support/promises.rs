@@ -174,14 +174,24 @@ impl Bench {
             }
         }
         let sent = self.dropped.iter().filter(|dropped| dropped.is_published() && dropped.ours).count();
-        let receipts = self.receipts().len();
-        if receipts < sent {
-            return Err(format!("{receipts} receipts of {sent}"));
+        let receipts = self.receipts();
+        if receipts.len() < sent {
+            return Err(format!("{} receipts of {sent}", receipts.len()));
+        }
+        // The receipt is laid down before its file.
+        let kept = self
+            .dropped
+            .iter()
+            .filter(|dropped| dropped.is_published() && dropped.ours && dropped.kept)
+            .count();
+        let laid_down = receipts.iter().filter(|(path, _)| path.exists()).count();
+        if laid_down < kept {
+            return Err(format!("{laid_down} files beside receipts of {kept}"));
         }
         let refused = self.dropped.iter().filter(|dropped| matches!(dropped.fate, Fate::Refused(_))).count();
-        let errors = self.errors().len();
+        let errors = self.errors().iter().filter(|(path, _)| path.exists()).count();
         if errors < refused {
-            return Err(format!("{errors} error files of {refused}"));
+            return Err(format!("{errors} refused files beside error files of {refused}"));
         }
         let delivered = self.dropped.iter().filter(|dropped| dropped.is_delivered()).count();
         let files = self.inbox_files().len();
