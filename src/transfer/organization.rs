@@ -14,6 +14,15 @@ const ISO6523_PREFIX: &str = "0192:";
 ///
 /// Reads `991825827`, `0192:991825827` and `urn:altinn:organization:identifier-no:991825827`; shows itself as
 /// `0192:991825827`, the form that Formidling's search finds a sender by.
+///
+/// ```
+/// use formidlingd::transfer::OrgNumber;
+///
+/// let organization: OrgNumber = "991825827".parse()?;
+/// assert_eq!(organization.to_string(), "0192:991825827");
+/// assert!("991825828".parse::<OrgNumber>().is_err());
+/// # Ok::<(), formidlingd::transfer::ParseError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrgNumber([u8; 9]);
 
