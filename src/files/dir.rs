@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 
 use super::Error;
 use crate::transfer::FileIdentity;
@@ -111,12 +112,7 @@ impl Dir {
     /// `scratch`: so what a crash leaves of them lies in one place, out of everybody's sight. Both must lie on one
     /// file system. What is left from before is removed.
     pub fn with_scratch(&self, scratch: Self) -> Result<Self, Error> {
-        let mut left = Vec::new();
-        scratch.for_each_name(|name| {
-            left.push(name.to_owned());
-            true
-        })?;
-        left.iter().try_for_each(|name| scratch.remove_file(name))?;
+        scratch.names()?.iter().try_for_each(|name| scratch.remove_file(name))?;
         Ok(Self { scratch: Some(Arc::new(scratch)), ..self.clone() })
     }
 
@@ -213,6 +209,19 @@ impl Dir {
             ));
         }
         Ok(content)
+    }
+
+    /// Reads a small JSON document; `None` if it is not there, or is something else.
+    pub fn read_json<T: DeserializeOwned>(
+        &self,
+        name: impl AsRef<OsStr>,
+        limit: u64,
+    ) -> Result<Option<T>, Error> {
+        match self.read(name, limit) {
+            Ok(content) => Ok(serde_json::from_slice(&content).ok()),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts a small file in place durably, whether or not one was there: readers see the old content or the
@@ -346,6 +355,16 @@ impl Dir {
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(error) => Err(Error::new("sync folder", &self.path, error)),
         }
+    }
+
+    /// Every name in the folder. For our own folders, whose size we know; what others fill is visited.
+    pub fn names(&self) -> Result<Vec<OsString>, Error> {
+        let mut names = Vec::new();
+        self.for_each_name(|name| {
+            names.push(name.to_owned());
+            true
+        })?;
+        Ok(names)
     }
 
     /// Calls `visit` with each name in the folder until it returns `false`.

@@ -180,19 +180,7 @@ impl Error {
     /// How long the other side asks us to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable { retry_after, .. } => *retry_after,
-            Self::KeyForm { .. }
-            | Self::KeyTooShort { .. }
-            | Self::KeyGeneration
-            | Self::CertificateChain
-            | Self::Address { .. }
-            | Self::Sign
-            | Self::NoAnswer { .. }
-            | Self::Refused { .. }
-            | Self::ExchangeRefused { .. }
-            | Self::Garbled { .. } => None,
-        }
+        if let Self::Unavailable { retry_after, .. } = self { *retry_after } else { None }
     }
 
     /// A short, stable name.

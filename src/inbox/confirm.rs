@@ -61,8 +61,8 @@ impl Route {
         transfer: &mut Transfer,
         id: BrokerTransferId,
     ) -> Result<Next, Trouble> {
-        self.happened_last(transfer, IncomingEvent::Confirmed { at: self.means.now() }).await?;
+        let next = self.happened_last(transfer, IncomingEvent::Confirmed { at: self.means.now() }).await?;
         info!(file_transfer = %id, "confirmed");
-        Ok(Next::Step)
+        Ok(next)
     }
 }

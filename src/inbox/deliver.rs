@@ -13,7 +13,7 @@ use crate::config::Layout;
 use crate::files::{Dir, Error, Mode};
 use crate::route::{Next, Trouble};
 use crate::seams::crash_point;
-use crate::transfer::document::Metadata;
+use crate::transfer::document::{MAX_COMPANION_BYTES, Metadata, to_json};
 use crate::transfer::{
     Companion, InboxPlace, Incoming, IncomingEvent, Offer, OrgNumber, Received, SafeFileName, Transfer,
     TransferId, Work,
@@ -194,10 +194,9 @@ fn lay_down_whole(
         }
     }
     if own.look(WHOLE)?.is_some() {
-        let taken = |error: &Error| error.is_taken();
         match own.move_to(WHOLE, &folders.inbox, folder.as_str()) {
             // A folder of that name holds something else: tell them apart.
-            Err(error) if taken(&error) => {
+            Err(error) if error.is_taken() => {
                 let other = folder.distinguished(&marker.transfer_id.short());
                 own.move_to(WHOLE, &folders.inbox, other.as_str())?;
             }
@@ -225,19 +224,11 @@ fn write_metadata(folders: &Folders, into: &Dir, companion: &str, marker: &Marke
         published: offer.published,
         received: received.received,
     };
-    // Metadata is texts, numbers and times: there is nothing in it that JSON cannot say.
-    let mut document = serde_json::to_vec_pretty(&metadata).unwrap_or_default();
-    document.push(b'\n');
-    into.create_for_group(companion, &document, folders.mode, folders.group)
+    into.create_for_group(companion, &to_json(&metadata), folders.mode, folders.group)
 }
 
 /// Whether metadata that is there already is this transfer's, from before a crash.
 fn is_ours(into: &Dir, companion: &str, marker: &Marker) -> Result<bool, Error> {
-    let content = match into.read(companion, 16 * 1024 * 1024) {
-        Ok(content) => content,
-        Err(error) if error.is_missing() => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let metadata = serde_json::from_slice::<Metadata>(&content);
-    Ok(metadata.is_ok_and(|metadata| metadata.file_transfer_id == marker.offer.id))
+    let metadata = into.read_json::<Metadata>(companion, MAX_COMPANION_BYTES)?;
+    Ok(metadata.is_some_and(|metadata| metadata.file_transfer_id == marker.offer.id))
 }

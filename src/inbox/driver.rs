@@ -43,7 +43,7 @@ impl Drive for Driver {
             IncomingStep::Confirm => route.confirm_and_notify(transfer).await,
             IncomingStep::Notify => route.notify(transfer).await,
             IncomingStep::Remember => route.remember(transfer).await,
-            IncomingStep::Nothing => route.finish(transfer).await,
+            IncomingStep::Nothing => route.end(transfer, transfer.clone()).await,
         }
     }
 
@@ -105,8 +105,7 @@ impl Route {
                 Incoming::Failed { .. } => IncomingEvent::Expired { at: now },
                 _ => IncomingEvent::ConfirmationTooLate,
             };
-            self.happened_last(transfer, event).await?;
-            return Ok(Next::Step);
+            return self.happened_last(transfer, event).await;
         }
         let next = expires.min(later(now, LONGEST_MEMORY)).max(later(now, Duration::from_mins(5)));
         self.means.store_change(transfer, |before| Ok(Transfer { next_attempt: next, ..before })).await?;
@@ -118,33 +117,22 @@ impl Route {
         self: &Arc<Self>,
         transfer: &mut Transfer,
         event: IncomingEvent,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Next, Trouble> {
         let now = self.means.now();
         let after = transfer.clone().after_incoming(event.clone(), now);
         let after = after.map_err(|illegal| Trouble::illegal(illegal, now))?;
         if after.is_finished() {
-            self.end(transfer, after).await
-        } else {
-            self.happened(transfer, event).await
+            return self.end(transfer, after).await;
         }
+        self.happened(transfer, event).await?;
+        Ok(Next::Step)
     }
 
     /// Moves a transfer that is over from the store to the journal.
-    async fn finish(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        let is_stored = self.means.store.get(transfer.id).await;
-        let is_stored = is_stored.map_err(|error| Trouble::store(&error, self.means.now()))?.is_some();
-        if is_stored {
-            self.end(transfer, transfer.clone()).await?;
-        }
-        Ok(Next::Wait)
-    }
-
-    async fn end(self: &Arc<Self>, transfer: &mut Transfer, ended: Transfer) -> Result<(), Trouble> {
-        let finished = self.means.store.finish(transfer, ended.clone()).await;
-        finished.map_err(|error| Trouble::store(&error, self.means.now()))?;
-        *transfer = ended;
+    async fn end(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
+        self.means.store_end(transfer, ended).await?;
         self.note(transfer);
-        Ok(())
+        Ok(Next::Wait)
     }
 
     /// Whether Altinn has deleted the transfer: it may outlive its expiry, and then it would be offered again.

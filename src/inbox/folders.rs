@@ -84,40 +84,25 @@ impl Folders {
     }
 
     pub(super) fn marker(&self, id: BrokerTransferId) -> Result<Option<Marker>, Error> {
-        match self.markers.read(id.to_string(), 1024 * 1024) {
-            Ok(content) => Ok(serde_json::from_slice(&content).ok()),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.markers.read_json(id.to_string(), 1024 * 1024)
     }
 
     /// Removes the markers of a transfer of ours, whatever its id at Altinn.
     pub(super) fn remove_markers_of(&self, id: TransferId) -> Result<(), Error> {
-        let mut names = Vec::new();
-        self.markers.for_each_name(|name| {
-            names.push(name.to_owned());
-            true
-        })?;
-        for name in names {
-            let Some(broker_id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            if self.marker(broker_id)?.is_some_and(|marker| marker.transfer_id == id) {
-                self.markers.remove_file(&name)?;
-            }
-        }
+        self.remove_markers(|marker| marker.transfer_id == id)?;
         self.markers.sync()
     }
 
     /// Removes the markers of transfers that Altinn has deleted before `deadline`, and tells how many.
     pub(super) fn prune_markers(&self, deadline: Timestamp) -> Result<usize, Error> {
-        let mut names = Vec::new();
-        self.markers.for_each_name(|name| {
-            names.push(name.to_owned());
-            true
-        })?;
+        self.remove_markers(|marker| marker.offer.expires < deadline)
+    }
+
+    fn remove_markers(&self, is_over: impl Fn(&Marker) -> bool) -> Result<usize, Error> {
         let mut removed = 0;
-        for name in names {
+        for name in self.markers.names()? {
             let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            if self.marker(id)?.is_some_and(|marker| marker.offer.expires < deadline) {
+            if self.marker(id)?.is_some_and(|marker| is_over(&marker)) {
                 self.markers.remove_file(&name)?;
                 removed += 1;
             }

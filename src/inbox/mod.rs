@@ -94,13 +94,7 @@ impl Route {
         transfer: &mut Transfer,
         events: impl IntoIterator<Item = IncomingEvent>,
     ) -> Result<(), Trouble> {
-        let now = self.means.now();
-        let stored = self
-            .means
-            .store_change(transfer, |before| {
-                events.into_iter().try_fold(before, |transfer, event| transfer.after_incoming(event, now))
-            })
-            .await;
+        let stored = self.means.store_events(transfer, events, Transfer::after_incoming).await;
         self.note(transfer);
         stored
     }

@@ -30,8 +30,7 @@ impl Route {
             let command = self.command(program, arguments, offer, delivery);
             self.run_program(program, command).await?;
         }
-        self.happened_last(transfer, IncomingEvent::Notified).await?;
-        Ok(Next::Step)
+        self.happened_last(transfer, IncomingEvent::Notified).await
     }
 
     fn command(&self, program: &str, arguments: &[String], offer: &Offer, delivery: &Delivery) -> Command {

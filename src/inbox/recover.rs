@@ -1,14 +1,13 @@
 //! What was under way before this start: records that wait in the store, and partial downloads whose record was
 //! lost with it.
 
-use std::ffi::OsString;
 use std::sync::Arc;
 
 use tracing::warn;
 
 use super::Route;
 use super::folders::{FILE, Folders, WHOLE};
-use crate::files::{Dir, Error};
+use crate::files::Error;
 use crate::route::Trouble;
 use crate::transfer::TransferId;
 
@@ -21,7 +20,7 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
             route.note(transfer);
         }
     }
-    let listed = route.on_files(|folders| names(&folders.incoming)).await;
+    let listed = route.on_files(|folders| folders.incoming.names()).await;
     for name in listed.unwrap_or_default() {
         let Some(id) = name.to_str().and_then(|name| name.parse::<TransferId>().ok()) else {
             warn!(folder = ?name, "there is something in the incoming folder that formidlingd did not put there");
@@ -38,15 +37,6 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn names(folder: &Dir) -> Result<Vec<OsString>, Error> {
-    let mut names = Vec::new();
-    folder.for_each_name(|name| {
-        names.push(name.to_owned());
-        true
-    })?;
-    Ok(names)
-}
-
 /// Removes a partial download. Its marker goes first: without the download it would say that the file was
 /// delivered.
 fn discard(folders: &Folders, id: TransferId) -> Result<(), Error> {
@@ -57,7 +47,7 @@ fn discard(folders: &Folders, id: TransferId) -> Result<(), Error> {
     }
     if whole {
         let inside = own.subfolder(WHOLE)?;
-        for name in names(&inside)? {
+        for name in inside.names()? {
             inside.remove_file(&name)?;
         }
         own.remove_folder(WHOLE)?;

@@ -26,7 +26,7 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
             describe_anew(route, transfer).await?;
         }
     }
-    match route.on_files(names).await {
+    match route.on_files(|folders| folders.sending.names()).await {
         Ok(names) => {
             for name in names {
                 recover_folder(route, name).await?;
@@ -104,15 +104,6 @@ async fn describe_anew(route: &Arc<Route>, transfer: &Transfer) -> Result<(), Tr
     }
 }
 
-fn names(folders: &Folders) -> Result<Vec<OsString>, Error> {
-    let mut names = Vec::new();
-    folders.sending.for_each_name(|name| {
-        names.push(name.to_owned());
-        true
-    })?;
-    Ok(names)
-}
-
 async fn recover_folder(route: &Arc<Route>, name: OsString) -> Result<(), Trouble> {
     let id = name.to_str().and_then(|name| name.parse::<TransferId>().ok());
     let Some(id) = id else {
@@ -155,13 +146,7 @@ fn claim_of(folders: &Folders, id: TransferId) -> Result<Found, Error> {
         Err(error) if error.is_missing() => return Ok(Found::Nothing),
         Err(error) => return Err(error),
     };
-    let claim = match own.read(CLAIM, MAX_CLAIM_BYTES) {
-        Ok(content) => {
-            serde_json::from_slice::<ClaimFile>(&content).ok().filter(|claim| claim.transfer_id == id)
-        }
-        Err(error) if error.is_missing() => None,
-        Err(error) => return Err(error),
-    };
+    let claim = own.read_json::<ClaimFile>(CLAIM, MAX_CLAIM_BYTES)?.filter(|claim| claim.transfer_id == id);
     let has_file = own.look(FILE)?.is_some() || own.look(SIDECAR)?.is_some();
     match claim {
         Some(claim) if has_file || claim.file_transfer_id.is_some() => Ok(Found::Claim(Box::new(claim))),

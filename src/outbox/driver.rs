@@ -15,6 +15,7 @@ use super::take::{self, Taken};
 use crate::config::AfterSend;
 use crate::route::{Drive, Hold, Kind, Means, Next, Trouble};
 use crate::seams::crash_point;
+use crate::transfer::document::to_json;
 use crate::transfer::{
     Archive, Companion, Failure, FileIdentity, Outgoing, OutgoingEvent, OutgoingStep, Place, RouteName,
     SafeFileName, Transfer, Unpublished, Work,
@@ -40,7 +41,7 @@ impl Drive for Driver {
     async fn step(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let route = &self.0;
-        if is_unsent(progress) && transfer.problem.is_some() && route.means.is_hopeless(transfer) {
+        if progress.is_unsent() && transfer.problem.is_some() && route.means.is_hopeless(transfer) {
             return Err(give_up(transfer, route.means.now()));
         }
         match progress.next_step() {
@@ -55,7 +56,7 @@ impl Drive for Driver {
             OutgoingStep::Archive => route.archive(transfer).await,
             OutgoingStep::Track => route.track(transfer).await,
             OutgoingStep::FileFailure => route.file_failure(transfer).await,
-            OutgoingStep::Nothing => route.finish(transfer).await,
+            OutgoingStep::Nothing => route.end(transfer, transfer.clone()).await,
         }
     }
 
@@ -66,17 +67,6 @@ impl Drive for Driver {
     async fn give_up(&self, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
         self.0.put_aside(transfer, failure).await
     }
-}
-
-/// Whether nothing of it can have been published, whatever happens.
-fn is_unsent(progress: &Outgoing) -> bool {
-    matches!(
-        progress,
-        Outgoing::Claimed
-            | Outgoing::Described { .. }
-            | Outgoing::Initializing { .. }
-            | Outgoing::Initialized { .. }
-    )
 }
 
 fn give_up(transfer: &Transfer, now: jiff::Timestamp) -> Trouble {
@@ -229,7 +219,7 @@ impl Route {
         let ended =
             transfer.clone().after_outgoing(event, now).map_err(|illegal| Trouble::illegal(illegal, now))?;
         self.refresh_receipt(&ended).await?;
-        self.remove_from_store(transfer, ended).await
+        self.end(transfer, ended).await
     }
 
     /// Chooses the place in `failed/` for a file that will not be sent.
@@ -248,12 +238,10 @@ impl Route {
     /// anything.
     async fn put_aside(self: &Arc<Self>, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
         let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
-        match progress {
-            Outgoing::Claimed
-            | Outgoing::Described { .. }
-            | Outgoing::Initializing { .. }
-            | Outgoing::Initialized { .. } => self.intend_failure(transfer, failure, None).await,
-            _ => Err(Trouble { failure, kind: Kind::Slow }),
+        if progress.is_unsent() {
+            self.intend_failure(transfer, failure, None).await
+        } else {
+            Err(Trouble { failure, kind: Kind::Slow })
         }
     }
 
@@ -262,7 +250,7 @@ impl Route {
             return Ok(Next::Step);
         };
         let (failure, place) = (failure.clone(), place.clone());
-        let document = receipt::json(&receipt::error_file(transfer, &failure));
+        let document = to_json(&receipt::error_file(transfer, &failure));
         match self.lay_down(transfer, place, Companion::Error, document, true).await? {
             Laid::Down => {
                 warn!(code = %failure.code, reason = %failure.message, remedy = %failure.remedy, "not sent: the file is in failed/");
@@ -286,15 +274,8 @@ impl Route {
     }
 
     /// Moves a transfer that is over from the store to the journal.
-    async fn finish(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        let ended = transfer.clone();
-        self.remove_from_store(transfer, ended).await
-    }
-
-    async fn remove_from_store(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
-        let finished = self.means.store.finish(transfer, ended.clone()).await;
-        finished.map_err(|error| Trouble::store(&error, self.means.now()))?;
-        *transfer = ended;
+    async fn end(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
+        self.means.store_end(transfer, ended).await?;
         self.note(transfer);
         Ok(Next::Wait)
     }

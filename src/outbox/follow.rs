@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Route;
-use super::upload::CUT;
+use super::upload::{CUT, cut};
 use crate::broker::{self, Overview, RecipientStatus, Role, Status};
 use crate::route::{Kind, Next, Trouble, later};
 use crate::transfer::{
@@ -88,10 +88,7 @@ impl Route {
             Seen::NothingArrived => {
                 self.intend_failure(transfer, failure, Some(Unpublished::NothingBegun)).await
             }
-            Seen::Begun => Err(Trouble {
-                failure: Failure { code: CUT.to_owned(), ..failure },
-                kind: Kind::Temporary(None),
-            }),
+            Seen::Begun => Err(cut(failure)),
             _ => self.take_in(transfer, &overview).await,
         }
     }

@@ -5,6 +5,7 @@ use super::folders::{FILE, Folders, SIDECAR};
 use super::take::remove_own;
 use crate::files::{Dir, Error, Mode};
 use crate::seams::crash_point;
+use crate::transfer::document::MAX_COMPANION_BYTES;
 use crate::transfer::{Companion, Place, SafeFileName, TransferId};
 
 /// What is laid down.
@@ -66,12 +67,7 @@ fn is_free(into: &Dir, name: &SafeFileName, id: TransferId) -> Result<bool, Erro
 
 /// Whether a companion that is there already is this transfer's, from before a crash.
 fn is_ours(into: &Dir, companion: &str, id: TransferId) -> Result<bool, Error> {
-    let content = match into.read(companion, 16 * 1024 * 1024) {
-        Ok(content) => content,
-        Err(error) if error.is_missing() => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let document: serde_json::Value = serde_json::from_slice(&content).unwrap_or_default();
+    let document = into.read_json::<serde_json::Value>(companion, MAX_COMPANION_BYTES)?.unwrap_or_default();
     Ok(document.get("transferId").and_then(serde_json::Value::as_str) == Some(&id.to_string()))
 }
 

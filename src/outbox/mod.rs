@@ -111,13 +111,7 @@ impl Route {
         transfer: &mut Transfer,
         events: impl IntoIterator<Item = OutgoingEvent>,
     ) -> Result<(), Trouble> {
-        let now = self.means.now();
-        let stored = self
-            .means
-            .store_change(transfer, |before| {
-                events.into_iter().try_fold(before, |transfer, event| transfer.after_outgoing(event, now))
-            })
-            .await;
+        let stored = self.means.store_events(transfer, events, Transfer::after_outgoing).await;
         self.note(transfer);
         stored
     }
@@ -125,14 +119,7 @@ impl Route {
     /// Keeps count of claimed transfers that have not been sent.
     fn note(&self, transfer: &Transfer) {
         let Work::Outgoing { progress, .. } = &transfer.work else { return };
-        let is_unsent = matches!(
-            progress,
-            Outgoing::Claiming
-                | Outgoing::Claimed
-                | Outgoing::Described { .. }
-                | Outgoing::Initializing { .. }
-                | Outgoing::Initialized { .. }
-        );
+        let is_unsent = *progress == Outgoing::Claiming || progress.is_unsent();
         self.apart.lock().unwrap_or_else(PoisonError::into_inner).remove(&transfer.id);
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = if is_unsent { unsent.insert(transfer.id) } else { unsent.remove(&transfer.id) };

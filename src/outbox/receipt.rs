@@ -1,17 +1,7 @@
 //! The JSON that is laid down beside files.
 
-use serde::Serialize;
-
-use crate::transfer::document::{ErrorFile, Receipt, ReceiptRecipient};
+use crate::transfer::document::{ErrorFile, Receipt, ReceiptRecipient, to_json};
 use crate::transfer::{Archive, Failure, Outgoing, Transfer, Work};
-
-/// A document as people and programs read it: indented, with a last line end.
-pub(super) fn json(document: &impl Serialize) -> Vec<u8> {
-    // Documents are structs of texts, numbers and times: there is nothing in them that JSON cannot say.
-    let mut bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
-}
 
 /// The receipt of a published file as it stands, and how far archiving has come.
 pub(super) fn of(transfer: &Transfer) -> Option<(Archive, Vec<u8>)> {
@@ -49,7 +39,7 @@ pub(super) fn of(transfer: &Transfer) -> Option<(Archive, Vec<u8>)> {
         published: publication.published,
         completed,
     };
-    Some((publication.archive.clone(), json(&receipt)))
+    Some((publication.archive.clone(), to_json(&receipt)))
 }
 
 /// The error file of a file that was not sent.

@@ -4,7 +4,7 @@
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
 use crate::files::{Dir, Error, Mode};
 use crate::seams::crash_point;
-use crate::transfer::document::ClaimFile;
+use crate::transfer::document::{ClaimFile, to_json};
 use crate::transfer::{Claim, Companion, TransferId};
 
 /// Whether the file became ours.
@@ -78,7 +78,7 @@ fn unlink_twin(source: &Dir, own: &Dir, name: &str) -> Result<(), Error> {
 
 /// Writes what is known of the claim beside the file.
 pub(super) fn write_claim(own: &Dir, claim_file: &ClaimFile) -> Result<(), Error> {
-    own.replace(CLAIM, &super::receipt::json(claim_file), Mode::PRIVATE_FILE)
+    own.replace(CLAIM, &to_json(claim_file), Mode::PRIVATE_FILE)
 }
 
 /// Whether the file is still the one that was seen; its content is then made durable.

@@ -84,10 +84,7 @@ impl Route {
                 Err(trouble)
             }
             Effect::Refused => self.settle_refusal(transfer, trouble.failure).await,
-            Effect::Unknown => {
-                let failure = Failure { code: CUT.to_owned(), ..trouble.failure };
-                Err(Trouble { failure, kind: Kind::Temporary(None) })
-            }
+            Effect::Unknown => Err(cut(trouble.failure)),
         }
     }
 
@@ -146,6 +143,11 @@ impl Route {
         }
         Ok(())
     }
+}
+
+/// The trouble of an upload that broke off.
+pub(super) fn cut(failure: Failure) -> Trouble {
+    Trouble { failure: Failure { code: CUT.to_owned(), ..failure }, kind: Kind::Temporary(None) }
 }
 
 /// The claimed file, and how many bytes it has.

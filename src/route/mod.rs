@@ -97,7 +97,29 @@ impl Means {
         outcome.map_err(|error| Trouble::files(&error, self.now()))
     }
 
-    /// Remembers what an event made of a transfer; `transfer` is then what the store has.
+    /// Remembers what several events made of a transfer, between which nothing outside was touched; `transfer` is
+    /// then what the store has.
+    pub async fn store_events<E>(
+        &self,
+        transfer: &mut Transfer,
+        events: impl IntoIterator<Item = E>,
+        after: fn(Transfer, E, Timestamp) -> Result<Transfer, IllegalTransition>,
+    ) -> Result<(), Trouble> {
+        let now = self.now();
+        let change =
+            |before| events.into_iter().try_fold(before, |transfer, event| after(transfer, event, now));
+        self.store_change(transfer, change).await
+    }
+
+    /// Moves a transfer that is over, as `ended`, from the store to the journal.
+    pub async fn store_end(&self, transfer: &mut Transfer, ended: Transfer) -> Result<(), Trouble> {
+        let finished = self.store.finish(transfer, ended.clone()).await;
+        finished.map_err(|error| Trouble::store(&error, self.now()))?;
+        *transfer = ended;
+        Ok(())
+    }
+
+    /// Remembers what a change made of a transfer; `transfer` is then what the store has.
     pub async fn store_change(
         &self,
         transfer: &mut Transfer,

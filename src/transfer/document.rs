@@ -49,6 +49,18 @@ mod millis {
     }
 }
 
+/// The longest companion that is read back; what is longer is nobody's of ours.
+pub const MAX_COMPANION_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A document as people and programs read it: indented, with a last line end.
+#[must_use]
+pub fn to_json(document: &impl Serialize) -> Vec<u8> {
+    // Documents are structs of texts, numbers and times: there is nothing in them that JSON cannot say.
+    let mut bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
 /// `<name>.meta.json` beside a dropped file: what is to be different for this file. Every member is optional.
 ///
 /// Received metadata may be dropped again as it is: the members that only metadata has are accepted, and where

@@ -66,13 +66,6 @@ impl TransferId {
 pub struct BrokerTransferId(Uuid);
 
 impl BrokerTransferId {
-    /// The last eight hexadecimal digits.
-    #[must_use]
-    pub fn short(&self) -> String {
-        let simple = self.0.simple().to_string();
-        simple.chars().skip(24).collect()
-    }
-
     /// The sixteen bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {

@@ -496,6 +496,15 @@ impl Outgoing {
         }
     }
 
+    /// Whether the file is ours and no byte of it has been sent: it may fail without proof.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        matches!(
+            self,
+            Self::Claimed | Self::Described { .. } | Self::Initializing { .. } | Self::Initialized { .. }
+        )
+    }
+
     /// Altinn's id of the transfer, where it is known.
     #[must_use]
     pub fn booking(&self) -> Option<&Booking> {

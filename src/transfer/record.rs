@@ -66,22 +66,17 @@ impl Transfer {
     #[must_use]
     pub fn outgoing(id: TransferId, route: RouteName, claim: Claim, now: Timestamp) -> Self {
         let work = Work::Outgoing { claim, abandoned: Vec::new(), progress: Outgoing::Claiming };
-        Self {
-            id,
-            route,
-            created: now,
-            updated: now,
-            attempts: 0,
-            next_attempt: AT_ONCE,
-            problem: None,
-            work,
-        }
+        Self::new(id, route, work, now)
     }
 
     /// A new incoming transfer: it waits at Altinn.
     #[must_use]
     pub fn incoming(id: TransferId, route: RouteName, progress: Incoming, now: Timestamp) -> Self {
         let work = Work::Incoming { damaged: 0, progress };
+        Self::new(id, route, work, now)
+    }
+
+    fn new(id: TransferId, route: RouteName, work: Work, now: Timestamp) -> Self {
         Self {
             id,
             route,
