@@ -54,8 +54,12 @@ pub struct Entry {
     pub identity: FileIdentity,
     /// Time of the last change of content or attributes, nanoseconds since 1970.
     pub changed_ns: i64,
+    /// User that owns it.
+    pub owner: u32,
     /// Group that owns it.
     pub group: u32,
+    /// Permission bits, with set-group-id and sticky: `0o7777` and below.
+    pub mode: u32,
 }
 
 impl Entry {
@@ -75,7 +79,9 @@ impl Entry {
             kind,
             identity,
             changed_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+            owner: stat.st_uid,
             group: stat.st_gid,
+            mode: stat.st_mode & 0o7777,
         }
     }
 
@@ -183,6 +189,16 @@ impl Dir {
     /// Opens a file of ours for reading and writing, making it if it is not there.
     pub fn open_or_create_file(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<File, Error> {
         self.open_with(name.as_ref(), OFlags::RDWR | OFlags::CREATE, mode)
+    }
+
+    /// Makes a file of ours that is not there; an error that [`Error::is_taken`] if something is.
+    pub fn create_new_file(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<File, Error> {
+        self.open_with(name.as_ref(), OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)
+    }
+
+    /// The descriptor, for the system calls that other files of this room make.
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
     }
 
     fn open_with(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File, Error> {
@@ -353,6 +369,15 @@ impl Dir {
         match rustix::fs::fsync(&*self.fd) {
             // CIFS cannot sync folders; its server decides what is durable.
             Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(error) => Err(Error::new("sync folder", &self.path, error)),
+        }
+    }
+
+    /// Whether the file system can make changes of names durable.
+    pub fn can_sync(&self) -> Result<bool, Error> {
+        match rustix::fs::fsync(&*self.fd) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL) => Ok(false),
             Err(error) => Err(Error::new("sync folder", &self.path, error)),
         }
     }

@@ -56,6 +56,12 @@ impl Error {
             .any(|errno| self.source.raw_os_error() == Some(errno.raw_os_error()))
     }
 
+    /// Whether a file was to be moved from one file system, or one mount, to another.
+    #[must_use]
+    pub fn is_cross_device(&self) -> bool {
+        self.source.raw_os_error() == Some(Errno::XDEV.raw_os_error())
+    }
+
     /// Stable, for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -67,7 +73,7 @@ impl Error {
             "file_missing"
         } else if self.is_taken() {
             "name_taken"
-        } else if self.source.raw_os_error() == Some(Errno::XDEV.raw_os_error()) {
+        } else if self.is_cross_device() {
             "different_file_systems"
         } else {
             "file_error"
