@@ -153,7 +153,7 @@ impl Stage {
         writeln!(text, "\n[outbox.to-mottaker]\nidentity = \"avsender\"\nresource_id = \"sandbox-files\"")?;
         writeln!(
             text,
-            "path = {}\nrecipients = [\"0192:910753614\"]\nsettle = \"500ms\"",
+            "path = {}\nrecipients = [\"0192:910753614\"]\nsettle = \"500ms\"\nkeep_sent = \"forever\"",
             quoted(&self.outbox)
         )?;
         writeln!(text, "\n[inbox.from-avsender]\nidentity = \"mottaker\"\nresource_id = \"sandbox-files\"")?;

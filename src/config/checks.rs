@@ -93,6 +93,9 @@ impl Checks<'_> {
         folders.extend(
             self.outboxes.values().map(|route| (["outbox", route.name.as_str(), "path"], &route.path)),
         );
+        folders.extend(self.outboxes.values().filter_map(|route| {
+            Some((["outbox", route.name.as_str(), "archive_path"], route.archive_path.as_ref()?))
+        }));
         folders
             .extend(self.inboxes.values().map(|route| (["inbox", route.name.as_str(), "path"], &route.path)));
         folders.extend(self.state.map(|state| (["state", "", "path"], &state.path)));

@@ -33,14 +33,14 @@ mod tests;
 use std::path::Path;
 
 pub use model::{
-    Altinn, Client, ClientCredential, Config, Environment, Http, Identity, KeyNaming, Limits, LogFormat,
-    Proxy, Retry, State, Telemetry,
+    Altinn, Client, ClientCredential, Config, Environment, Http, Identity, KeyNaming, Limits, LogFileNames,
+    LogFormat, Proxy, Retry, State, Telemetry,
 };
 pub use patterns::NamePatterns;
 pub use problem::{Origin, Problem, Problems};
 pub use reference::ReferenceTemplate;
 pub use routes::{
-    AfterSend, Confirm, Inbox, Layout, MinFreeSpace, Outbox, Recipients, Sidecar, SidecarMember, Watch,
+    AfterSend, Confirm, Inbox, Keep, Layout, MinFreeSpace, Outbox, Recipients, Sidecar, SidecarMember, Watch,
 };
 pub use secret::Secret;
 

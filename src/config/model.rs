@@ -8,7 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::choice::choice;
-use super::routes::{Inbox, Outbox};
+use super::routes::{Inbox, Keep, Outbox};
 use super::secret::Secret;
 use crate::transfer::{ClientName, IdentityName, OrgNumber, RouteName};
 
@@ -121,8 +121,8 @@ pub struct Identity {
 pub struct State {
     /// An absolute path. Default `/var/lib/formidlingd`.
     pub path: PathBuf,
-    /// How long what is finished can be looked up. Default 400 days.
-    pub keep_history: Duration,
+    /// How long what is finished can be looked up; never [`Keep::Unsaid`]. Default 400 days.
+    pub keep_history: Keep,
 }
 
 /// `[http]`: how the network is reached.
@@ -186,6 +186,18 @@ pub struct Telemetry {
     /// What is logged: a level such as `info`, or directives such as `info,formidlingd::outbox=debug`. It has been
     /// parsed once and is known to be good. Default `info`.
     pub log_level: String,
+    /// How names of files and paths show in the log. Default full.
+    pub log_file_names: LogFileNames,
+}
+
+choice! {
+    /// How names of files and paths show in the log.
+    LogFileNames {
+        /// As they are, but for national identity numbers.
+        Full = "full",
+        /// Not at all.
+        Masked = "masked",
+    }
 }
 
 choice! {

@@ -247,7 +247,7 @@ pub(super) fn identity(name: IdentityName, section: &mut Section<'_>) -> Result<
 /// `[state]`
 pub(super) fn state(section: &mut Section<'_>) -> Result<State, Reported> {
     let path = section.value("path", values::path);
-    let keep_history = section.value("keep_history", values::positive_duration);
+    let keep_history = section.value("keep_history", values::keep);
     Ok(State { path: path?, keep_history: keep_history? })
 }
 
@@ -337,7 +337,8 @@ pub(super) fn telemetry(section: &mut Section<'_>) -> Result<Telemetry, Reported
             ))
         }
     });
-    Ok(Telemetry { log_format: log_format?, log_level: log_level? })
+    let log_file_names = section.value("log_file_names", values::choice);
+    Ok(Telemetry { log_format: log_format?, log_level: log_level?, log_file_names: log_file_names? })
 }
 
 /// Whether a text is what `tracing-subscriber` filters by. A word alone must be a level: the crate would take a

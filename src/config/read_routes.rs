@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::patterns::NamePatterns;
 use super::problem::Origin;
-use super::routes::{Inbox, MinFreeSpace, Outbox, Recipients, Sidecar, SidecarMember};
+use super::routes::{AfterSend, Inbox, Keep, MinFreeSpace, Outbox, Recipients, Sidecar, SidecarMember};
 use super::section::{Reported, Section, Wrong};
 use super::tree::Value;
 use super::values;
@@ -28,10 +28,14 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
     let settle_unverified = section.value("settle_unverified", values::duration);
     let watch = section.value("watch", values::choice);
     let poll_interval = section.value("poll_interval", values::positive_duration);
+    let sidecar_patience = section.value("sidecar_patience", values::positive_duration);
     let allowed_recipients = section.value("allowed_recipients", values::organizations);
+    let allowed_resources = section.value("allowed_resources", values::resources);
     let after_send = section.value("after_send", values::choice);
-    let keep_sent = section.optional("keep_sent", values::positive_duration);
-    let keep_receipts = section.optional("keep_receipts", values::positive_duration);
+    let archive_path = section.optional("archive_path", values::path);
+    let (keep_sent, keep_receipts) = kept(section, after_send);
+    let file_mode = section.value("file_mode", values::file_mode);
+    let group = section.optional("group", values::text);
     let processing_patience = section.value("processing_patience", values::positive_duration);
     let max_concurrent = section.value("max_concurrent", values::positive);
     Ok(Outbox {
@@ -52,13 +56,41 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
         poll_interval: poll_interval?,
         sidecar: sidecar?,
         sidecar_may: sidecar_may?,
+        sidecar_patience: sidecar_patience?,
         allowed_recipients: allowed_recipients?,
+        allowed_resources: allowed_resources?,
         after_send: after_send?,
+        archive_path: archive_path?,
         keep_sent: keep_sent?,
         keep_receipts: keep_receipts?,
+        file_mode: file_mode?,
+        group: group?,
         processing_patience: processing_patience?,
         max_concurrent: max_concurrent?,
     })
+}
+
+/// How long files and receipts are kept. It is asked for once for each outbox, where somebody has to choose: for
+/// files that pile up, or for the receipts of files that go.
+fn kept(
+    section: &mut Section<'_>,
+    after_send: Result<AfterSend, Reported>,
+) -> (Result<Keep, Reported>, Result<Keep, Reported>) {
+    const REMEDY: &str = "choose a time such as \"1825d\", or \"forever\": bookkeeping wants evidence for five years, \
+        the protection of personal data wants it to go when nobody needs it";
+    let mut keep = |key| section.optional(key, values::keep).map(|keep| keep.unwrap_or(Keep::Unsaid));
+    let kept = (keep("keep_sent"), keep("keep_receipts"));
+    match (after_send, kept) {
+        (Ok(AfterSend::Archive), (Ok(Keep::Unsaid), _)) => {
+            section.warning("keep_sent", Wrong::new("nobody has said how long sent files are kept", REMEDY));
+        }
+        (Ok(AfterSend::Delete), (_, Ok(Keep::Unsaid))) | (_, (Ok(Keep::For(_)), Ok(Keep::Unsaid))) => {
+            let reason = "files go, and nobody has said how long their receipts are kept";
+            section.warning("keep_receipts", Wrong::new(reason, REMEDY));
+        }
+        _ => {}
+    }
+    kept
 }
 
 /// Patterns of what is sent.
@@ -189,6 +221,8 @@ pub(super) fn inbox(name: RouteName, section: &mut Section<'_>) -> Result<Inbox,
     let confirm = section.value("confirm", values::choice);
     let senders = section.value("senders", values::organizations);
     let min_free_space = section.optional("min_free_space", values::free_space);
+    let max_file_size = section.optional("max_file_size", values::positive_size);
+    let max_waiting = section.optional("max_waiting", values::positive);
     let on_received = section.optional("on_received", program);
     let on_received_timeout = section.value("on_received_timeout", values::positive_duration);
     let file_mode = section.value("file_mode", values::file_mode);
@@ -205,6 +239,8 @@ pub(super) fn inbox(name: RouteName, section: &mut Section<'_>) -> Result<Inbox,
         confirm: confirm?,
         senders: senders?,
         min_free_space: min_free_space?.unwrap_or(MinFreeSpace::Usual),
+        max_file_size: max_file_size?,
+        max_waiting: max_waiting?,
         on_received: on_received?,
         on_received_timeout: on_received_timeout?,
         file_mode: file_mode?,

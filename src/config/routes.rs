@@ -46,18 +46,51 @@ pub struct Outbox {
     pub sidecar: Sidecar,
     /// What a sidecar may say. Default: all but the resource and the malware scan.
     pub sidecar_may: BTreeSet<SidecarMember>,
+    /// How long a sidecar may lie without its file before it is set aside. Default 5 minutes.
+    pub sidecar_patience: Duration,
     /// Who may be chosen by sidecar or directory. Default: empty, which means anybody.
     pub allowed_recipients: Vec<OrgNumber>,
+    /// Which resources a sidecar may choose, where `sidecar_may` has the resource. Default: empty, which means any.
+    pub allowed_resources: Vec<ResourceId>,
     /// What becomes of a file that Altinn has published. Default archive.
     pub after_send: AfterSend,
+    /// The folder that takes the place of `sent/` in `path`: an absolute path without `..`, perhaps on another file
+    /// system. Default: none.
+    pub archive_path: Option<PathBuf>,
     /// How long an archived file is kept. Default: for ever.
-    pub keep_sent: Option<Duration>,
+    pub keep_sent: Keep,
     /// How long a receipt is kept. Default: for ever.
-    pub keep_receipts: Option<Duration>,
+    pub keep_receipts: Keep,
+    /// Permission bits of receipts and error files. Default `0o640`.
+    pub file_mode: u32,
+    /// The group of receipts and error files, by name or number. Default: the folder's own.
+    pub group: Option<String>,
     /// After how long there is an alarm when Altinn neither publishes nor fails a file. Default 24 hours.
     pub processing_patience: Duration,
     /// Files of this route in work at once; at least 1. Default 4.
     pub max_concurrent: usize,
+}
+
+/// How long something is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nobody has said, so for ever.
+    Unsaid,
+    /// For ever, as somebody has said.
+    Forever,
+    /// For this long; never zero.
+    For(Duration),
+}
+
+impl Keep {
+    /// After how long it may go; `None` where never.
+    #[must_use]
+    pub fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Unsaid | Self::Forever => None,
+            Self::For(duration) => Some(duration),
+        }
+    }
 }
 
 /// Who receives the files of an outbox.
@@ -146,6 +179,10 @@ pub struct Inbox {
     pub senders: Vec<OrgNumber>,
     /// Room that is left free on the file system. Default: 1 GiB or 5 %, whichever is less.
     pub min_free_space: MinFreeSpace,
+    /// The bytes of the largest file that is fetched; at least 1. Default: none, which means any size.
+    pub max_file_size: Option<u64>,
+    /// While so many delivered files still lie in the folder, nothing more is fetched; at least 1. Default: none.
+    pub max_waiting: Option<usize>,
     /// A program that is run for each delivered file, with its arguments; never empty, and the program is an
     /// absolute path. Default: none.
     pub on_received: Option<Vec<String>>,

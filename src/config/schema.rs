@@ -133,10 +133,15 @@ pub(super) const OUTBOX: Section = Section {
         default("poll_interval", "30s"),
         default("sidecar", "optional"),
         default("sidecar_may", "fileName,recipients,sendersFileTransferReference,propertyList"),
+        default("sidecar_patience", "5m"),
         default("allowed_recipients", ""),
+        default("allowed_resources", ""),
         default("after_send", "archive"),
+        optional("archive_path"),
         optional("keep_sent"),
         optional("keep_receipts"),
+        default("file_mode", "0640"),
+        optional("group"),
         default("processing_patience", "24h"),
         default("max_concurrent", "4"),
     ],
@@ -156,6 +161,8 @@ pub(super) const INBOX: Section = Section {
         default("confirm", "automatic"),
         default("senders", ""),
         optional("min_free_space"),
+        optional("max_file_size"),
+        optional("max_waiting"),
         optional("on_received"),
         default("on_received_timeout", "5m"),
         default("file_mode", "0640"),
@@ -206,7 +213,7 @@ pub(super) const LIMITS: Section =
 pub(super) const TELEMETRY: Section = Section {
     name: "telemetry",
     named: false,
-    keys: &[default("log_format", "text"), default("log_level", "info")],
+    keys: &[default("log_format", "text"), default("log_level", "info"), default("log_file_names", "full")],
 };
 
 /// All tables, in the order of `config.example.toml`.

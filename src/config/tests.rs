@@ -54,7 +54,7 @@ impl Folder {
     const REST: &str = "[client.default]\nclient_id = \"c\"\nkey_id = \"k\"\nprivate_key = { env = \"KEY\" }\n\
         [identity.default]\norganization = \"0192:991825827\"\n\
         [outbox.invoices]\npath = \"/srv/out\"\nidentity = \"default\"\nresource_id = \"r\"\n\
-        recipients = [\"0192:910753614\"]\n";
+        recipients = [\"0192:910753614\"]\nkeep_sent = \"forever\"\n";
 
     fn new(more: &str) -> Self {
         Self::with(format!("{}{}{more}", Self::ALTINN, Self::REST).as_bytes())
@@ -358,6 +358,35 @@ fn what_is_probably_not_meant_gets_a_warning() {
     let text = format!("{}{}", Folder::ALTINN.replace("tt02", "production"), Folder::REST);
     let text = text.replace("0192:991825827", "0192:310332712");
     assert_eq!(warnings(&Folder::with(text.as_bytes())), ["identity.default.organization"]);
+}
+
+#[test]
+fn how_long_is_kept_is_asked_for_once_and_only_where_somebody_has_to_choose() {
+    for (said, asked) in [
+        ("", Some("keep_sent")),
+        ("keep_receipts = \"3650d\"", Some("keep_sent")),
+        ("keep_sent = \"forever\"", None),
+        ("keep_sent = \"1825d\"", Some("keep_receipts")),
+        ("keep_sent = \"1825d\"\nkeep_receipts = \"forever\"", None),
+        ("after_send = \"delete\"", Some("keep_receipts")),
+        ("after_send = \"delete\"\nkeep_receipts = \"1825d\"", None),
+    ] {
+        let text = format!("{}{}", Folder::ALTINN, Folder::REST).replace("keep_sent = \"forever\"", said);
+        let warnings = Folder::with(text.as_bytes()).load(&[]).unwrap().warnings;
+        let keys: Vec<&str> = warnings.iter().map(|warning| warning.key.as_str()).collect();
+        let asked: Vec<String> = asked.iter().map(|key| format!("outbox.invoices.{key}")).collect();
+        assert_eq!(keys, asked, "{said}");
+    }
+}
+
+#[test]
+fn for_ever_is_a_choice_of_its_own() {
+    let config = Folder::new("keep_receipts = \"7d\"\n[state]\nkeep_history = \"forever\"\n").good(&[]);
+    let outbox = invoices(&config);
+    let week = std::time::Duration::from_hours(7 * 24);
+    assert_eq!((outbox.keep_sent, outbox.keep_receipts), (Keep::Forever, Keep::For(week)));
+    assert_eq!((outbox.keep_sent.limit(), outbox.keep_receipts.limit()), (None, Some(week)));
+    assert_eq!(config.state.keep_history, Keep::Forever);
 }
 
 #[test]

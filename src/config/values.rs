@@ -11,11 +11,11 @@ use url::Url;
 
 use super::choice::Choice;
 use super::patterns::NamePatterns;
-use super::routes::MinFreeSpace;
+use super::routes::{Keep, MinFreeSpace};
 use super::schema;
 use super::section::Wrong;
 use super::tree::Value;
-use crate::transfer::{OrgNumber, ParseError};
+use crate::transfer::{OrgNumber, ParseError, ResourceId};
 
 /// The longest duration; longer ones would reach past the end of calendars.
 const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
@@ -98,14 +98,37 @@ pub(super) fn positive_duration(value: &Value) -> Result<Duration, Wrong> {
     }
 }
 
-/// Room to leave free.
-pub(super) fn free_space(value: &Value) -> Result<MinFreeSpace, Wrong> {
+/// How long something is kept: a duration that is not zero, or for ever.
+pub(super) fn keep(value: &Value) -> Result<Keep, Wrong> {
+    match value {
+        Value::Text(text) | Value::Plain(text) if text == "forever" => Ok(Keep::Forever),
+        value => positive_duration(value)
+            .map(Keep::For)
+            .map_err(|wrong| Wrong { remedy: format!("{}, or \"forever\"", wrong.remedy), ..wrong }),
+    }
+}
+
+/// A number of bytes.
+fn size(value: &Value) -> Result<u64, Wrong> {
     const REMEDY: &str = "write a number and a unit in quotes, such as \"500MiB\" or \"2GiB\"";
     let text = as_text(value, REMEDY)?;
     match text.parse::<bytesize::ByteSize>() {
-        Ok(size) => Ok(MinFreeSpace::Bytes(size.as_u64())),
+        Ok(size) => Ok(size.as_u64()),
         Err(_) => Err(Wrong::new(format!("{} is not a size", quoted(text)), REMEDY)),
     }
+}
+
+/// A number of bytes that is not zero.
+pub(super) fn positive_size(value: &Value) -> Result<u64, Wrong> {
+    match size(value)? {
+        0 => Err(Wrong::new("it is zero", "write a larger one, such as \"2GiB\", or remove it")),
+        size => Ok(size),
+    }
+}
+
+/// Room to leave free.
+pub(super) fn free_space(value: &Value) -> Result<MinFreeSpace, Wrong> {
+    size(value).map(MinFreeSpace::Bytes)
 }
 
 /// One of a few words.
@@ -151,12 +174,22 @@ pub(super) fn texts(value: &Value) -> Result<Vec<String>, Wrong> {
 
 /// Organisations, none of them twice.
 pub(super) fn organizations(value: &Value) -> Result<Vec<OrgNumber>, Wrong> {
-    let organizations: Vec<OrgNumber> = entries(value, parsed)?;
+    each_once(value)
+}
+
+/// Resources, none of them twice.
+pub(super) fn resources(value: &Value) -> Result<Vec<ResourceId>, Wrong> {
+    each_once(value)
+}
+
+fn each_once<T>(value: &Value) -> Result<Vec<T>, Wrong>
+where
+    T: FromStr<Err = ParseError> + Ord + std::fmt::Display,
+{
+    let all: Vec<T> = entries(value, parsed)?;
     let mut seen = BTreeSet::new();
-    match organizations.iter().find(|organization| !seen.insert(**organization)) {
-        Some(twice) => Err(Wrong::new(format!("{twice} is in it twice"), "remove one of them")),
-        None => Ok(organizations),
-    }
+    let twice = all.iter().find(|one| !seen.insert(*one)).map(|twice| format!("{twice} is in it twice"));
+    twice.map_or(Ok(all), |reason| Err(Wrong::new(reason, "remove one of them")))
 }
 
 /// A set of words.

@@ -75,7 +75,7 @@ impl Service {
         let housekeeping = housekeeping::Housekeeping {
             store: store.clone(),
             skew: Arc::clone(&shared.skew),
-            keep_history: config.state.keep_history,
+            keep_history: config.state.keep_history.limit(),
             routes,
         };
         Ok(Self { store, outboxes, inboxes, housekeeping })

@@ -24,7 +24,8 @@ const EVERY: Duration = Duration::from_hours(1);
 pub(super) struct Housekeeping {
     pub(super) store: Store,
     pub(super) skew: Arc<Skew>,
-    pub(super) keep_history: Duration,
+    /// `None` where history is kept for ever.
+    pub(super) keep_history: Option<Duration>,
     pub(super) routes: BTreeSet<RouteName>,
 }
 
@@ -37,8 +38,10 @@ impl Housekeeping {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(EVERY) => {}
             }
-            if self.skew.is_confirmed() {
-                let (store, keep) = (self.store.clone(), self.keep_history);
+            if let Some(keep) = self.keep_history
+                && self.skew.is_confirmed()
+            {
+                let store = self.store.clone();
                 match seams::blocking(move || store.prune_journal(keep)).await {
                     Ok(0) => {}
                     Ok(months) => info!(months, "old history deleted, as state.keep_history says"),

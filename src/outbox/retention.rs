@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_hours(1);
 
 /// Deletes what has grown old, until `stop`. Nothing is deleted before a server has agreed with our clock.
 pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
-    let (keep_sent, keep_receipts) = (route.settings.keep_sent, route.settings.keep_receipts);
+    let (keep_sent, keep_receipts) = (route.settings.keep_sent.limit(), route.settings.keep_receipts.limit());
     if keep_sent.is_none() && keep_receipts.is_none() {
         stop.cancelled().await;
         return Ok(());

@@ -62,6 +62,7 @@ pub(super) fn text(
         Role::Sender => {
             writeln!(text, "\n[outbox.to-mottaker]\nidentity = \"default\"\npath = {}", path("outbox"))?;
             writeln!(text, "resource_id = \"{RESOURCE}\"\nrecipients = [\"0192:{}\"]", recipient.number)?;
+            writeln!(text, "keep_sent = \"forever\"")?;
         }
         Role::Recipient => {
             writeln!(text, "\n[inbox.from-avsender]\nidentity = \"default\"\npath = {}", path("inbox"))?;
