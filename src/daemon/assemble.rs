@@ -57,20 +57,17 @@ impl Service {
         let shared = Shared::new(&config, store.clone(), surroundings)?;
         let uploads = Arc::new(Semaphore::new(config.limits.uploads));
         let downloads = Arc::new(Semaphore::new(config.limits.downloads));
-        let folders = |route: &str, source| Error::Folders { route: route.to_owned(), source };
         let mut outboxes = Vec::new();
         for settings in config.outboxes.into_values() {
             let name = format!("outbox {}", settings.name);
             let (identity, means) = shared.for_route(&settings.identity, &uploads)?;
-            let outbox = Outbox::open(settings, identity, means).map_err(|source| folders(&name, source))?;
-            outboxes.push((name, outbox));
+            outboxes.push((name, Outbox::open(settings, identity, means)));
         }
         let mut inboxes = Vec::new();
         for settings in config.inboxes.into_values() {
             let name = format!("inbox {}", settings.name);
             let (identity, means) = shared.for_route(&settings.identity, &downloads)?;
-            let inbox = Inbox::open(settings, identity, means).map_err(|source| folders(&name, source))?;
-            inboxes.push((name, inbox));
+            inboxes.push((name, Inbox::open(settings, identity, means)));
         }
         let housekeeping = housekeeping::Housekeeping {
             store: store.clone(),

@@ -17,7 +17,7 @@ pub use shutdown::{Shutdown, Signals};
 use std::path::PathBuf;
 
 use crate::transfer::IdentityName;
-use crate::{files, http, identity, pace, store};
+use crate::{http, identity, pace, store};
 
 /// Why the service does not run, or not any more.
 #[derive(Debug, thiserror::Error)]
@@ -50,15 +50,6 @@ pub enum Error {
         #[source]
         source: store::Error,
     },
-    /// A route's folders cannot be opened.
-    #[error("cannot open the folders of {route}")]
-    Folders {
-        /// The route.
-        route: String,
-        /// Why.
-        #[source]
-        source: files::Error,
-    },
     /// Nobody could stop the service.
     #[error("cannot catch signals")]
     Signals(#[source] std::io::Error),
@@ -77,7 +68,6 @@ impl Error {
             Self::UnknownIdentity(name) => format!("add [identity.{name}] to the configuration"),
             Self::Retry(error) => error.remedy(),
             Self::Store { source, .. } => source.remedy().to_owned(),
-            Self::Folders { source, .. } => source.remedy().to_owned(),
             Self::Signals(_) => "see what the system says".to_owned(),
             Self::PartFailed => "start it again; what was begun is finished then".to_owned(),
         }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::Error;
+use super::error::{RECOGNISE, TRUST};
 use crate::transfer::FileIdentity;
 
 /// Permission bits of something that is created.
@@ -167,6 +168,39 @@ impl Dir {
             rustix::fs::fchmod(&*folder.fd, mode)
                 .map_err(|error| self.error("set the mode of", name, error))?;
             self.sync()?;
+        }
+        Ok(folder)
+    }
+
+    /// Opens a folder that is the service's own and nobody else's, making it durably if it is not there; where it
+    /// `must_exist`, its absence is an error, since this is then not the folder around it that it seems to be.
+    pub fn own_subfolder(&self, name: impl AsRef<OsStr>, must_exist: bool) -> Result<Self, Error> {
+        let name = name.as_ref();
+        let untrusted = |reason: String| {
+            let reason = std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason);
+            self.error(TRUST, name, reason)
+        };
+        match self.look(name)? {
+            None if must_exist => {
+                let reason = "it is not there, and was when this folder was last used";
+                let reason = std::io::Error::new(std::io::ErrorKind::NotFound, reason);
+                return Err(self.error(RECOGNISE, name, reason));
+            }
+            Some(entry) if entry.kind != EntryKind::Folder => {
+                return Err(untrusted("it is not a folder".to_owned()));
+            }
+            _ => {}
+        }
+        let folder = self.ensure_subfolder(name, Mode::PRIVATE_FOLDER)?;
+        let (entry, ours) = (folder.entry()?, rustix::process::geteuid().as_raw());
+        if entry.owner != ours {
+            return Err(untrusted(format!(
+                "it belongs to user {}, and the service is user {ours}",
+                entry.owner
+            )));
+        }
+        if entry.mode & 0o022 != 0 {
+            return Err(untrusted(format!("others may write in it (its mode is {:o})", entry.mode)));
         }
         Ok(folder)
     }

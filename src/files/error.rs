@@ -7,6 +7,11 @@ use rustix::io::Errno;
 
 use crate::seams;
 
+/// The operation of telling whether a folder is the one that was used before.
+pub(super) const RECOGNISE: &str = "recognise";
+/// The operation of telling whether a folder is ours alone.
+pub(super) const TRUST: &str = "trust";
+
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {path}", path = path.display())]
@@ -67,6 +72,10 @@ impl Error {
     pub fn code(&self) -> &'static str {
         if self.is_full() {
             "disk_full"
+        } else if self.operation == RECOGNISE {
+            "folder_not_recognised"
+        } else if self.operation == TRUST {
+            "folder_not_trusted"
         } else if self.is_forbidden() {
             "folder_not_accessible"
         } else if self.is_missing() {
@@ -87,6 +96,12 @@ impl Error {
             "disk_full" => "make room on the file system; the service goes on by itself",
             "folder_not_accessible" => "give the service's user the right to read and write there",
             "file_missing" => "see whether the folder was moved or its file system is not mounted",
+            "folder_not_recognised" => {
+                "mount its file system; if it is a new folder on purpose, make an empty folder .formidlingd in it that belongs to the service's user"
+            }
+            "folder_not_trusted" => {
+                "see who put it there; put back the folder that belongs to the service's user and to nobody else"
+            }
             "different_file_systems" => {
                 "keep the drop folder and the folders below it on one file system, without mounts between them"
             }

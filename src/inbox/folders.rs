@@ -12,7 +12,7 @@ pub(super) const FILE: &str = "file";
 /// A folder that is to be delivered whole.
 pub(super) const WHOLE: &str = "whole";
 /// The folder of ours in every route's folder.
-const PRIVATE: &str = ".formidlingd";
+pub(super) const PRIVATE: &str = ".formidlingd";
 
 /// The folders of an inbox.
 #[derive(Debug, Clone)]
@@ -43,10 +43,10 @@ pub(super) struct Marker {
 }
 
 impl Folders {
-    /// Opens them, making those that are the service's own.
-    pub(super) fn open(settings: &config::Inbox) -> Result<Self, Error> {
+    /// Opens them, making those that are the service's own, but not in place of those that were used before.
+    pub(super) fn open(settings: &config::Inbox, used_before: bool) -> Result<Self, Error> {
         let inbox = Dir::open(&settings.path)?;
-        let private = inbox.ensure_subfolder(PRIVATE, Mode::PRIVATE_FOLDER)?;
+        let private = inbox.own_subfolder(PRIVATE, used_before)?;
         let inbox = inbox.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
         let private = inbox.subfolder(PRIVATE)?;
         let incoming = private.ensure_subfolder("incoming", Mode::PRIVATE_FOLDER)?;

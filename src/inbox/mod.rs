@@ -13,7 +13,10 @@ mod download;
 mod folders;
 mod hear;
 mod notify;
+mod probe;
 mod recover;
+
+pub use probe::probe;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::route::{Hold, Means, Trouble, work_off};
+use crate::route::{Hold, Means, Mount, Trouble, work_off};
 use crate::transfer::{Incoming, IncomingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use folders::Folders;
@@ -39,7 +42,7 @@ struct Route {
     identity: config::Identity,
     means: Means,
     hold: Hold,
-    folders: Folders,
+    folders: Arc<Mount<Folders>>,
     /// Downloads at once, in this route.
     slots: Semaphore,
     /// Transfers that are known and not delivered: while there are many, Altinn keeps the rest.
@@ -49,13 +52,21 @@ struct Route {
 }
 
 impl Inbox {
-    /// Opens the route's folders, making those that are the service's own. Blocks.
-    pub fn open(
-        settings: config::Inbox,
-        identity: config::Identity,
-        means: Means,
-    ) -> Result<Self, files::Error> {
-        let folders = Folders::open(&settings)?;
+    /// Opens the route's folders, making those that are the service's own; where they cannot be opened, the route
+    /// waits for them. Blocks.
+    #[must_use]
+    pub fn open(settings: config::Inbox, identity: config::Identity, means: Means) -> Self {
+        let opener = {
+            let settings = settings.clone();
+            move |used| Folders::open(&settings, used)
+        };
+        let folders = Arc::new(Mount::new(
+            settings.name.clone(),
+            settings.path.clone(),
+            means.store.known_folders().clone(),
+            Arc::clone(&means.clock),
+            opener,
+        ));
         let hold = Hold::new(settings.name.clone(), means.retry.max);
         let slots = Semaphore::new(settings.max_concurrent);
         let route = Route {
@@ -68,12 +79,21 @@ impl Inbox {
             undelivered: Mutex::default(),
             wake: Arc::new(Notify::new()),
         };
-        Ok(Self { route: Arc::new(route) })
+        Self { route: Arc::new(route) }
     }
 
     /// Receives what is sent, until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
         let route = self.route;
+        let keep = Arc::clone(&route.folders).keep(stop.clone());
+        let serve = async {
+            route.folders.here(&stop).await;
+            if stop.is_cancelled() { Ok(()) } else { Self::serve(route, stop).await }
+        };
+        tokio::try_join!(keep, serve).map(|((), ())| ())
+    }
+
+    async fn serve(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
         recover::recover(&route).await?;
         let hear = hear::run(Arc::clone(&route), stop.clone());
         let wake = Arc::clone(&route.wake);

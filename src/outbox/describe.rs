@@ -12,7 +12,7 @@ use crate::files::{self, Digests, Entry, EntryKind, Error, Writers};
 use crate::route::{Kind, Trouble};
 use crate::transfer::document::Sidecar;
 use crate::transfer::{
-    Claim, Dispatch, FileIdentity, OrgNumber, OutgoingFileName, SendersReference, TransferId,
+    Claim, Dispatch, FileIdentity, OrgNumber, OutgoingFileName, ResourceId, SendersReference, TransferId,
 };
 
 /// What Altinn takes of a file that is scanned for malware (Broker API, limits).
@@ -30,7 +30,7 @@ const MAX_SIDECAR_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Content {
     digests: Digests,
-    sidecar: Option<Vec<u8>>,
+    file: FileIdentity,
 }
 
 /// What reading a claimed file came to.
@@ -40,6 +40,15 @@ pub(super) enum ReadOutcome {
     Still(Box<Content>),
     /// Somebody is writing it.
     Changing,
+}
+
+/// The sidecar that was taken with a file.
+pub(super) fn sidecar(folders: &Folders, id: TransferId) -> Result<Option<Vec<u8>>, Error> {
+    match folders.own(id)?.read(SIDECAR, MAX_SIDECAR_BYTES) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the claimed file is what was seen in the drop folder.
@@ -71,12 +80,7 @@ pub(super) fn read(folders: &Folders, id: TransferId) -> Result<ReadOutcome, Err
     if before != after || digests.bytes() != after.identity.size || files::writers(&file) == Writers::Some {
         return Ok(ReadOutcome::Changing);
     }
-    let sidecar = match own.read(SIDECAR, MAX_SIDECAR_BYTES) {
-        Ok(content) => Some(content),
-        Err(error) if error.is_missing() => None,
-        Err(error) => return Err(error),
-    };
-    Ok(ReadOutcome::Still(Box::new(Content { digests, sidecar })))
+    Ok(ReadOutcome::Still(Box::new(Content { digests, file: after.identity })))
 }
 
 /// What a dispatch is made of.
@@ -98,10 +102,45 @@ pub(super) struct Ingredients<'a> {
     pub(super) now: Timestamp,
 }
 
+/// All that Altinn is told but the content, which is worth reading only now.
+#[derive(Debug)]
+pub(super) struct Outline {
+    file_name: OutgoingFileName,
+    resource_id: ResourceId,
+    sender: OrgNumber,
+    recipients: Vec<OrgNumber>,
+    reference: SendersReference,
+    properties: BTreeMap<String, String>,
+    disable_virus_scan: bool,
+    max_bytes: u64,
+}
+
+impl Outline {
+    /// What Altinn is to be told; `None` where the file has grown meanwhile beyond what Altinn takes.
+    pub(super) fn complete(self, content: Content) -> Option<Dispatch> {
+        let size = content.digests.bytes();
+        let (md5, sha256) = content.digests.finish();
+        (size <= self.max_bytes).then_some(Dispatch {
+            file_name: self.file_name,
+            resource_id: self.resource_id,
+            sender: self.sender,
+            recipients: self.recipients,
+            reference: self.reference,
+            properties: self.properties,
+            disable_virus_scan: self.disable_virus_scan,
+            md5,
+            sha256,
+            size,
+            file: Some(content.file),
+        })
+    }
+}
+
 impl Ingredients<'_> {
-    /// What Altinn is to be told, or why the file cannot be sent as it is.
-    pub(super) fn dispatch(&self, content: Content) -> Result<Dispatch, Trouble> {
-        let sidecar = self.sidecar(content.sidecar.as_deref())?;
+    /// What Altinn is to be told of a file of this size and with this sidecar, or why it cannot be sent as it is.
+    pub(super) fn outline(&self, sidecar: Option<&[u8]>, size: u64) -> Result<Outline, Trouble> {
+        self.check_folder()?;
+        let sidecar = self.sidecar(sidecar)?;
         let file_name = match sidecar.file_name {
             Some(name) => name,
             None => self.claim.name.parse::<OutgoingFileName>().map_err(|error| {
@@ -114,27 +153,42 @@ impl Ingredients<'_> {
         };
         let recipients = self.recipients(sidecar.recipients)?;
         let is_received = sidecar.file_transfer_id.is_some();
-        let resource_id = sidecar.resource_id.filter(|_| !is_received);
+        let resource_id = self.resource(sidecar.resource_id.filter(|_| !is_received))?;
         let reference = sidecar.senders_file_transfer_reference.filter(|_| !is_received);
         let disable_virus_scan = sidecar.disable_virus_scan.unwrap_or(self.settings.disable_virus_scan);
         let mut properties = self.settings.properties.clone();
         properties.extend(sidecar.property_list.unwrap_or_default());
         self.check_properties(&properties)?;
-        let size = content.digests.bytes();
-        self.check_size(size, disable_virus_scan)?;
-        let (md5, sha256) = content.digests.finish();
-        Ok(Dispatch {
+        let max_bytes = if disable_virus_scan { MAX_BYTES } else { MAX_SCANNED_BYTES };
+        self.check_size(size, max_bytes)?;
+        Ok(Outline {
             reference: self.reference(reference, &file_name)?,
             file_name,
-            resource_id: resource_id.unwrap_or_else(|| self.settings.resource_id.clone()),
+            resource_id,
             sender: self.sender,
             recipients,
             properties,
             disable_virus_scan,
-            md5,
-            sha256,
-            size,
+            max_bytes,
         })
+    }
+
+    fn check_folder(&self) -> Result<(), Trouble> {
+        let Some(folder) = &self.claim.other_folder else { return Ok(()) };
+        let message = format!("the file lies in the folder {folder:?}, which is no organisation number");
+        let remedy = "drop it in a folder named by the recipient's organisation number (nine digits, the last of which must fit)";
+        Err(self.refuse("recipient_folder_invalid", message, remedy))
+    }
+
+    fn resource(&self, chosen: Option<ResourceId>) -> Result<ResourceId, Trouble> {
+        let Some(chosen) = chosen else { return Ok(self.settings.resource_id.clone()) };
+        let allowed = &self.settings.allowed_resources;
+        if allowed.is_empty() || allowed.contains(&chosen) || chosen == self.settings.resource_id {
+            return Ok(chosen);
+        }
+        let message = format!("{chosen} is not among the outbox's allowed_resources");
+        let remedy = "see whether the resource is right; if so, add it to allowed_resources";
+        Err(self.refuse("resource_not_allowed", message, remedy))
     }
 
     fn sidecar(&self, content: Option<&[u8]>) -> Result<Sidecar, Trouble> {
@@ -253,8 +307,7 @@ impl Ingredients<'_> {
         Err(self.refuse("properties_invalid", message, remedy))
     }
 
-    fn check_size(&self, size: u64, disable_virus_scan: bool) -> Result<(), Trouble> {
-        let limit = if disable_virus_scan { MAX_BYTES } else { MAX_SCANNED_BYTES };
+    fn check_size(&self, size: u64, limit: u64) -> Result<(), Trouble> {
         if size <= limit {
             return Ok(());
         }

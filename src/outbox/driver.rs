@@ -94,12 +94,9 @@ impl Route {
     async fn describe(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Work::Outgoing { claim, abandoned, .. } = &transfer.work else { return Ok(Next::Wait) };
         let (id, claim, abandoned) = (transfer.id, claim.clone(), abandoned.len());
-        self.wait_until_still(transfer, claim.file).await?;
-        let slot = self.slots.acquire().await;
-        let read = self.on_files(move |folders| describe::read(folders, id)).await?;
-        drop(slot);
+        let found = self.wait_until_still(transfer, claim.file).await?;
+        let sidecar = self.on_files(move |folders| describe::sidecar(folders, id)).await?;
         let now = self.means.now();
-        let ReadOutcome::Still(content) = read else { return Err(changing(now)) };
         let date = local_date(now);
         let ingredients = Ingredients {
             settings: &self.settings,
@@ -110,7 +107,13 @@ impl Route {
             date: &date,
             now,
         };
-        let dispatch = ingredients.dispatch(*content)?;
+        // What cannot be sent anyhow is not read first: it may be large.
+        let outline = ingredients.outline(sidecar.as_deref(), found.size)?;
+        let slot = self.slots.acquire().await;
+        let read = self.on_files(move |folders| describe::read(folders, id)).await?;
+        drop(slot);
+        let ReadOutcome::Still(content) = read else { return Err(changing(now)) };
+        let dispatch = outline.complete(*content).ok_or_else(|| changing(now))?;
         self.happened(transfer, OutgoingEvent::Described(Box::new(dispatch))).await?;
         Ok(Next::Step)
     }
@@ -120,16 +123,16 @@ impl Route {
         self: &Arc<Self>,
         transfer: &Transfer,
         seen: FileIdentity,
-    ) -> Result<(), Trouble> {
+    ) -> Result<FileIdentity, Trouble> {
         let id = transfer.id;
         let look = move |folders: &super::Folders| describe::identity(folders, id);
         let before = self.on_files(look).await?;
         if before == seen {
-            return Ok(());
+            return Ok(before);
         }
         let settle = if before.size == 0 { self.settings.settle_empty } else { self.settings.settle };
         tokio::time::sleep(settle.max(Duration::from_millis(1))).await;
-        if self.on_files(look).await? == before { Ok(()) } else { Err(changing(self.means.now())) }
+        if self.on_files(look).await? == before { Ok(before) } else { Err(changing(self.means.now())) }
     }
 
     async fn intend_archive(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {

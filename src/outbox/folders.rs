@@ -1,8 +1,11 @@
 //! The folders of an outbox, held open.
 
+use std::path::Path;
+
+use super::candidate::Source;
 use crate::config;
 use crate::files::{Dir, Error, Mode};
-use crate::transfer::{OrgNumber, Place, TransferId};
+use crate::transfer::{Place, TransferId};
 
 /// The file that is being sent, in its folder under `sending/`.
 pub(super) const FILE: &str = "file";
@@ -33,14 +36,17 @@ pub(super) struct Folders {
 }
 
 impl Folders {
-    /// Opens them, making those that are the service's own.
-    pub(super) fn open(settings: &config::Outbox) -> Result<Self, Error> {
+    /// Opens them, making those that are the service's own, but not in place of those that were used before.
+    pub(super) fn open(settings: &config::Outbox, used_before: bool) -> Result<Self, Error> {
         let drop = Dir::open(&settings.path)?;
-        let private = drop.ensure_subfolder(PRIVATE, Mode::PRIVATE_FOLDER)?;
+        let private = drop.own_subfolder(PRIVATE, used_before)?;
         let drop = drop.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
         let private = drop.subfolder(PRIVATE)?;
         let sending = private.ensure_subfolder("sending", Mode::PRIVATE_FOLDER)?;
-        let sent = drop.ensure_subfolder(SENT, Mode::GROUP_FOLDER)?;
+        let sent = match &settings.archive_path {
+            Some(path) => archive(path)?,
+            None => drop.ensure_subfolder(SENT, Mode::GROUP_FOLDER)?,
+        };
         let failed = drop.ensure_subfolder(FAILED, Mode::GROUP_FOLDER)?;
         if settings.recipients == config::Recipients::FromDirectory {
             for recipient in &settings.allowed_recipients {
@@ -52,11 +58,16 @@ impl Folders {
     }
 
     /// The folder that a file was dropped in.
-    pub(super) fn source(&self, recipient_folder: Option<OrgNumber>) -> Result<Dir, Error> {
-        match recipient_folder {
-            Some(recipient) => self.drop.subfolder(recipient.digits()),
+    pub(super) fn source(&self, source: &Source) -> Result<Dir, Error> {
+        match source.name() {
+            Some(name) => self.drop.subfolder(name),
             None => Ok(self.drop.clone()),
         }
+    }
+
+    /// Puts a small file for people in place durably, if the name is free.
+    pub(super) fn write_companion(into: &Dir, name: &str, document: &[u8]) -> Result<(), Error> {
+        into.create(name, document, Mode::GROUP_FILE)
     }
 
     /// A transfer's own folder under `sending/`.
@@ -71,4 +82,12 @@ impl Folders {
             None => Ok(self.failed.clone()),
         }
     }
+}
+
+/// The archive, where it lies elsewhere: it may be on another file system, so it has a place for temporary files of
+/// its own.
+fn archive(path: &Path) -> Result<Dir, Error> {
+    let archive = Dir::open(path)?;
+    let private = archive.own_subfolder(PRIVATE, false)?;
+    archive.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)
 }

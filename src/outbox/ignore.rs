@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::folders::{FAILED, SENT};
+use super::folders::{FAILED, PRIVATE, SENT};
 use crate::transfer::Companion;
 
 /// Endings that programs give to files that are not finished, and litter that desktops leave (compared without
@@ -27,9 +27,45 @@ pub(super) fn is_ignored(name: &OsStr) -> bool {
         || Companion::of(&text).is_some()
 }
 
+/// Of a name that programs give to a file which they have yet to finish, the part that is the finished file's name or
+/// its beginning: `a.pdf.part`, `.a.pdf.Xy12Ab` (rsync), `~a.pdf`.
+pub(super) fn unfinished_name(name: &OsStr) -> Option<&str> {
+    let name = name.to_str()?;
+    if name == PRIVATE || !is_ignored(OsStr::new(name)) || Companion::of(name).is_some() {
+        return None;
+    }
+    let visible = name.trim_start_matches(['.', '~', '$']);
+    let lower = visible.to_ascii_lowercase();
+    let ending = ENDINGS.iter().find(|ending| lower.ends_with(*ending)).map_or(0, |ending| ending.len());
+    let begun = visible.get(..visible.len() - ending).unwrap_or_default();
+    let begun = if name.starts_with('.') && ending == 0 {
+        begun.rsplit_once('.').map_or(begun, |(begun, _)| begun)
+    } else {
+        begun
+    };
+    (!begun.is_empty() && ![SENT, FAILED].contains(&begun)).then_some(begun)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_an_unfinished_file_it_is_known_what_it_will_be() {
+        for (name, begun) in [
+            ("a.pdf.part", Some("a.pdf")),
+            ("a.pdf.filepart", Some("a.pdf")),
+            ("a.pdf.TMP", Some("a.pdf")),
+            (".a.pdf.Xy12Ab", Some("a.pdf")),
+            ("~$a.docx", Some("a.docx")),
+            (".a.pdf.swp", Some("a.pdf")),
+            ("a.pdf", None),
+            ("a.pdf.meta.json", None),
+            ("sent", None),
+        ] {
+            assert_eq!(unfinished_name(OsStr::new(name)), begun, "{name}");
+        }
+    }
 
     #[test]
     fn unfinished_files_and_litter_are_ignored() {

@@ -1,13 +1,14 @@
 //! The way out: a file that is dropped in a folder is published at Altinn exactly once, and laid down with its
 //! receipt.
 //!
-//! [`watch`] hears of files, [`intake`] waits until nobody writes them, [`take`] makes them
-//! ours, [`describe`] finds out what Altinn is to be told, [`initialize`] and
+//! [`watch`] hears of files, [`listing`] finds them, [`observe`] says when they have come to rest, [`intake`] claims
+//! them, [`take`] makes them ours, [`describe`] finds out what Altinn is to be told, [`initialize`] and
 //! [`upload`] send, [`follow`] sees what becomes of it, [`lay_down`] puts file and
 //! receipt (or error file) in place. The [`driver`] takes these steps, one at a time, as the state machine says.
 
 pub mod driver;
 
+mod candidate;
 mod claims;
 mod describe;
 mod folders;
@@ -16,11 +17,18 @@ mod ignore;
 mod initialize;
 mod intake;
 mod lay_down;
+mod listing;
+mod observe;
+mod orphans;
+mod probe;
 mod receipt;
 mod retention;
 mod take;
 mod upload;
 mod watch;
+mod window;
+
+pub use probe::probe;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::route::{Hold, Means, Trouble, work_off};
+use crate::route::{Hold, Means, Mount, Trouble, work_off};
 use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use folders::Folders;
@@ -49,7 +57,7 @@ struct Route {
     identity: config::Identity,
     means: Means,
     hold: Hold,
-    folders: Folders,
+    folders: Arc<Mount<Folders>>,
     /// Hashing and uploading at once, in this route.
     slots: Semaphore,
     /// Claimed transfers of which no byte has been sent: while there are many, nothing more is claimed, and
@@ -63,13 +71,21 @@ struct Route {
 }
 
 impl Outbox {
-    /// Opens the route's folders, making those that are the service's own. Blocks.
-    pub fn open(
-        settings: config::Outbox,
-        identity: config::Identity,
-        means: Means,
-    ) -> Result<Self, files::Error> {
-        let folders = Folders::open(&settings)?;
+    /// Opens the route's folders, making those that are the service's own; where they cannot be opened, the route
+    /// waits for them. Blocks.
+    #[must_use]
+    pub fn open(settings: config::Outbox, identity: config::Identity, means: Means) -> Self {
+        let opener = {
+            let settings = settings.clone();
+            move |used| Folders::open(&settings, used)
+        };
+        let folders = Arc::new(Mount::new(
+            settings.name.clone(),
+            settings.path.clone(),
+            means.store.known_folders().clone(),
+            Arc::clone(&means.clock),
+            opener,
+        ));
         let hold = Hold::new(settings.name.clone(), means.retry.max);
         let slots = Semaphore::new(settings.max_concurrent);
         let route = Route {
@@ -84,12 +100,21 @@ impl Outbox {
             wake: Arc::new(Notify::new()),
             room: Notify::new(),
         };
-        Ok(Self { route: Arc::new(route) })
+        Self { route: Arc::new(route) }
     }
 
     /// Sends what is dropped, until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
         let route = self.route;
+        let keep = Arc::clone(&route.folders).keep(stop.clone());
+        let serve = async {
+            route.folders.here(&stop).await;
+            if stop.is_cancelled() { Ok(()) } else { Self::serve(route, stop).await }
+        };
+        tokio::try_join!(keep, serve).map(|((), ())| ())
+    }
+
+    async fn serve(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
         claims::recover(&route).await?;
         let intake = intake::run(Arc::clone(&route), stop.clone());
         let wake = Arc::clone(&route.wake);

@@ -1,6 +1,7 @@
 //! Making a file ours: sidecar and file are moved, without overwriting, into a folder of their own, and both
 //! folders are synced, so that neither a crash nor a loss of power leaves it in doubt whose the file is.
 
+use super::candidate::Source;
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
 use crate::files::{Dir, Error, Mode};
 use crate::seams::crash_point;
@@ -28,7 +29,7 @@ pub(super) fn take(
     claim: &Claim,
     claim_file: &ClaimFile,
 ) -> Result<Taken, Error> {
-    let source = match folders.source(claim.recipient_folder) {
+    let source = match folders.source(&Source::of(claim)) {
         Ok(source) => source,
         Err(error) if error.is_missing() => return withdraw(folders, None, id, claim),
         Err(error) => return Err(error),

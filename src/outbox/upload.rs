@@ -6,21 +6,23 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use super::Route;
 use super::folders::{FILE, Folders};
 use crate::broker;
-use crate::files::{self, BLOCK_BYTES};
+use crate::files::{self, BLOCK_BYTES, Entry};
 use crate::route::{Kind, Next, Trouble};
 use crate::seams::{self, crash_point};
 use crate::transfer::{
-    BrokerTransferId, Effect, Failure, LastByte, Outgoing, OutgoingEvent, Transfer, TransferId, Unpublished,
-    Work,
+    BrokerTransferId, Effect, Failure, FileIdentity, LastByte, Outgoing, OutgoingEvent, Transfer, TransferId,
+    Unpublished, Work,
 };
 
 /// Blocks that wait for the network; with the one being read and the one being sent, a file takes a megabyte.
@@ -37,12 +39,8 @@ impl Route {
         let Some((id, size)) = target(transfer) else { return Ok(Next::Step) };
         let transfer_id = transfer.id;
         let (file, found) = self.on_files(move |folders| open(folders, transfer_id)).await?;
-        if found != size
-            && matches!(&transfer.work, Work::Outgoing { progress: Outgoing::Initialized { .. }, .. })
-        {
-            // It has been written since it was described: nothing has been sent, so it is described anew.
-            self.happened(transfer, OutgoingEvent::Abandoned(Unpublished::NothingBegun)).await?;
-            return Ok(Next::Step);
+        if has_changed(transfer, found.identity) {
+            return self.describe_anew(transfer).await;
         }
         self.write_claim_file(transfer).await?;
 
@@ -55,10 +53,17 @@ impl Route {
         }
         crash_point("upload:begun");
 
-        let stored = Arc::new(Mutex::new(transfer.clone()));
-        let outcome = self.send(id, size, file, &stored).await;
-        *transfer = stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sending = Arc::new(Sending::new(transfer.clone(), found, &file, self.means.now())?);
+        let outcome = self.send(id, size, file, &sending).await;
+        *transfer = sending.transfer();
         crash_point("upload:answered");
+        if sending.has_changed() {
+            if size <= BLOCK_BYTES as u64 {
+                // Its one block was held back.
+                self.happened(transfer, OutgoingEvent::UploadHadNoEffect).await?;
+            }
+            return self.describe_anew(transfer).await;
+        }
         let now = self.means.now();
         match outcome {
             Ok(()) => {
@@ -88,16 +93,37 @@ impl Route {
         }
     }
 
-    /// Reads and sends at once; `stored` is then what the store has.
+    /// The file is not what Altinn was told: somebody has written it since. Where Altinn cannot have it whole, the
+    /// transfer there is given up, and the file described anew when it has come to rest. Otherwise it is left to
+    /// Altinn, which compares checksums, to fail the transfer.
+    async fn describe_anew(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let proof = match &transfer.work {
+            Work::Outgoing { progress: Outgoing::Initialized { .. }, .. } => Unpublished::NothingBegun,
+            Work::Outgoing { progress: Outgoing::Uploading { never_whole: true, .. }, .. } => {
+                Unpublished::NeverWhole
+            }
+            _ => {
+                let message =
+                    "the file was written after it had been taken, and a part of it has left".to_owned();
+                let remedy = "nothing: when Altinn has failed the transfer, the file is sent as it is then";
+                return Err(Trouble::new(Kind::Slow, "file_changed", message, remedy, self.means.now()));
+            }
+        };
+        warn!("the file was written after it had been taken: it is described anew");
+        self.happened(transfer, OutgoingEvent::Abandoned(proof)).await?;
+        Ok(Next::Step)
+    }
+
+    /// Reads and sends at once.
     async fn send(
         self: &Arc<Self>,
         id: BrokerTransferId,
         size: u64,
         file: File,
-        stored: &Arc<Mutex<Transfer>>,
+        sending: &Arc<Sending>,
     ) -> Result<(), broker::Error> {
         let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
-        let body = self.body(size, receiver, Arc::clone(stored));
+        let body = self.body(size, receiver, Arc::clone(sending));
         let reading = async {
             seams::blocking(move || files::read_blocks(file, size, &sender)).await;
             std::future::pending::<()>().await;
@@ -113,17 +139,18 @@ impl Route {
         self: &Arc<Self>,
         size: u64,
         receiver: mpsc::Receiver<io::Result<Bytes>>,
-        stored: Arc<Mutex<Transfer>>,
+        sending: Arc<Sending>,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         let route = Arc::clone(self);
         stream::try_unfold((receiver, 0), move |(mut receiver, sent)| {
-            let (route, stored) = (Arc::clone(&route), Arc::clone(&stored));
+            let (route, sending) = (Arc::clone(&route), Arc::clone(&sending));
             async move {
                 let Some(block) = receiver.recv().await else { return Ok(None) };
                 let block = block?;
                 let sent = sent + block.len() as u64;
                 if sent >= size {
-                    route.last_byte_leaves(&stored).await?;
+                    sending.check().await?;
+                    route.last_byte_leaves(&sending.stored).await?;
                     crash_point("upload:last_byte");
                 }
                 Ok(Some((block, (receiver, sent))))
@@ -145,18 +172,72 @@ impl Route {
     }
 }
 
+/// An upload under way.
+#[derive(Debug)]
+struct Sending {
+    /// What the store has.
+    stored: Mutex<Transfer>,
+    /// The file, as it was when its first byte was read.
+    file: Arc<File>,
+    found: Entry,
+    changed: AtomicBool,
+}
+
+impl Sending {
+    fn new(transfer: Transfer, found: Entry, file: &File, now: jiff::Timestamp) -> Result<Self, Trouble> {
+        let path = std::path::Path::new(FILE);
+        let file = file.try_clone();
+        let file = file.map_err(|error| Trouble::files(&files::Error::new("open", path, error), now))?;
+        Ok(Self {
+            stored: Mutex::new(transfer),
+            file: Arc::new(file),
+            found,
+            changed: AtomicBool::new(false),
+        })
+    }
+
+    fn transfer(&self) -> Transfer {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    /// Fails if the file has been written since its first byte was read: what was sent of it is of two kinds then,
+    /// and its last byte must not leave.
+    async fn check(&self) -> io::Result<()> {
+        let file = Arc::clone(&self.file);
+        let now = seams::blocking(move || Entry::of_file(&file)).await?;
+        if (now.identity, now.changed_ns) == (self.found.identity, self.found.changed_ns) {
+            return Ok(());
+        }
+        self.changed.store(true, Ordering::Release);
+        Err(io::Error::other("the file was written while it was sent"))
+    }
+}
+
+/// Whether a claimed file is something else than what was described.
+fn has_changed(transfer: &Transfer, found: FileIdentity) -> bool {
+    let Work::Outgoing { progress, .. } = &transfer.work else { return false };
+    progress.dispatch().is_some_and(|dispatch| match dispatch.file {
+        Some(described) => described != found,
+        None => dispatch.size != found.size,
+    })
+}
+
 /// The trouble of an upload that broke off.
 pub(super) fn cut(failure: Failure) -> Trouble {
     Trouble { failure: Failure { code: CUT.to_owned(), ..failure }, kind: Kind::Temporary(None) }
 }
 
-/// The claimed file, and how many bytes it has.
-fn open(folders: &Folders, id: TransferId) -> Result<(File, u64), files::Error> {
+/// The claimed file, and what it is.
+fn open(folders: &Folders, id: TransferId) -> Result<(File, Entry), files::Error> {
     let own = folders.own(id)?;
     let file = own.open_file(FILE)?;
-    let entry = files::Entry::of_file(&file);
+    let entry = Entry::of_file(&file);
     let entry = entry.map_err(|error| files::Error::new("look at", own.path().join(FILE), error))?;
-    Ok((file, entry.identity.size))
+    Ok((file, entry))
 }
 
 /// Where the bytes go, and how many they are.

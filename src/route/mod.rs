@@ -2,10 +2,14 @@
 //! how trouble becomes the next attempt.
 
 mod hold;
+mod mount;
+mod probing;
 mod trouble;
 mod work;
 
 pub use hold::Hold;
+pub use mount::Mount;
+pub use probing::{Finding, Report};
 pub use trouble::{Kind, Trouble, text_for_people};
 pub use work::{Drive, Next, work_off};
 
@@ -89,10 +93,10 @@ impl Means {
     /// Runs work on a route's folders off the async threads.
     pub async fn on_files<F: Clone + Send + 'static, T: Send + 'static>(
         &self,
-        folders: &F,
+        folders: &Mount<F>,
         work: impl FnOnce(&F) -> Result<T, files::Error> + Send + 'static,
     ) -> Result<T, Trouble> {
-        let folders = folders.clone();
+        let folders = folders.folders()?;
         let outcome = seams::blocking(move || work(&folders)).await;
         outcome.map_err(|error| Trouble::files(&error, self.now()))
     }

@@ -22,6 +22,7 @@ mod error;
 mod ids;
 mod journal;
 mod keys;
+mod known_folders;
 mod load;
 mod owner;
 mod record;
@@ -54,6 +55,7 @@ use self::stage::Task;
 
 pub use self::error::Error;
 pub use self::keys::BrokerKey;
+pub use self::known_folders::KnownFolders;
 pub use self::record::{DecodeError, Step};
 
 /// A handle to the store; clones are the same store.
@@ -91,6 +93,7 @@ struct Shared {
     core: Arc<Core>,
     clock: Arc<dyn Clock>,
     ids: IdSource,
+    known_folders: KnownFolders,
     /// `None` only while being dropped.
     jobs: Option<mpsc::Sender<Job>>,
     /// `None` once somebody waits for its end.
@@ -106,7 +109,8 @@ impl Store {
         let lock = Lock::take(path)?;
         let journal = Journal::open(&path.join("journal"))?;
         let Ready { engine, loaded, repaired } = load::open(path, clock.now())?;
-        Self::start(Box::new(engine), journal, lock, loaded, clock, random)
+        let known_folders = KnownFolders::open(path)?;
+        Self::start(Box::new(engine), journal, lock, loaded, known_folders, clock, random)
             .map(|(store, unreadable)| Opened { store, unreadable, repaired })
     }
 
@@ -115,6 +119,7 @@ impl Store {
         journal: Journal,
         lock: Lock,
         loaded: Loaded,
+        known_folders: KnownFolders,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<(Self, Vec<Unreadable>), Error> {
@@ -135,7 +140,8 @@ impl Store {
             .spawn(move || owner.run(queue))
             .map_err(|source| Error::io("start the thread of", "the store", source))?;
         let ids = IdSource::new(Arc::clone(&clock), random, loaded.last);
-        let shared = Shared { core, clock, ids, jobs: Some(jobs), owner: Mutex::new(Some(owner)) };
+        let shared =
+            Shared { core, clock, ids, known_folders, jobs: Some(jobs), owner: Mutex::new(Some(owner)) };
         Ok((Self { shared: Arc::new(shared) }, loaded.unreadable))
     }
 
@@ -144,6 +150,12 @@ impl Store {
     #[must_use]
     pub fn new_id(&self) -> TransferId {
         self.shared.ids.next()
+    }
+
+    /// Which folders the routes have used.
+    #[must_use]
+    pub fn known_folders(&self) -> &KnownFolders {
+        &self.shared.known_folders
     }
 
     /// Stores a new transfer. Refused where its id is known ([`Error::Exists`]), or where another transfer

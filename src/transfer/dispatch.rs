@@ -29,6 +29,9 @@ pub struct Claim {
     /// The recipient's folder it was dropped in, where the folder names the recipient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_folder: Option<OrgNumber>,
+    /// The folder it was dropped in, where folders name recipients and this one names nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_folder: Option<String>,
     /// Whether a sidecar was taken with it.
     pub sidecar: bool,
     /// What the file was when the claim was intended.
@@ -59,4 +62,8 @@ pub struct Dispatch {
     pub sha256: Sha256,
     /// Size of the content in bytes.
     pub size: u64,
+    /// What the file was when its content was hashed: one that is something else has been written since. Absent in
+    /// records from before it was remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileIdentity>,
 }

@@ -110,6 +110,8 @@ pub enum Unpublished {
     Purged,
     /// Altinn refused the bytes, or was never sent any, and still waits for them: the status is `Initialized`.
     NothingBegun,
+    /// Every upload to it was broken off by us before its last byte left, and nobody else sends it any.
+    NeverWhole,
 }
 
 /// A file on its way out.
@@ -134,6 +136,10 @@ pub enum Outgoing {
         begun: Timestamp,
         uploads: u32,
         last_byte: LastByte,
+        /// The last byte of no upload to this id was ever handed to the socket: Altinn cannot have it whole. Absent
+        /// in records from before this was remembered.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        never_whole: bool,
     },
     /// Altinn has said that it has every byte.
     Uploaded { dispatch: Box<Dispatch>, booking: Booking, uploaded: Timestamp, uploads: u32 },
@@ -183,7 +189,8 @@ pub enum OutgoingEvent {
     /// The last byte may have left, but Altinn has received none: some time after the upload broke off, the
     /// status is still `Initialized`.
     NothingArrived,
-    /// The upload that was just begun provably had no effect: it never reached Altinn.
+    /// The upload that was just begun provably had no effect: it never reached Altinn, or not a byte of the content
+    /// left.
     UploadHadNoEffect,
     /// Altinn has answered that it has every byte.
     UploadAccepted { at: Timestamp },
@@ -295,11 +302,12 @@ impl Outgoing {
                 Ok(S::Initialized { dispatch, booking })
             }
             (S::Initialized { dispatch, booking }, E::UploadBegun { at }) => {
-                Ok(S::Uploading { dispatch, booking, begun: at, uploads: 1, last_byte: LastByte::Kept })
+                let last_byte = LastByte::Kept;
+                Ok(S::Uploading { dispatch, booking, begun: at, uploads: 1, last_byte, never_whole: true })
             }
             // Bytes go to the same id again only where the upload before provably never ended.
             (
-                S::Uploading { dispatch, booking, uploads, last_byte: LastByte::Kept, .. },
+                S::Uploading { dispatch, booking, uploads, last_byte: LastByte::Kept, never_whole, .. },
                 E::UploadBegun { at },
             ) => Ok(S::Uploading {
                 dispatch,
@@ -307,9 +315,11 @@ impl Outgoing {
                 begun: at,
                 uploads: uploads.saturating_add(1),
                 last_byte: LastByte::Kept,
+                never_whole,
             }),
             (S::Uploading { dispatch, booking, begun, uploads, .. }, E::LastByteLeaving) => {
-                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte: LastByte::MayHaveLeft })
+                let last_byte = LastByte::MayHaveLeft;
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole: false })
             }
             (
                 S::Uploading { dispatch, booking, uploads, last_byte: LastByte::MayHaveLeft, .. },
@@ -335,20 +345,22 @@ impl Outgoing {
                 E::PublishedSeen { published, expires, recipients },
             ) => Ok(publish(dispatch, booking, uploaded, published, expires, recipients)),
             (S::Initialized { .. }, E::Abandoned(_)) => Ok(S::Claimed),
+            (S::Uploading { never_whole: true, .. }, E::Abandoned(Unpublished::NeverWhole)) => Ok(S::Claimed),
             (
                 S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
                 E::Abandoned(Unpublished::Failed | Unpublished::Purged),
             ) => Ok(S::Claimed),
-            (S::Uploading { dispatch, booking, begun, uploads, .. }, E::NothingArrived) => {
-                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte: LastByte::Kept })
+            (S::Uploading { dispatch, booking, begun, uploads, never_whole, .. }, E::NothingArrived) => {
+                let last_byte = LastByte::Kept;
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole })
             }
             (S::Uploading { dispatch, booking, uploads: 1, .. }, E::UploadHadNoEffect) => {
                 Ok(S::Initialized { dispatch, booking })
             }
             // There was an upload before this one, and what became of it is as open as it was.
-            (S::Uploading { dispatch, booking, begun, uploads, .. }, E::UploadHadNoEffect) => {
-                let uploads = uploads.saturating_sub(1);
-                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte: LastByte::Kept })
+            (S::Uploading { dispatch, booking, begun, uploads, never_whole, .. }, E::UploadHadNoEffect) => {
+                let (uploads, last_byte) = (uploads.saturating_sub(1), LastByte::Kept);
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole })
             }
             // Again from Intended: the name was taken in the meantime, and nothing has been laid down.
             (S::Published { dispatch, booking, mut publication }, E::ArchiveIntended(place))
@@ -387,7 +399,9 @@ impl Outgoing {
             (S::Initializing { .. }, E::FailureIntended { failure, place, .. }) => {
                 Ok(S::Failing { failure, place })
             }
-            (S::Uploading { .. }, E::FailureIntended { failure, place, proof: Some(_) }) => {
+            (S::Uploading { never_whole, .. }, E::FailureIntended { failure, place, proof: Some(proof) })
+                if never_whole || proof != Unpublished::NeverWhole =>
+            {
                 Ok(S::Failing { failure, place })
             }
             // Altinn has had every byte here, so that "none ever began" would prove nothing.

@@ -26,6 +26,7 @@ fn events() -> Vec<(&'static str, E)> {
         ("abandoned: failed", E::Abandoned(Unpublished::Failed)),
         ("abandoned: purged", E::Abandoned(Unpublished::Purged)),
         ("abandoned: nothing begun", E::Abandoned(Unpublished::NothingBegun)),
+        ("abandoned: never whole", E::Abandoned(Unpublished::NeverWhole)),
         ("archive intended", E::ArchiveIntended(place())),
         ("archived", E::Archived),
         ("recipients seen", E::RecipientsSeen(recipients())),
@@ -35,6 +36,7 @@ fn events() -> Vec<(&'static str, E)> {
         ("failure: failed", failing(Some(Unpublished::Failed))),
         ("failure: purged", failing(Some(Unpublished::Purged))),
         ("failure: nothing begun", failing(Some(Unpublished::NothingBegun))),
+        ("failure: never whole", failing(Some(Unpublished::NeverWhole))),
         ("decision needed", E::DecisionNeeded { failure: failure(), place: place() }),
         ("failure filed", E::FailureFiled),
     ]
@@ -43,7 +45,17 @@ fn events() -> Vec<(&'static str, E)> {
 /// The drawing as a table: from, event, to. Whatever is not here must be refused.
 const TABLE: &[(&str, &[(&str, &str)])] = &[
     ("claiming", &[("file taken", "claimed"), ("file withdrawn", "cancelled")]),
-    ("claimed", &[("described", "described"), FAILURE, FAILURE_FAILED, FAILURE_PURGED, FAILURE_NOTHING]),
+    (
+        "claimed",
+        &[
+            ("described", "described"),
+            FAILURE,
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            FAILURE_PARTIAL,
+        ],
+    ),
     (
         "described",
         &[
@@ -53,6 +65,7 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
             FAILURE_FAILED,
             FAILURE_PURGED,
             FAILURE_NOTHING,
+            FAILURE_PARTIAL,
         ],
     ),
     (
@@ -64,6 +77,7 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
             FAILURE_FAILED,
             FAILURE_PURGED,
             FAILURE_NOTHING,
+            FAILURE_PARTIAL,
         ],
     ),
     (
@@ -75,10 +89,12 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
             ("abandoned: failed", "claimed"),
             ("abandoned: purged", "claimed"),
             ("abandoned: nothing begun", "claimed"),
+            ("abandoned: never whole", "claimed"),
             FAILURE,
             FAILURE_FAILED,
             FAILURE_PURGED,
             FAILURE_NOTHING,
+            FAILURE_PARTIAL,
         ],
     ),
     (
@@ -146,7 +162,17 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
     ("archived", &[("recipients seen", "archived"), ("all confirmed", "completed"), ("expired", "expired")]),
     ("completed", &[]),
     ("expired", &[]),
-    ("failing", &[FAILURE, FAILURE_FAILED, FAILURE_PURGED, FAILURE_NOTHING, ("failure filed", "failed")]),
+    (
+        "failing",
+        &[
+            FAILURE,
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            FAILURE_PARTIAL,
+            ("failure filed", "failed"),
+        ],
+    ),
     ("failed", &[]),
     ("cancelled", &[]),
 ];
@@ -154,6 +180,7 @@ const FAILURE: (&str, &str) = ("failure", "failing");
 const FAILURE_FAILED: (&str, &str) = ("failure: failed", "failing");
 const FAILURE_PURGED: (&str, &str) = ("failure: purged", "failing");
 const FAILURE_NOTHING: (&str, &str) = ("failure: nothing begun", "failing");
+const FAILURE_PARTIAL: (&str, &str) = ("failure: never whole", "failing");
 
 /// The table's name of a state.
 fn name(state: &Outgoing) -> &'static str {
@@ -214,7 +241,10 @@ fn every_state_is_read_back_as_it_was() {
 
 /// What an observer knows who sees only the events that were taken.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Observer {
+    /// A last byte may have left to the transfer that is booked.
+    may_be_whole: bool,
     /// The id at Altinn that may have got a last byte and is not proven unpublished.
     may_publish: Option<u8>,
     /// The id at Altinn that is booked.
@@ -253,9 +283,13 @@ fn number_of(state: &Outgoing) -> Option<u8> {
 
 impl Observer {
     /// Looks at a step that was taken, and says what is wrong with it.
+    #[expect(clippy::too_many_lines, reason = "one match, an arm for each kind of event")]
     fn see(&mut self, before: &Outgoing, event: &E, after: &Outgoing) -> Result<(), TestCaseError> {
         match event {
-            E::Adopted(_) => self.booked = number_of(after),
+            E::Adopted(_) => {
+                self.booked = number_of(after);
+                self.may_be_whole = false;
+            }
             E::UploadBegun { .. } => {
                 prop_assert!(self.booked.is_some(), "bytes need a transfer");
                 prop_assert!(!self.undecided, "bytes while a person has to decide");
@@ -266,6 +300,7 @@ impl Observer {
             }
             E::LastByteLeaving | E::UploadAccepted { .. } | E::ProcessingSeen { .. } => {
                 self.may_publish = self.booked;
+                self.may_be_whole = true;
             }
             E::PublishedSeen { .. } => {
                 prop_assert!(self.may_publish.is_none() || self.may_publish == self.booked);
@@ -275,6 +310,12 @@ impl Observer {
             E::Abandoned(_) | E::NothingArrived | E::UploadHadNoEffect => {
                 prop_assert!(!self.published, "given up although published");
                 self.may_publish = None;
+                prop_assert!(
+                    *event != E::Abandoned(Unpublished::NeverWhole) || !self.may_be_whole,
+                    "given up as never whole although a last byte may have left"
+                );
+                // Back before the first upload: what left of it provably never arrived.
+                self.may_be_whole &= !matches!(after, Outgoing::Initialized { .. });
                 if matches!(event, E::Abandoned(_)) {
                     self.booked = None;
                 }
@@ -344,4 +385,18 @@ fn an_only_upload_without_effect_leaves_the_transfer_untouched() {
     // With one before it, the count goes back to that one, so that its history is still looked at.
     let again = begun.apply(E::UploadBegun { at: at(2) }).unwrap().apply(E::UploadHadNoEffect).unwrap();
     assert_eq!((again.phase(), again.uploads()), ("uploading", 1));
+}
+
+#[test]
+fn a_transfer_that_was_never_whole_can_be_given_up_and_one_that_may_have_been_cannot() {
+    let never_whole = E::Abandoned(Unpublished::NeverWhole);
+    let begun = Outgoing::Initialized { dispatch: dispatch(), booking: booking(1) }
+        .apply(E::UploadBegun { at: at(1) })
+        .unwrap();
+    assert_eq!(begun.clone().apply(never_whole.clone()), Ok(Outgoing::Claimed));
+    let again = begun.clone().apply(E::UploadBegun { at: at(2) }).unwrap();
+    assert_eq!(again.apply(never_whole.clone()), Ok(Outgoing::Claimed), "however often it was begun");
+    let left = begun.apply(E::LastByteLeaving).unwrap();
+    assert!(left.clone().apply(never_whole.clone()).is_err());
+    assert!(left.apply(E::NothingArrived).unwrap().apply(never_whole).is_err(), "it may arrive yet");
 }

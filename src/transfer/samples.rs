@@ -23,6 +23,7 @@ pub(crate) fn claim(inode: u64) -> Claim {
     Claim {
         name: "årsoppgjør.pdf".to_owned(),
         recipient_folder: Some("910753614".parse().unwrap()),
+        other_folder: None,
         sidecar: true,
         file: FileIdentity { device: 64_769, inode, size: 10, modified_ns: 1_795_248_000_000_000_001 },
     }
@@ -41,6 +42,7 @@ pub(crate) fn dispatch() -> Box<Dispatch> {
         md5: Md5::from_bytes([7; 16]),
         sha256: Sha256::from_bytes([8; 32]),
         size: 10,
+        file: None,
     })
 }
 
@@ -83,8 +85,14 @@ pub(crate) fn outgoing_states() -> Vec<(&'static str, Outgoing)> {
     use Outgoing as S;
     let dispatch = dispatch();
     let booking = booking(1);
-    let uploading =
-        |last_byte| S::Uploading { dispatch: dispatch.clone(), booking, begun: at(4), uploads: 1, last_byte };
+    let uploading = |last_byte| S::Uploading {
+        dispatch: dispatch.clone(),
+        booking,
+        begun: at(4),
+        uploads: 1,
+        last_byte,
+        never_whole: false,
+    };
     let published = |archive| S::Published {
         dispatch: dispatch.clone(),
         booking,

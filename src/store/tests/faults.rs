@@ -178,7 +178,8 @@ fn open_failing(state: &Path) -> (Store, Arc<AtomicBool>) {
     let engine = Box::new(Failing { engine, fail: Arc::clone(&fail) });
     let clock = TestClock::at("2026-11-21T08:00:00Z");
     let random = Arc::new(SeededRandom::new(1));
-    (Store::start(engine, journal, lock, loaded, clock, random).unwrap().0, fail)
+    let known_folders = crate::store::KnownFolders::open(state).unwrap();
+    (Store::start(engine, journal, lock, loaded, known_folders, clock, random).unwrap().0, fail)
 }
 
 #[tokio::test]

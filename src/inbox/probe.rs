@@ -1,0 +1,34 @@
+//! What the folders of an inbox can do, and whether files can be moved along every path that they take.
+
+use super::folders::PRIVATE;
+use crate::config;
+use crate::files::Dir;
+use crate::route::Report;
+use crate::seams::Random;
+
+/// What delivering needs.
+const ONE_MOUNT: &str =
+    "keep the inbox and the folders below it on one file system, without mounts between them";
+
+/// Tries the folders of an inbox out. Nothing that is made stays. Blocks.
+#[must_use]
+pub fn probe(settings: &config::Inbox, random: &dyn Random) -> Report {
+    let inbox = match Dir::open(&settings.path) {
+        Ok(inbox) => inbox,
+        Err(error) => {
+            let mut report = Report::default();
+            report.problem("path", error.full_message(), error.remedy());
+            return report;
+        }
+    };
+    let (mut report, probe) = Report::of(&inbox, random);
+    if probe.is_none() {
+        return report;
+    }
+    match report.existing(&inbox, &[PRIVATE, "incoming"]) {
+        Some(incoming) => report.try_move("path", &incoming, &inbox, random, ONE_MOUNT),
+        None if matches!(inbox.look(PRIVATE), Ok(None)) => report.try_new_subfolder(&inbox, random),
+        None => {}
+    }
+    report
+}

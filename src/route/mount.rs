@@ -1,0 +1,221 @@
+//! A route's folders, held open for as long as they are what stands at the configured path.
+//!
+//! File systems are unmounted and folders replaced while the service runs. Work goes on in what is held open, never
+//! in what merely stands at the path now: a file that is delivered into an empty mount point is hidden as soon as its
+//! file system comes back. So the folders are looked at now and then; if they are gone, the route waits, and when
+//! they come back, they are opened anew.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::{Kind, Trouble, later};
+use crate::files::{self, Dir};
+use crate::seams::{self, Clock};
+use crate::store::KnownFolders;
+use crate::transfer::RouteName;
+
+/// How often it is looked whether the folders are still there.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Opens a route's folders. The flag says that the folder was used before, so that it must be recognised: one
+/// without what the service has made in it is not it.
+type Open<F> = Box<dyn Fn(bool) -> Result<F, files::Error> + Send + Sync>;
+
+/// The folders of a route, as long as they are there.
+pub struct Mount<F> {
+    route: RouteName,
+    path: PathBuf,
+    open: Open<F>,
+    known: KnownFolders,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State<F>>,
+    /// How often the folders have been opened.
+    openings: watch::Sender<u64>,
+}
+
+enum State<F> {
+    Here { folders: F, inode: (u64, u64) },
+    Away(Trouble),
+}
+
+impl<F> std::fmt::Debug for Mount<F> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Mount")
+            .field("route", &self.route)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: Clone + Send + 'static> Mount<F> {
+    /// Opens the folders at `path` with `open`. Where they cannot be opened, the route waits for them. Blocks.
+    pub fn new(
+        route: RouteName,
+        path: PathBuf,
+        known: KnownFolders,
+        clock: Arc<dyn Clock>,
+        open: impl Fn(bool) -> Result<F, files::Error> + Send + Sync + 'static,
+    ) -> Self {
+        let nothing = Trouble::new(Kind::Temporary(None), "folder_missing", String::new(), "", clock.now());
+        let (openings, _) = watch::channel(0);
+        let state = Mutex::new(State::Away(nothing));
+        let mount = Self { route, path, open: Box::new(open), known, clock, state, openings };
+        mount.look();
+        mount
+    }
+
+    /// The folders, or why the route waits for them.
+    pub fn folders(&self) -> Result<F, Trouble> {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Here { folders, .. } => Ok(folders.clone()),
+            State::Away(trouble) => {
+                Err(Trouble { kind: Kind::Held(later(self.clock.now(), EVERY)), ..trouble.clone() })
+            }
+        }
+    }
+
+    /// A receiver of how often the folders have been opened: what hangs on them is made anew when it changes.
+    #[must_use]
+    pub fn openings(&self) -> watch::Receiver<u64> {
+        self.openings.subscribe()
+    }
+
+    /// Returns when the folders are there, or at `stop`.
+    pub async fn here(&self, stop: &CancellationToken) {
+        let mut openings = self.openings();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // Never an error: the sender lives as long as `self`.
+            _ = openings.wait_for(|openings| *openings > 0) => {}
+        }
+    }
+
+    /// Looks after the folders until `stop`.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) -> Result<(), Trouble> {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            let mount = Arc::clone(&self);
+            seams::blocking(move || mount.look()).await;
+        }
+    }
+
+    /// Sees whether what is held open is what stands at the path, and opens what stands there where nothing is held.
+    fn look(&self) {
+        let found = Dir::open(&self.path).and_then(|folder| folder.entry());
+        let found = found.map(|entry| (entry.identity.device, entry.identity.inode));
+        let held = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Here { inode, .. } => Some(*inode),
+            State::Away(_) => None,
+        };
+        match (held, found) {
+            (Some(held), Ok(found)) if held == found => {}
+            (_, Ok(found)) => match self.open_anew() {
+                Ok(folders) => self.is_here(folders, found),
+                Err(trouble) => self.is_away(trouble),
+            },
+            (_, Err(error)) => self.is_away(Trouble::files(&error, self.clock.now())),
+        }
+    }
+
+    fn open_anew(&self) -> Result<F, Trouble> {
+        let now = self.clock.now();
+        let store = |error: &crate::store::Error| Trouble::store(error, now);
+        let used = self.known.has_used(&self.route, &self.path).map_err(|error| store(&error))?;
+        let folders = (self.open)(used).map_err(|error| Trouble::files(&error, now))?;
+        self.known.remember(&self.route, &self.path).map_err(|error| store(&error))?;
+        Ok(folders)
+    }
+
+    fn is_here(&self, folders: F, inode: (u64, u64)) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Here { folders, inode };
+        let before = *self.openings.borrow();
+        self.openings.send_replace(before + 1);
+        info!(route = self.route.as_str(), path = ?self.path, "folder opened");
+    }
+
+    fn is_away(&self, trouble: Trouble) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = match &*state {
+            State::Here { .. } => true,
+            State::Away(before) => before.failure.message != trouble.failure.message,
+        };
+        if is_news {
+            let failure = &trouble.failure;
+            error!(route = self.route.as_str(), code = %failure.code, reason = %failure.message, remedy = %failure.remedy, "the route's folder is not there: its files wait");
+        }
+        *state = State::Away(trouble);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::files::Mode;
+    use crate::seams::{OsRandom, SystemClock};
+    use crate::store::Store;
+
+    fn mount(path: &Path, state: &Path) -> Mount<Dir> {
+        let opened = Store::open(state, Arc::new(SystemClock), Arc::new(OsRandom)).unwrap();
+        let known = opened.store.known_folders().clone();
+        let at = path.to_owned();
+        Mount::new("a".parse().unwrap(), path.to_owned(), known, Arc::new(SystemClock), move |used| {
+            let folder = Dir::open(&at)?;
+            folder.own_subfolder(".formidlingd", used)?;
+            Ok(folder)
+        })
+    }
+
+    #[test]
+    fn a_folder_that_goes_is_waited_for_and_an_empty_one_in_its_place_is_not_it() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (path, away) = (temporary.path().join("inbox"), temporary.path().join("away"));
+        std::fs::create_dir(&path).unwrap();
+        let mount = mount(&path, &temporary.path().join("state"));
+        let openings = mount.openings();
+        assert_eq!(*openings.borrow(), 1);
+        let held = mount.folders().unwrap();
+
+        std::fs::rename(&path, &away).unwrap();
+        mount.look();
+        assert!(mount.folders().is_err());
+        std::fs::create_dir(&path).unwrap();
+        mount.look();
+        let trouble = mount.folders().unwrap_err();
+        assert_eq!(trouble.failure.code, "folder_not_recognised", "{trouble}");
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "nothing is made in what is not ours");
+        // What is still being done goes on in the folder that it was begun in.
+        held.create("late", b"", Mode::PRIVATE_FILE).unwrap();
+        assert!(away.join("late").exists());
+
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&away, &path).unwrap();
+        mount.look();
+        assert!(mount.folders().is_ok());
+        assert_eq!(*openings.borrow(), 2);
+    }
+
+    #[test]
+    fn a_link_in_place_of_our_own_folder_is_not_followed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (temporary.path().join("inbox"), temporary.path().join("elsewhere"));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.join(".formidlingd")).unwrap();
+        let mount = mount(&path, &temporary.path().join("state"));
+        assert_eq!(mount.folders().unwrap_err().failure.code, "folder_not_trusted");
+        std::fs::remove_file(path.join(".formidlingd")).unwrap();
+        mount.look();
+        assert!(mount.folders().is_ok());
+    }
+}

@@ -1,0 +1,69 @@
+//! Which folders the routes have used, so that a folder that has been used before is told from an empty one in its
+//! place: a mount point without its file system, for one.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::{Error, disk};
+use crate::transfer::RouteName;
+
+/// `<state>/folders/`: a file for each route, with the path of its folder. Every function blocks.
+#[derive(Debug, Clone)]
+pub struct KnownFolders {
+    dir: PathBuf,
+}
+
+impl KnownFolders {
+    pub(super) fn open(state: &Path) -> Result<Self, Error> {
+        let dir = state.join("folders");
+        disk::create_dir(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// Whether the route has used this folder before.
+    pub fn has_used(&self, route: &RouteName, folder: &Path) -> Result<bool, Error> {
+        let path = self.dir.join(route.as_str());
+        match std::fs::read(&path) {
+            Ok(known) => Ok(Path::new(OsStr::from_bytes(&known)) == folder),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Error::io("read", path, source)),
+        }
+    }
+
+    /// Remembers that the route uses this folder, durably.
+    pub fn remember(&self, route: &RouteName, folder: &Path) -> Result<(), Error> {
+        if self.has_used(route, folder)? {
+            return Ok(());
+        }
+        let (path, new) = (self.dir.join(route.as_str()), self.dir.join(format!("{route}.new")));
+        let written = std::fs::File::create(&new).and_then(|mut file| {
+            file.write_all(folder.as_os_str().as_bytes())?;
+            file.sync_all()
+        });
+        written
+            .and_then(|()| std::fs::rename(&new, &path))
+            .map_err(|source| Error::io("write", path, source))?;
+        disk::sync_dir(&self.dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_known_once_it_was_used() {
+        let state = tempfile::tempdir().unwrap();
+        let route: RouteName = "invoices".parse().unwrap();
+        let known = || KnownFolders::open(state.path()).unwrap();
+        assert!(!known().has_used(&route, Path::new("/a")).unwrap());
+        known().remember(&route, Path::new("/a")).unwrap();
+        known().remember(&route, Path::new("/a")).unwrap();
+        assert!(known().has_used(&route, Path::new("/a")).unwrap());
+        known().remember(&route, Path::new("/b")).unwrap();
+        assert!(!known().has_used(&route, Path::new("/a")).unwrap());
+        assert!(known().has_used(&route, Path::new("/b")).unwrap());
+    }
+}
