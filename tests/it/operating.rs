@@ -61,6 +61,7 @@ fn check_says_what_run_dies_of() {
     let right = bench.sender.configuration().to_str().unwrap();
     let check = run(&["check", "--config", right], &[]);
     assert_eq!(check.code, Some(0), "{check:?}");
+    assert!(!check.text.contains("warning"), "what the sandbox prints is beyond reproach: {check:?}");
     party
         .set(OUTBOX, "recipient", "[]")
         .set(OUTBOX, "settle", "\"soon\"")
