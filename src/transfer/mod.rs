@@ -12,6 +12,7 @@ pub mod incoming;
 mod organization;
 pub mod outgoing;
 mod record;
+mod visible;
 
 #[cfg(test)]
 mod incoming_tests;
@@ -37,6 +38,7 @@ pub use outgoing::{
     Unpublished,
 };
 pub use record::{Transfer, Work};
+pub use visible::{is_invisible, visible};
 
 /// Why a text is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
