@@ -6,13 +6,15 @@ use std::path::Path;
 use clap::Args;
 
 use super::{ConfigOptions, Exit};
-use crate::config::{self, Loaded, Origin, Problems};
-use crate::daemon::preflight;
+use crate::config::{self, Config, Origin, Problem, Problems};
+use crate::daemon::{FolderFacts, Preflight, preflight};
+use crate::seams::OsRandom;
+use crate::transfer::visible;
 
 /// Check configuration, keys and folders
 ///
-/// Prints exactly what `run` would refuse to start with, and exits with 78 if there is anything. Touches no network
-/// and changes nothing.
+/// Prints exactly what `run` would refuse to start with, and exits with 78 if there is anything; otherwise what was
+/// found out about the folders, by trying. Touches no network and leaves nothing behind.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
@@ -25,9 +27,11 @@ impl Options {
             Ok(loaded) => loaded,
             Err(problems) => return print_problems(out, &problems),
         };
-        let written = loaded.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"));
+        let Loaded { config, warnings, facts } = loaded;
+        let written = print_facts(out, &facts)
+            .and_then(|()| warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}")));
         let written = written.and_then(|()| {
-            let (outboxes, inboxes) = (loaded.config.outboxes.len(), loaded.config.inboxes.len());
+            let (outboxes, inboxes) = (config.outboxes.len(), config.inboxes.len());
             let file = Origin::File(self.config.config);
             writeln!(out, "{file}: ok ({outboxes} outboxes, {inboxes} inboxes)")
         });
@@ -35,13 +39,31 @@ impl Options {
     }
 }
 
+/// A configuration that the service can run with.
+pub(super) struct Loaded {
+    pub(super) config: Config,
+    pub(super) warnings: Vec<Problem>,
+    facts: Vec<FolderFacts>,
+}
+
 /// Reads the configuration and looks for everything that would keep the service from running.
 pub(super) fn load(path: &Path) -> Result<Loaded, Problems> {
-    let loaded = config::load(path)?;
-    match Problems::new(preflight(&loaded.config, path)) {
-        None => Ok(loaded),
+    let config::Loaded { config, mut warnings } = config::load(path)?;
+    let Preflight { problems, warnings: more, facts } = preflight(&config, path, &OsRandom);
+    warnings.extend(more);
+    match Problems::new(problems) {
+        None => Ok(Loaded { config, warnings, facts }),
         Some(problems) => Err(problems),
     }
+}
+
+fn print_facts(out: &mut impl Write, facts: &[FolderFacts]) -> std::io::Result<()> {
+    for FolderFacts { route, facts } in facts {
+        for fact in facts {
+            writeln!(out, "{route}: {}", visible(fact))?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints what is wrong, for `check` and `run` alike.

@@ -11,7 +11,7 @@ mod preflight;
 mod shutdown;
 
 pub use assemble::{Service, Surroundings};
-pub use preflight::preflight;
+pub use preflight::{FolderFacts, Preflight, preflight};
 pub use shutdown::{Shutdown, Signals};
 
 use std::path::PathBuf;

@@ -123,7 +123,7 @@ impl Dir {
         Ok(Self { scratch: Some(Arc::new(scratch)), ..self.clone() })
     }
 
-    fn scratch(&self) -> &Self {
+    pub(super) fn scratch(&self) -> &Self {
         self.scratch.as_deref().unwrap_or(self)
     }
 
@@ -307,7 +307,7 @@ impl Dir {
         self.put_in_place(&temporary, name)
     }
 
-    fn put_in_place(&self, temporary: &OsStr, name: &OsStr) -> Result<(), Error> {
+    pub(super) fn put_in_place(&self, temporary: &OsStr, name: &OsStr) -> Result<(), Error> {
         let moved = self.scratch().move_to(temporary, self, name);
         if moved.is_err() {
             self.scratch().remove_file(temporary)?;
@@ -316,15 +316,20 @@ impl Dir {
         self.sync()
     }
 
-    /// A synced temporary file in the scratch folder. Its name is made of the hash of what it will be, so that two
-    /// writers never share one, a repeated step uses it again, and it fits where the final name fits.
-    fn write_temporary(&self, name: &OsStr, content: &[u8], mode: Mode) -> Result<OsString, Error> {
-        Error::inject("write", &self.path)?;
+    /// The name of a temporary file, made of the hash of what it will be, so that two writers never share one, a
+    /// repeated step uses it again, and it fits where the final name fits.
+    pub(super) fn temporary_name(&self, name: &OsStr, content: &[u8]) -> OsString {
         let mut digests = super::Digests::default();
         digests.update(self.path.as_os_str().as_bytes());
         digests.update(name.as_bytes());
         digests.update(content);
-        let temporary = OsString::from(format!(".{}.formidlingd-tmp", digests.finish().0));
+        OsString::from(format!(".{}.formidlingd-tmp", digests.finish().0))
+    }
+
+    /// A synced temporary file in the scratch folder.
+    fn write_temporary(&self, name: &OsStr, content: &[u8], mode: Mode) -> Result<OsString, Error> {
+        Error::inject("write", &self.path)?;
+        let temporary = self.temporary_name(name, content);
         let scratch = self.scratch();
         let mut file =
             scratch.open_with(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, mode)?;

@@ -5,6 +5,7 @@
 //! a loss of power is synced here and nowhere else. Every function blocks: call through
 //! [`seams::blocking`](crate::seams::blocking).
 
+mod copy;
 mod digest;
 mod dir;
 mod error;

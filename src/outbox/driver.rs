@@ -197,10 +197,11 @@ impl Route {
         keep_file: bool,
     ) -> Result<Laid, Trouble> {
         let id = transfer.id;
+        let content = super::initialize::dispatch(transfer).map(|dispatch| dispatch.sha256);
         self.on_files(move |folders| {
             lay_down::lay_down(
                 folders,
-                &Laying { id, place: &place, companion, document: &document, keep_file },
+                &Laying { id, place: &place, companion, document: &document, keep_file, content },
             )
         })
         .await

@@ -6,7 +6,7 @@ use super::take::remove_own;
 use crate::files::{Dir, Error, Mode};
 use crate::seams::crash_point;
 use crate::transfer::document::MAX_COMPANION_BYTES;
-use crate::transfer::{Companion, Place, SafeFileName, TransferId};
+use crate::transfer::{Companion, Place, SafeFileName, Sha256, TransferId};
 
 /// What is laid down.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Laying<'a> {
     pub(super) document: &'a [u8],
     /// Whether the file itself is kept.
     pub(super) keep_file: bool,
+    /// The content that was sent, where it is known: a copy is compared with it.
+    pub(super) content: Option<Sha256>,
 }
 
 /// Whether it could be laid down.
@@ -77,7 +79,7 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     let name = &laying.place.name;
     let into = folders.place(laying.place)?;
     let companion = name.companion(laying.companion);
-    match into.create(&companion, laying.document, Mode::GROUP_FILE) {
+    match Folders::write_companion(&into, &companion, laying.document) {
         Ok(()) => {}
         Err(error) if error.is_taken() && is_ours(&into, &companion, laying.id)? => {}
         Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
@@ -92,7 +94,7 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     };
     if own.look(FILE)?.is_some() {
         if laying.keep_file {
-            match own.move_to(FILE, &into, name.as_str()) {
+            match move_or_copy(&own, FILE, &into, name.as_str(), laying.content) {
                 Err(error) if error.is_taken() => {
                     into.remove_file(&companion)?;
                     return Ok(Laid::NameTaken);
@@ -105,10 +107,10 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     }
     crash_point("lay_down:moved");
     if own.look(SIDECAR)?.is_some() {
-        match own.move_to(SIDECAR, &into, name.companion(Companion::Metadata)) {
+        match move_or_copy(&own, SIDECAR, &into, &name.companion(Companion::Metadata), None) {
             Err(error) if error.is_taken() => {
                 let other = name.distinguished(&laying.id.to_string()).companion(Companion::Metadata);
-                own.move_to(SIDECAR, &into, other)?;
+                move_or_copy(&own, SIDECAR, &into, &other, None)?;
             }
             moved => moved?,
         }
@@ -118,6 +120,20 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     crash_point("lay_down:synced");
     remove_own(folders, &own, laying.id)?;
     Ok(Laid::Down)
+}
+
+/// The archive may lie on another file system.
+fn move_or_copy(
+    own: &Dir,
+    name: &str,
+    into: &Dir,
+    new_name: &str,
+    content: Option<Sha256>,
+) -> Result<(), Error> {
+    match own.move_to(name, into, new_name) {
+        Err(error) if error.is_cross_device() => own.copy_to(name, into, new_name, content),
+        moved => moved,
+    }
 }
 
 /// Brings a companion that is still where it was laid down up to date. One that somebody has moved away is

@@ -16,10 +16,16 @@ pub struct KnownFolders {
 }
 
 impl KnownFolders {
+    /// What the state directory knows, whether or not there is one.
+    #[must_use]
+    pub fn of(state: &Path) -> Self {
+        Self { dir: state.join("folders") }
+    }
+
     pub(super) fn open(state: &Path) -> Result<Self, Error> {
-        let dir = state.join("folders");
-        disk::create_dir(&dir)?;
-        Ok(Self { dir })
+        let known = Self::of(state);
+        disk::create_dir(&known.dir)?;
+        Ok(known)
     }
 
     /// Whether the route has used this folder before.

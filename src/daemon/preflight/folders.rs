@@ -9,18 +9,24 @@ use super::Found;
 use super::mounts::Mounts;
 use super::nesting;
 use crate::config::Config;
+use crate::store::KnownFolders;
+use crate::transfer::RouteName;
 
 /// A folder that the configuration names, and the key that does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Named<'a> {
     pub(super) key: String,
     pub(super) path: &'a Path,
+    /// The route, where it is the folder that a route has been remembered to use.
+    pub(super) route: Option<&'a RouteName>,
 }
 
 /// Looks at every folder by itself, and at whether any two are one or lie in one another.
 pub(super) fn check(config: &Config, found: &mut Found) {
-    let usable: Vec<Named<'_>> = of_routes(config).filter(|folder| can_be_used(folder, found)).collect();
-    let state = Named { key: "state.path".to_owned(), path: &config.state.path };
+    let known = KnownFolders::of(&config.state.path);
+    let usable: Vec<Named<'_>> =
+        of_routes(config).filter(|folder| can_be_used(folder, &known, found)).collect();
+    let state = Named { key: "state.path".to_owned(), path: &config.state.path, route: None };
     state_can_be_made(&state, found);
     nesting::check(&[usable, vec![state]].concat(), &Mounts::of_this_process(), found);
 }
@@ -30,20 +36,27 @@ fn of_routes(config: &Config) -> impl Iterator<Item = Named<'_>> {
     let outboxes = config.outboxes.values().flat_map(|outbox| {
         let key = |key| format!("outbox.{}.{key}", outbox.name);
         let archive = outbox.archive_path.as_deref();
-        std::iter::once(Named { key: key("path"), path: &outbox.path })
-            .chain(archive.map(|path| Named { key: key("archive_path"), path }))
+        std::iter::once(Named { key: key("path"), path: &outbox.path, route: Some(&outbox.name) })
+            .chain(archive.map(|path| Named { key: key("archive_path"), path, route: None }))
     });
-    let inboxes = config
-        .inboxes
-        .values()
-        .map(|inbox| Named { key: format!("inbox.{}.path", inbox.name), path: &inbox.path });
+    let inboxes = config.inboxes.values().map(|inbox| Named {
+        key: format!("inbox.{}.path", inbox.name),
+        path: &inbox.path,
+        route: Some(&inbox.name),
+    });
     outboxes.chain(inboxes)
 }
 
-fn can_be_used(folder: &Named<'_>, found: &mut Found) -> bool {
-    let Named { key, path } = folder;
+fn can_be_used(folder: &Named<'_>, known: &KnownFolders, found: &mut Found) -> bool {
+    let Named { key, path, route } = folder;
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
+        // Its file system may be away, which is no reason to keep the other routes from working.
+        Err(error) if route.is_some_and(|route| matches!(known.has_used(route, path), Ok(true))) => {
+            let reason = format!("{} was there before, and cannot be opened now: {error}", path.display());
+            found.warn(key, reason, "mount its file system; the route waits for it");
+            return false;
+        }
         Err(error) => {
             let reason = format!("{} cannot be opened: {error}", path.display());
             found.add(key, reason, "make the folder, and let the service's user into it");

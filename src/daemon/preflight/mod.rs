@@ -1,9 +1,10 @@
-//! Everything that would keep the service from running, found before it runs. Changes nothing and asks nobody.
+//! Everything that would keep the service from running, found before it runs. Asks nobody, and leaves nothing behind.
 
 mod folders;
 mod groups;
 mod mounts;
 mod nesting;
+mod probing;
 
 use std::path::Path;
 
@@ -12,32 +13,78 @@ use rustix::fs::Access;
 use crate::config::{Config, Origin, Problem};
 use crate::http;
 use crate::identity::SigningKey;
+use crate::seams::Random;
 
 use super::assemble::{http_settings, naming};
 
+/// What was found before the service runs.
+#[derive(Debug, Default)]
+pub struct Preflight {
+    /// What keeps the service from running.
+    pub problems: Vec<Problem>,
+    /// What does not, but should be known.
+    pub warnings: Vec<Problem>,
+    /// What the folders can do; none where there are problems with them.
+    pub facts: Vec<FolderFacts>,
+}
+
+/// What was found out about the folders of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderFacts {
+    /// The route's table: `outbox.invoices`.
+    pub route: String,
+    /// What holds, a line each.
+    pub facts: Vec<String>,
+}
+
 /// What would keep the service from running with this configuration, read from `file`: keys that cannot be used,
-/// folders that are not there or not writable or meet under different names, groups and programs that the service
-/// may not use. Blocks.
+/// folders that are not there or not writable, that meet under different names or cannot do what is needed, groups and
+/// programs that the service may not use. Blocks.
 #[must_use]
-pub fn preflight(config: &Config, file: &Path) -> Vec<Problem> {
-    let mut found = Found { file: Origin::File(file.to_owned()), problems: Vec::new() };
+pub fn preflight(config: &Config, file: &Path, random: &dyn Random) -> Preflight {
+    let file = Origin::File(file.to_owned());
+    let mut found = Found::in_file(file);
     keys(config, &mut found);
     http(config, &mut found);
-    folders::check(config, &mut found);
     groups::check(config, &mut found);
     programs(config, &mut found);
-    found.problems
+    let before = found.problems.len();
+    folders::check(config, &mut found);
+    if found.problems.len() == before {
+        probing::check(config, random, &mut found);
+    }
+    Preflight { problems: found.problems, warnings: found.warnings, facts: found.facts }
 }
 
 struct Found {
     file: Origin,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    facts: Vec<FolderFacts>,
 }
 
 impl Found {
+    fn in_file(file: Origin) -> Self {
+        Self { file, problems: Vec::new(), warnings: Vec::new(), facts: Vec::new() }
+    }
+
     fn add(&mut self, key: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
-        let (key, reason, remedy) = (key.into(), reason.into(), remedy.into());
-        self.problems.push(Problem { file: self.file.clone(), key, reason, remedy });
+        let problem = self.problem(key, reason, remedy);
+        self.problems.push(problem);
+    }
+
+    fn warn(&mut self, key: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
+        let warning = self.problem(key, reason, remedy);
+        self.warnings.push(warning);
+    }
+
+    fn problem(
+        &self,
+        key: impl Into<String>,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Problem {
+        Problem { file: self.file.clone(), key: key.into(), reason: reason.into(), remedy: remedy.into() }
     }
 }
 

@@ -88,9 +88,12 @@ mod tests {
     /// What is said of folders by these names below a folder of the test.
     fn said(folder: &Path, names: &[&str]) -> Vec<String> {
         let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-        let folders: Vec<Named<'_>> =
-            names.iter().zip(&paths).map(|(name, path)| Named { key: (*name).to_owned(), path }).collect();
-        let mut found = Found { file: Origin::File("c".into()), problems: Vec::new() };
+        let folders: Vec<Named<'_>> = names
+            .iter()
+            .zip(&paths)
+            .map(|(name, path)| Named { key: (*name).to_owned(), path, route: None })
+            .collect();
+        let mut found = Found::in_file(Origin::File("c".into()));
         check(&folders, &Mounts::of_this_process(), &mut found);
         found
             .problems

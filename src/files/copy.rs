@@ -1,0 +1,150 @@
+//! Moving a file to another file system: it is copied, and removed only when the copy is known to be whole and durable.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::{BLOCK_BYTES, Dir, Error, digest_file};
+use crate::files::dir::Mode;
+use crate::transfer::Sha256;
+
+impl Dir {
+    /// Moves a file into a folder on another file system, never over another: an error that [`Error::is_taken`] if
+    /// the name is, unless what has it is this very file, from a copy that a crash interrupted. Readers see the whole
+    /// copy or none. Durable when it returns; may be repeated after a crash at any point.
+    pub fn copy_to(
+        &self,
+        name: &str,
+        to: &Self,
+        new_name: &str,
+        expected: Option<Sha256>,
+    ) -> Result<(), Error> {
+        let mut source = self.open_file(name)?;
+        let path = self.path().join(name);
+        let found = digest(&mut source, &path)?;
+        if expected.is_some_and(|expected| expected != found) {
+            let reason =
+                std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not what was sent any more");
+            return Err(Error::new("copy", &path, reason));
+        }
+        if to.look(new_name)?.is_none() {
+            let temporary = to.temporary_copy(&mut source, &path, new_name, found)?;
+            to.put_in_place(&temporary, new_name.as_ref())?;
+        } else {
+            let mut there = to.open_file(new_name)?;
+            if digest(&mut there, &to.path().join(new_name))? != found {
+                let taken = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+                return Err(Error::new("copy to", to.path().join(new_name), taken));
+            }
+            to.sync()?;
+        }
+        self.remove_file(name)
+    }
+
+    /// A synced copy in the scratch folder, with the mode and the time of the file, read back and compared.
+    fn temporary_copy(
+        &self,
+        source: &mut File,
+        path: &Path,
+        new_name: &str,
+        expected: Sha256,
+    ) -> Result<std::ffi::OsString, Error> {
+        let metadata = source.metadata().map_err(|error| Error::new("look at", path, error))?;
+        let temporary = self.temporary_name(new_name.as_ref(), expected.to_string().as_bytes());
+        let mut copy = self.open_scratch(&temporary)?;
+        let at = self.scratch_path(&temporary);
+        let copied = copy_content(source, &mut copy)
+            .and_then(|()| copy.set_permissions(metadata.permissions()))
+            .and_then(|()| metadata.modified().and_then(|time| copy.set_modified(time)))
+            .and_then(|()| copy.sync_all());
+        if let Err(error) = copied {
+            self.remove_scratch(&temporary)?;
+            return Err(Error::new("copy", &at, error));
+        }
+        if digest(&mut copy, &at)? == expected {
+            return Ok(temporary);
+        }
+        self.remove_scratch(&temporary)?;
+        let reason = std::io::Error::new(std::io::ErrorKind::InvalidData, "the copy is not what was written");
+        Err(Error::new("copy", &at, reason))
+    }
+
+    pub(super) fn open_scratch(&self, name: &std::ffi::OsStr) -> Result<File, Error> {
+        let file = self.scratch().open_or_create_file(name, Mode::PRIVATE_FILE)?;
+        file.set_len(0).map_err(|error| Error::new("empty", self.scratch_path(name), error))?;
+        Ok(file)
+    }
+
+    fn scratch_path(&self, name: &std::ffi::OsStr) -> std::path::PathBuf {
+        self.scratch().path().join(name)
+    }
+
+    fn remove_scratch(&self, name: &std::ffi::OsStr) -> Result<(), Error> {
+        self.scratch().remove_file(name)
+    }
+}
+
+fn digest(file: &mut File, path: &Path) -> Result<Sha256, Error> {
+    let digests = file.seek(SeekFrom::Start(0)).and_then(|_| digest_file(file));
+    Ok(digests.map_err(|error| Error::new("read", path, error))?.finish().1)
+}
+
+fn copy_content(source: &mut File, copy: &mut File) -> std::io::Result<()> {
+    source.seek(SeekFrom::Start(0))?;
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        let read = source.read(&mut block)?;
+        if read == 0 {
+            return Ok(());
+        }
+        crate::seams::injected_fault("write")?;
+        copy.write_all(block.get(..read).unwrap_or_default())?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> (tempfile::TempDir, Dir, Dir) {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Dir::open(temporary.path()).unwrap();
+        let (from, to) = ("from", "to");
+        let from = folder.ensure_subfolder(from, Mode::PRIVATE_FOLDER).unwrap();
+        let to = folder.ensure_subfolder(to, Mode::PRIVATE_FOLDER).unwrap();
+        (temporary, from, to)
+    }
+
+    #[test]
+    fn a_copy_takes_the_place_of_the_file_and_can_be_repeated() {
+        let (temporary, from, to) = two();
+        let content = vec![7; BLOCK_BYTES + 1];
+        let path = temporary.path().join("from/file");
+        std::fs::write(&path, &content).unwrap();
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        from.copy_to("file", &to, "a", None).unwrap();
+        let copy = temporary.path().join("to/a");
+        assert_eq!(std::fs::read(&copy).unwrap(), content);
+        assert_eq!(std::fs::metadata(&copy).unwrap().modified().unwrap(), time);
+        assert!(!path.exists());
+        // A crash came before the file was removed.
+        std::fs::write(&path, &content).unwrap();
+        from.copy_to("file", &to, "a", None).unwrap();
+        assert!(!path.exists());
+        assert_eq!(std::fs::read_dir(temporary.path().join("to")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_copy_overwrites_nothing_and_refuses_what_has_changed() {
+        let (temporary, from, to) = two();
+        std::fs::write(temporary.path().join("from/file"), "new").unwrap();
+        std::fs::write(temporary.path().join("to/a"), "old").unwrap();
+        assert!(from.copy_to("file", &to, "a", None).unwrap_err().is_taken());
+        let other = Some(Sha256::from_bytes([1; 32]));
+        assert!(!from.copy_to("file", &to, "b", other).unwrap_err().is_taken());
+        assert_eq!(std::fs::read_to_string(temporary.path().join("to/a")).unwrap(), "old");
+        assert_eq!(std::fs::read_to_string(temporary.path().join("from/file")).unwrap(), "new");
+        assert_eq!(std::fs::read_dir(temporary.path().join("to")).unwrap().count(), 1);
+    }
+}
