@@ -25,3 +25,4 @@ mod operating;
 mod receiving;
 mod sending;
 mod support;
+mod swaps;
