@@ -26,3 +26,4 @@ mod receiving;
 mod sending;
 mod support;
 mod swaps;
+mod writers;
