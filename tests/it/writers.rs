@@ -200,7 +200,7 @@ fn a_file_that_is_written_by_a_mapping_is_waited_for() {
     });
     assert_eq!(
         bench.dropped.last().unwrap().content,
-        Content::of(&[[b'a'; 10_000], [b'b'; 10_000]].concat())
+        Content::of(&[vec![b'a'; 10_000], vec![b'b'; 10_000]].concat())
     );
 }
 
