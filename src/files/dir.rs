@@ -267,6 +267,10 @@ impl Dir {
         name: impl AsRef<OsStr>,
         limit: u64,
     ) -> Result<Option<T>, Error> {
+        let name = name.as_ref();
+        if self.look(name)?.is_none_or(|entry| entry.kind != EntryKind::File) {
+            return Ok(None);
+        }
         match self.read(name, limit) {
             Ok(content) => Ok(serde_json::from_slice(&content).ok()),
             Err(error) if error.is_missing() => Ok(None),
@@ -552,6 +556,11 @@ mod tests {
         std::os::unix::fs::symlink("/tmp", temporary.path().join("folder")).unwrap();
         assert!(dir.open_file("link").is_err());
         assert!(dir.subfolder("folder").is_err());
+        // Where a document is looked for, a link or a folder is somebody else's, and no document.
+        std::fs::create_dir(temporary.path().join("below")).unwrap();
+        for name in ["link", "folder", "below", "nothing"] {
+            assert!(dir.read_json::<serde_json::Value>(name, 10).unwrap().is_none(), "{name}");
+        }
         assert_eq!(dir.look("link").unwrap().unwrap().kind, EntryKind::Other);
         for name in ["", ".", "..", "a/b", "/etc/passwd"] {
             assert!(dir.open_file(name).is_err(), "{name}");

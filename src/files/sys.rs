@@ -1,7 +1,7 @@
 //! The system calls that no safe crate offers: read leases, the signal they bring, and writeback hints.
 //!
 //! This is the one file with `unsafe`. Each call takes integers and a descriptor that is borrowed from a live
-//! owner; none takes or gives a pointer to our memory.
+//! owner; none takes or gives a pointer to our memory (a test maps a file, and uses no pointer into it).
 #![expect(
     unsafe_code,
     reason = "F_SETLEASE, SIGIO and sync_file_range have no safe wrapper in the crates we use"
@@ -70,6 +70,28 @@ mod tests {
         // A file system without leases answers Unknown, never None.
         assert_ne!(seen, Writers::None);
         drop(writer);
+        if seen == Writers::Some {
+            assert_eq!(writers(&reader), Writers::None);
+        }
+    }
+    #[test]
+    fn a_mapping_is_a_writer_also_when_its_descriptor_is_closed() {
+        ignore_lease_signals();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let writer = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
+        writer.set_len(4096).unwrap();
+        let flags = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing reads or writes it.
+        let mapping =
+            unsafe { libc::mmap(std::ptr::null_mut(), 4096, flags, libc::MAP_SHARED, writer.as_raw_fd(), 0) };
+        assert_ne!(mapping, libc::MAP_FAILED);
+        drop(writer);
+        let reader = File::open(&path).unwrap();
+        let seen = writers(&reader);
+        assert_ne!(seen, Writers::None);
+        // SAFETY: the mapping above, which nobody refers to.
+        assert_eq!(unsafe { libc::munmap(mapping, 4096) }, 0);
         if seen == Writers::Some {
             assert_eq!(writers(&reader), Writers::None);
         }

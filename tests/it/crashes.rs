@@ -1,24 +1,9 @@
 //! Death at every point between two steps, found by reading the source, so that a new point is tried by itself.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
-use crate::support::{Bench, INBOX, Setup, files_below, noise};
+use crate::support::{Bench, INBOX, Setup, noise, points};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
-
-/// The names of the crash points in a room.
-fn points(room: &str) -> BTreeSet<String> {
-    let house = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room);
-    let texts = files_below(&house).into_iter().map(|path| std::fs::read_to_string(path).unwrap());
-    let of_text = |text: String| {
-        let names =
-            text.split("crash_point(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
-        names.collect::<Vec<_>>()
-    };
-    texts.flat_map(of_text).collect()
-}
 
 #[test]
 fn a_sender_that_dies_at_any_point_publishes_once() {

@@ -25,3 +25,5 @@ mod operating;
 mod receiving;
 mod sending;
 mod support;
+mod swaps;
+mod writers;

@@ -96,6 +96,24 @@ impl Party {
         self.start_with(&[("FORMIDLINGD_CRASH_AT", point)]);
     }
 
+    /// Starts it so that it stops at a crash point, and waits until it stands still there.
+    pub(crate) fn stop_at(&mut self, point: &str) {
+        self.start_with(&[("FORMIDLINGD_STOP_AT", point)]);
+        let child = self.child.as_ref().unwrap();
+        let stopped = until(DEADLINE, || !child.is_running() || child.is_stopped());
+        assert!(stopped && child.is_running(), "the {} did not stop at {point}\n{}", self.name, self.said());
+    }
+
+    /// Lets it go on after [`Self::stop_at`].
+    pub(crate) fn go_on(&self) {
+        self.child.as_ref().unwrap().signal(Signal::CONT);
+    }
+
+    /// What it has said since it was last started.
+    pub(crate) fn said(&self) -> String {
+        self.log().get(self.said_before..).unwrap_or_default().to_owned()
+    }
+
     /// Waits until it has been killed; the status it ended with otherwise.
     pub(crate) fn has_died(&mut self) -> bool {
         let Some(child) = &mut self.child else { return false };
@@ -115,10 +133,7 @@ impl Party {
     /// SIGTERM, once it runs; the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take()?;
-        until(DEADLINE, || {
-            self.log().get(self.said_before..).is_some_and(|said| said.contains("started"))
-                || !child.is_running()
-        });
+        until(DEADLINE, || self.said().contains("started") || !child.is_running());
         child.signal(Signal::TERM);
         child.wait().and_then(|status| status.code())
     }

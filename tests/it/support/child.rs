@@ -65,6 +65,17 @@ impl Child {
         matches!(waitid(WaitId::Pid(Pid::from_child(&self.0)), options), Ok(None))
     }
 
+    /// Whether every thread of it stands still, stopped by a signal.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id()));
+        let is_stopped = |thread: std::fs::DirEntry| {
+            // The state follows the name, which stands in brackets and may hold anything.
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        threads.is_ok_and(|threads| threads.flatten().all(is_stopped))
+    }
+
     /// How it ended, once it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().unwrap()

@@ -4,14 +4,18 @@ mod bench;
 mod child;
 mod content;
 mod http;
+mod points;
 mod promises;
 mod proxy;
 mod settings;
 mod stranger;
+mod swap;
 
 pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
 pub(crate) use child::{Child, run};
 pub(crate) use content::{Content, noise};
+pub(crate) use points::points;
 pub(crate) use promises::{Fate, files_below};
 pub(crate) use proxy::{Fault, Proxy, Rule};
 pub(crate) use stranger::Stranger;
+pub(crate) use swap::Elsewhere;
