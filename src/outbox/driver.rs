@@ -127,7 +127,7 @@ impl Route {
         let id = transfer.id;
         let look = move |folders: &super::Folders| describe::identity(folders, id);
         let before = self.on_files(look).await?;
-        if before == seen {
+        if before.is_same_file(&seen) {
             return Ok(before);
         }
         let settle = if before.size == 0 { self.settings.settle_empty } else { self.settings.settle };

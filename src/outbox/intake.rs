@@ -19,7 +19,7 @@ use super::watch::Watch;
 use crate::route::Trouble;
 use crate::seams::crash_point;
 use crate::store;
-use crate::transfer::{Claim, Outgoing, Transfer, Work};
+use crate::transfer::{Claim, FileIdentity, Outgoing, Transfer, Work};
 
 /// The folder is listed at most this often, and never takes more than a tenth of the time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -179,10 +179,10 @@ async fn examine(
     if pair.sidecar.is_none() && listing.reads_sidecars() {
         intake.orphans.taken_without(candidate.clone(), now);
     }
-    Ok(claim_of(&candidate, &pair))
+    Ok(claim_of(&candidate, &pair, route.number))
 }
 
-fn claim_of(candidate: &Candidate, pair: &Pair) -> Option<Claim> {
+fn claim_of(candidate: &Candidate, pair: &Pair, outbox: u64) -> Option<Claim> {
     let (recipient_folder, other_folder) = match &candidate.source {
         Source::Drop => (None, None),
         Source::Recipient(recipient) => (Some(*recipient), None),
@@ -193,7 +193,7 @@ fn claim_of(candidate: &Candidate, pair: &Pair) -> Option<Claim> {
         recipient_folder,
         other_folder,
         sidecar: pair.sidecar.is_some(),
-        file: pair.file.identity,
+        file: FileIdentity { device: outbox, ..pair.file.identity },
     })
 }
 

@@ -54,6 +54,8 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Route {
     settings: config::Outbox,
+    /// Stands for the outbox where a file is known by its inode: the device's number does not last.
+    number: u64,
     identity: config::Identity,
     means: Means,
     hold: Hold,
@@ -89,6 +91,7 @@ impl Outbox {
         let hold = Hold::new(settings.name.clone(), means.retry.max);
         let slots = Semaphore::new(settings.max_concurrent);
         let route = Route {
+            number: number(settings.name.as_str()),
             settings,
             identity,
             means,
@@ -122,6 +125,14 @@ impl Outbox {
         let work = work_off(Arc::new(driver::Driver(route)), wake, stop);
         tokio::try_join!(intake, retention, work).map(|((), (), ())| ())
     }
+}
+
+/// A number that stands for a name, the same for ever.
+fn number(name: &str) -> u64 {
+    let mut digests = files::Digests::default();
+    digests.update(name.as_bytes());
+    let (_, sha256) = digests.finish();
+    sha256.as_bytes().iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 impl Route {

@@ -3,7 +3,7 @@
 
 use super::candidate::Source;
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
-use crate::files::{Dir, Error, Mode};
+use crate::files::{Dir, EntryKind, Error, Mode};
 use crate::seams::crash_point;
 use crate::transfer::document::{ClaimFile, to_json};
 use crate::transfer::{Claim, Companion, TransferId};
@@ -61,11 +61,34 @@ pub(super) fn take(
         }
         crash_point("claim:renamed");
     }
+    if !is_what_was_seen(&own, claim)? {
+        // Something else was put under the name in the last moment: it is not what was claimed.
+        give_back(&own, &source, id, claim)?;
+        return withdraw(folders, Some(&source), id, claim);
+    }
     unlink_twin(&source, &own, &claim.name)?;
     own.sync()?;
     source.sync()?;
     crash_point("claim:synced");
     Ok(Taken::Ours)
+}
+
+/// Whether what was moved is the file that was seen, however much it has been written since.
+fn is_what_was_seen(own: &Dir, claim: &Claim) -> Result<bool, Error> {
+    let taken = own.look(FILE)?.filter(|entry| entry.kind == EntryKind::File);
+    Ok(taken.is_some_and(|entry| entry.identity.inode == claim.file.inode))
+}
+
+/// Puts what was moved by mistake back under its name, or beside it if the name is taken.
+fn give_back(own: &Dir, source: &Dir, id: TransferId, claim: &Claim) -> Result<(), Error> {
+    let moved = match own.move_to(FILE, source, &claim.name) {
+        Err(error) if error.is_taken() => own.move_to(FILE, source, format!("{}~{}", claim.name, id.short())),
+        moved => moved,
+    };
+    match moved {
+        Err(error) if error.is_missing() => Ok(()),
+        moved => moved.and_then(|()| source.sync()),
+    }
 }
 
 /// Where a move is a link and an unlink (NFS, CIFS), a crash between the two leaves the file under both names.
@@ -91,7 +114,7 @@ fn is_still_there(source: &Dir, claim: &Claim) -> Result<bool, Error> {
     };
     let path = source.path().join(&claim.name);
     let entry = crate::files::Entry::of_file(&file).map_err(|error| Error::new("look at", &path, error))?;
-    if entry.identity != claim.file {
+    if entry.kind != EntryKind::File || !entry.identity.is_same_file(&claim.file) {
         return Ok(false);
     }
     file.sync_all().map_err(|error| Error::new("sync", &path, error))?;

@@ -221,7 +221,7 @@ impl Sending {
 fn has_changed(transfer: &Transfer, found: FileIdentity) -> bool {
     let Work::Outgoing { progress, .. } = &transfer.work else { return false };
     progress.dispatch().is_some_and(|dispatch| match dispatch.file {
-        Some(described) => described != found,
+        Some(described) => !described.is_same_file(&found),
         None => dispatch.size != found.size,
     })
 }

@@ -12,6 +12,12 @@ macro_rules! digest {
         pub struct $name([u8; $bytes]);
 
         impl $name {
+            /// The bytes.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+
             /// The digest of these bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {

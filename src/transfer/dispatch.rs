@@ -10,7 +10,8 @@ use super::{Md5, OrgNumber, OutgoingFileName, ResourceId, SendersReference, Sha2
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileIdentity {
-    /// Device number of the file system.
+    /// Device number of the file system, as long as it is mounted; in a claim, a number that stands for the outbox,
+    /// since file systems get other device numbers when the machine starts anew.
     pub device: u64,
     /// Inode number.
     pub inode: u64,
@@ -18,6 +19,14 @@ pub struct FileIdentity {
     pub size: u64,
     /// Modification time, nanoseconds since 1970.
     pub modified_ns: i64,
+}
+
+impl FileIdentity {
+    /// Whether this is the same file, unchanged, whatever the number of its device is today.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.inode, self.size, self.modified_ns) == (other.inode, other.size, other.modified_ns)
+    }
 }
 
 /// Which file was taken, from where.

@@ -24,6 +24,7 @@ mod lost_answers;
 mod operating;
 mod receiving;
 mod sending;
+mod sidecars;
 mod support;
 mod swaps;
 mod writers;

@@ -180,7 +180,6 @@ fn a_file_that_becomes_a_link_is_not_followed() {
 }
 
 #[test]
-#[ignore = "the link is taken in the file's place, and keeps the file from being sent when it is back"]
 fn a_link_that_is_taken_in_a_files_place_is_given_back() {
     file_becomes_link(&["claim:sidecar_moved"]);
 }

@@ -1,0 +1,162 @@
+//! Sidecars: in which order they may come, what they may say, and what becomes of those without a file.
+
+use serde_json::json;
+
+use crate::support::{Bench, Fate, MOTTAKER, OUTBOX, Setup};
+
+const OTHER: &str = "0192:987654325";
+
+/// A bench whose sender does not wait long for what does not come.
+fn impatient() -> Bench {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.set(OUTBOX, "sidecar_patience", "\"1s\"");
+    bench
+}
+
+/// The names in `failed/`.
+fn failed(bench: &Bench) -> Vec<String> {
+    let entries = std::fs::read_dir(bench.sender.outbox().join("failed")).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_sidecar_without_its_file_is_set_aside_and_not_used_for_the_next() {
+    let mut bench = impatient();
+    bench.start();
+    bench.sidecar("a.pdf", &json!({ "recipients": [OTHER] }));
+    bench.wait_until("it is set aside", || failed(&bench) == ["a.pdf.error.json", "a.pdf.meta.json"]);
+    let (_, error) = bench.errors().pop().unwrap();
+    assert_eq!(error["code"], "sidecar_orphaned");
+    assert_eq!(error["fileName"], "a.pdf.meta.json");
+    assert!(error["transferId"].is_null(), "{error}");
+    assert!(bench.sender.log().contains("sidecar_orphaned"));
+    assert!(!bench.sender.outbox().join("a.pdf.meta.json").exists());
+
+    // Its file comes after all: it must go neither to the sidecar's recipient unseen, nor to the default one.
+    bench.drop_file("a.pdf", b"for the other alone").recipients = vec![OTHER.to_owned()];
+    bench.dropped[0].fate = Fate::Published;
+    bench.wait_until("it is told why it waits", || bench.sender.log().contains("sidecar_set_aside"));
+    bench.drop_file("b.pdf", b"for anybody");
+    bench.wait_until("another is sent", || bench.receipts().len() == 1);
+    assert!(bench.sender.outbox().join("a.pdf").exists());
+    let failed = bench.sender.outbox().join("failed");
+    std::fs::rename(failed.join("a.pdf.meta.json"), bench.sender.outbox().join("a.pdf.meta.json")).unwrap();
+    std::fs::remove_file(failed.join("a.pdf.error.json")).unwrap();
+    bench.assert_promises();
+}
+
+#[test]
+fn a_sidecar_that_comes_after_its_file_was_taken_is_not_used_for_the_next() {
+    let mut bench = Bench::running();
+    bench.drop_file("a.pdf", b"one");
+    bench.wait_until("it is taken", || !bench.sender.outbox().join("a.pdf").exists());
+    bench.sidecar("a.pdf", &json!({ "recipients": [OTHER] }));
+    bench.wait_until("the sidecar is set aside at once", || {
+        failed(&bench) == ["a.pdf.error.json", "a.pdf.meta.json"]
+    });
+    assert_eq!(bench.errors()[0].1["code"], "sidecar_late");
+    for name in failed(&bench) {
+        std::fs::remove_file(bench.sender.outbox().join("failed").join(name)).unwrap();
+    }
+    bench.drop_file("a.pdf", b"two");
+    bench.assert_promises();
+}
+
+#[test]
+fn a_sidecar_waits_as_long_as_its_file_is_on_its_way() {
+    let mut bench = impatient();
+    let partial = bench.sender.outbox().join("a.pdf.filepart");
+    std::fs::write(&partial, "half").unwrap();
+    bench.sidecar("a.pdf", &json!({ "propertyList": { "sak": "1" } }));
+    // Shows that the patience has run out for those who wait for nothing.
+    bench.sidecar("other.pdf", &json!({}));
+    bench.start();
+    bench.wait_until("the other is set aside", || {
+        failed(&bench) == ["other.pdf.error.json", "other.pdf.meta.json"]
+    });
+    let path = bench.sender.outbox().join("a.pdf");
+    std::fs::write(&partial, "whole").unwrap();
+    std::fs::rename(&partial, &path).unwrap();
+    bench.promise(&path, crate::support::Content::of(b"whole"));
+    bench.assert_promises();
+    assert_eq!(bench.receipts()[0].1["propertyList"]["sak"], "1");
+}
+
+#[test]
+fn a_sidecar_is_in_one_place_whenever_the_sender_dies() {
+    let mut bench = impatient();
+    bench.recipient.start();
+    bench.sidecar("a.pdf", &json!({}));
+    bench.sender.die_at("orphan:explained");
+    assert!(bench.sender.has_died());
+    assert!(bench.sender.outbox().join("a.pdf.meta.json").exists());
+    bench.sender.start();
+    bench.wait_until("it is set aside", || !bench.sender.outbox().join("a.pdf.meta.json").exists());
+    let sidecars: Vec<String> =
+        failed(&bench).into_iter().filter(|name| name.ends_with(".meta.json")).collect();
+    assert_eq!(sidecars.len(), 1, "{:?}", failed(&bench));
+    let explanation = sidecars[0].replace(".meta.json", ".error.json");
+    assert!(failed(&bench).contains(&explanation), "{:?}", failed(&bench));
+}
+
+#[test]
+fn what_is_wrong_with_a_sidecar_is_named_by_line_and_column() {
+    let mut bench = Bench::new(&Setup::default());
+    let outbox = bench.sender.outbox();
+    for (name, sidecar, place) in [
+        ("syntax.txt", "{\n  \"fileName\": \"a\",\n}", "line 3 column 1"),
+        ("member.txt", "{\n  \"recipient\": \"x\",\n  \"to\": 1\n}", "line 3 column 6"),
+        ("number.txt", "{\n  \"recipients\": [\n    \"0192:910753615\"]\n}", "line 3 column 20"),
+        ("type.txt", "{ \"propertyList\": [] }", "line 1 column 19"),
+        ("twice.txt", "{ \"fileName\": \"a\", \"fileName\": \"b\" }", "line 1 column"),
+    ] {
+        std::fs::write(outbox.join(format!("{name}.meta.json")), sidecar).unwrap();
+        bench.drop_file(name, place.as_bytes()).fate = Fate::Refused("sidecar_invalid");
+    }
+    bench.start();
+    bench.assert_promises();
+    for (path, error) in bench.errors() {
+        let (message, place) = (error["message"].as_str().unwrap(), std::fs::read_to_string(&path).unwrap());
+        assert!(message.contains(&place), "{}: {message}", path.display());
+        assert!(message.contains(".meta.json"), "{message}");
+    }
+}
+
+#[test]
+fn only_allowed_resources_can_be_chosen() {
+    let mut bench = Bench::new(&Setup::default());
+    let may = r#"["fileName", "recipients", "resourceId"]"#;
+    bench.sender.set(OUTBOX, "sidecar_may", may).set(OUTBOX, "allowed_resources", r#"["another-resource"]"#);
+    bench.sidecar("a.txt", &json!({ "resourceId": "a-third-resource" }));
+    bench.drop_file("a.txt", b"a").fate = Fate::Refused("resource_not_allowed");
+    bench.sidecar("b.txt", &json!({ "resourceId": crate::support::RESOURCE }));
+    bench.drop_file("b.txt", b"b");
+    bench.start();
+    bench.assert_promises();
+    assert_eq!(bench.look("transfers").len(), 1, "Altinn was not asked for the other");
+}
+
+#[test]
+fn a_folder_that_names_nobody_and_a_sidecar_that_names_another_are_refused() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.settings.unset(OUTBOX, "recipients");
+    bench.sender.set(OUTBOX, "recipients_from", "\"directory\"");
+    let outbox = bench.sender.outbox();
+    for folder in ["910753614", "910753615", "kunder"] {
+        std::fs::create_dir(outbox.join(folder)).unwrap();
+    }
+    // A check digit that does not fit, and no number at all.
+    bench.drop_at(&outbox.join("910753615/a.txt"), b"a").fate = Fate::Refused("recipient_folder_invalid");
+    bench.drop_at(&outbox.join("kunder/b.txt"), b"b").fate = Fate::Refused("recipient_folder_invalid");
+    std::fs::write(outbox.join("910753614/c.txt.meta.json"), json!({ "recipients": [OTHER] }).to_string())
+        .unwrap();
+    bench.drop_at(&outbox.join("910753614/c.txt"), b"c").fate = Fate::Refused("recipients_conflict");
+    std::fs::write(outbox.join("910753614/d.txt.meta.json"), json!({ "recipients": [MOTTAKER] }).to_string())
+        .unwrap();
+    bench.drop_at(&outbox.join("910753614/d.txt"), b"d");
+    bench.start();
+    bench.assert_promises();
+}
