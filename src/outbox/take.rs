@@ -59,13 +59,13 @@ pub(super) fn take(
         {
             return if error.is_missing() { withdraw(folders, Some(&source), id, claim) } else { Err(error) };
         }
-        crash_point("claim:renamed");
     }
     if !is_what_was_seen(&own, claim)? {
         // Something else was put under the name in the last moment: it is not what was claimed.
         give_back(&own, &source, id, claim)?;
         return withdraw(folders, Some(&source), id, claim);
     }
+    crash_point("claim:renamed");
     unlink_twin(&source, &own, &claim.name)?;
     own.sync()?;
     source.sync()?;

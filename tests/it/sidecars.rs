@@ -109,8 +109,8 @@ fn what_is_wrong_with_a_sidecar_is_named_by_line_and_column() {
     for (name, sidecar, place) in [
         ("syntax.txt", "{\n  \"fileName\": \"a\",\n}", "line 3 column 1"),
         ("member.txt", "{\n  \"recipient\": \"x\",\n  \"to\": 1\n}", "line 3 column 6"),
-        ("number.txt", "{\n  \"recipients\": [\n    \"0192:910753615\"]\n}", "line 3 column 20"),
-        ("type.txt", "{ \"propertyList\": [] }", "line 1 column 19"),
+        ("number.txt", "{\n  \"recipients\": [\n    \"0192:910753615\"]\n}", "line 3 column 21"),
+        ("type.txt", "{ \"propertyList\": [] }", "line 1 column 18"),
         ("twice.txt", "{ \"fileName\": \"a\", \"fileName\": \"b\" }", "line 1 column"),
     ] {
         std::fs::write(outbox.join(format!("{name}.meta.json")), sidecar).unwrap();
