@@ -225,11 +225,6 @@ impl Dir {
         self.open_with(name.as_ref(), OFlags::RDWR | OFlags::CREATE, mode)
     }
 
-    /// Makes a file of ours that is not there; an error that [`Error::is_taken`] if something is.
-    pub fn create_new_file(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<File, Error> {
-        self.open_with(name.as_ref(), OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)
-    }
-
     /// The descriptor, for the system calls that other files of this room make.
     pub(super) fn fd(&self) -> &OwnedFd {
         &self.fd

@@ -20,6 +20,6 @@ pub use dir::{Dir, Entry, EntryKind, Mode};
 pub use error::Error;
 pub use file_system::FileSystem;
 pub use group::group_number;
-pub use probe::{Leases, NoReplace, PROBE_PREFIX, Probe, remove_old_probes, try_move};
+pub use probe::{Leases, NoReplace, PROBE_PREFIX, Probe, remove_old_probes, show_probe, try_move};
 pub use stream::{BLOCK_BYTES, Writer, read_blocks};
 pub use sys::{Writers, ignore_lease_signals, writers};

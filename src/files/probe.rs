@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::File;
 
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Dir, Entry, EntryKind, Error, FileSystem, Mode, Writers, writers};
+use super::{Dir, Entry, EntryKind, Error, FileSystem, Writers, writers};
 use crate::seams::Random;
 
 /// What everything begins with that a probe makes: hidden, so that nobody sends it or opens it.
@@ -66,7 +66,7 @@ impl Probe {
         let found = Self::try_out(folder, &name);
         // Whatever was found, nothing stays.
         for left in name.all() {
-            folder.remove_file(left)?;
+            folder.remove_probe(left)?;
         }
         found
     }
@@ -128,9 +128,19 @@ impl Probe {
 pub fn try_move(from: &Dir, to: &Dir, random: &dyn Random) -> Result<(), Error> {
     let name = Names::new(random).first;
     drop(from.create_probe(&name)?);
-    let moved = from.move_to(&name, to, &name);
-    let cleaned = from.remove_file(&name).and_then(|()| to.remove_file(&name));
-    moved.and(cleaned)
+    // Nothing else has this name, so that nothing can be overwritten.
+    let moved = rustix::fs::renameat(from.fd(), &name, to.fd(), &name);
+    from.remove_probe(&name)?;
+    to.remove_probe(&name)?;
+    moved.map_err(|error| Error::new("move a file to", to.path(), error))
+}
+
+/// Makes a file and removes it again, so that whoever watches the folder is told. The name begins with
+/// [`PROBE_PREFIX`].
+pub fn show_probe(folder: &Dir, random: &dyn Random) -> Result<(), Error> {
+    let name = Names::new(random).first;
+    drop(folder.create_probe(&name)?);
+    folder.remove_probe(&name)
 }
 
 /// Names that nothing has, of a shape that nothing else has.
@@ -165,7 +175,7 @@ impl Names {
 
 /// Whether a lease is refused while there is a writer, and given when there is none.
 fn leases(folder: &Dir, name: &Names, writer: File) -> Result<Leases, Error> {
-    let reader = folder.open_file(&name.first)?;
+    let reader = folder.open_probe(&name.first, OFlags::RDONLY)?;
     let with_writer = writers(&reader);
     drop(writer);
     let without = writers(&reader);
@@ -200,10 +210,25 @@ fn no_replace(folder: &Dir, name: &Names) -> Result<NoReplace, Error> {
     }
 }
 
+/// Apart from the operations that tests let fail: a probe asks what the file system itself does.
 impl Dir {
-    /// Makes an empty file that is not there.
     fn create_probe(&self, name: &OsString) -> Result<File, Error> {
-        self.create_new_file(name, Mode::PRIVATE_FILE)
+        self.open_probe(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    fn open_probe(&self, name: &OsString, flags: OFlags) -> Result<File, Error> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::openat(self.fd(), name, flags, mode)
+            .map(File::from)
+            .map_err(|error| Error::new("make a file in", self.path(), error))
+    }
+
+    fn remove_probe(&self, name: &OsString) -> Result<(), Error> {
+        match rustix::fs::unlinkat(self.fd(), name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::new("remove a file from", self.path(), error)),
+        }
     }
 }
 
@@ -230,6 +255,7 @@ pub fn remove_old_probes(folder: &Dir, before_ns: i64) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Mode;
     use super::*;
     use crate::seams::OsRandom;
 

@@ -16,25 +16,19 @@ const ONE_MOUNT: &str =
 /// Tries the folders of an outbox out. Nothing that is made stays. Blocks.
 #[must_use]
 pub fn probe(settings: &config::Outbox, random: &dyn Random) -> Report {
-    let drop = match Dir::open(&settings.path) {
-        Ok(drop) => drop,
-        Err(error) => {
-            let mut report = Report::default();
-            report.problem("path", error.full_message(), error.remedy());
-            return report;
-        }
-    };
+    // One that is not there has been told of, or is waited for.
+    let Ok(drop) = Dir::open(&settings.path) else { return Report::default() };
     let (mut report, probe) = Report::of(&drop, random);
     let Some(probe) = probe else { return report };
-    hearing(settings, &drop, &probe, &mut report);
+    hearing(settings, &drop, &probe, &mut report, random);
     settling(settings, &probe, &mut report);
     moving(settings, &drop, &mut report, random);
     report
 }
 
-fn hearing(settings: &config::Outbox, drop: &Dir, probe: &Probe, report: &mut Report) {
+fn hearing(settings: &config::Outbox, drop: &Dir, probe: &Probe, report: &mut Report, random: &dyn Random) {
     let listed = format!("the folder is listed every {}", humantime::format_duration(settings.poll_interval));
-    let told = match would_tell(settings.watch, drop, probe.file_system) {
+    let told = match would_tell(settings.watch, drop, probe.file_system, random) {
         Ok(told) => told,
         Err(error) => return report.problem("path", error.full_message(), error.remedy()),
     };

@@ -13,8 +13,9 @@ use tracing::{info, warn};
 
 use super::Route;
 use super::candidate::Source;
-use crate::files::{self, FileSystem, Mode, PROBE_PREFIX};
-use crate::{config, seams};
+use crate::config;
+use crate::files::{self, FileSystem, PROBE_PREFIX, show_probe};
+use crate::seams::{self, OsRandom, Random};
 
 /// Files that were renamed into the folder and have not been looked at; more than this are simply let settle.
 const MAX_ARRIVED: usize = 4096;
@@ -125,11 +126,7 @@ impl Watch {
 
     /// Whether a file that we make is told of.
     async fn hears(&self, route: &Route) -> bool {
-        let name = format!("{PROBE_PREFIX}{}", route.means.store.new_id());
-        let made = {
-            let name = name.clone();
-            route.on_files(move |folders| make_and_remove(folders, &name)).await
-        };
+        let made = route.on_files(|folders| show_probe(&folders.drop, &OsRandom)).await;
         // A folder that we cannot write to has other trouble, which is told of elsewhere.
         made.is_err() || tokio::time::timeout(PATIENCE, self.heard.probe.notified()).await.is_ok()
     }
@@ -145,16 +142,12 @@ impl Watch {
     }
 }
 
-fn make_and_remove(folders: &super::Folders, name: &str) -> Result<(), files::Error> {
-    drop(folders.drop.create_new_file(name, Mode::PRIVATE_FILE)?);
-    folders.drop.remove_file(name)
-}
-
 /// Whether the kernel would tell of new files in a folder, for people who ask before the service runs. Blocks.
 pub(super) fn would_tell(
     watch: config::Watch,
     folder: &files::Dir,
     file_system: FileSystem,
+    random: &dyn Random,
 ) -> Result<Told, files::Error> {
     if watch == config::Watch::Poll {
         return Ok(Told::Off);
@@ -171,9 +164,7 @@ pub(super) fn would_tell(
     if watcher.watch(folder.path(), RecursiveMode::NonRecursive).is_err() {
         return Ok(Told::NotAtAll);
     }
-    let name = format!("{PROBE_PREFIX}{}", uuid::Uuid::new_v4());
-    drop(folder.create_new_file(&name, Mode::PRIVATE_FILE)?);
-    folder.remove_file(&name)?;
+    show_probe(folder, random)?;
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());

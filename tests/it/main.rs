@@ -18,6 +18,7 @@
 mod crashes;
 mod documents;
 mod faults;
+mod folders;
 mod house;
 mod kills;
 mod lost_answers;
