@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::{Error, Shutdown, housekeeping};
 use crate::broker;
 use crate::config::{self, Config};
+use crate::files;
 use crate::http::{self, Clients, Secret};
 use crate::identity::{self, Identity, SigningKey, Skew};
 use crate::inbox::Inbox;
@@ -164,6 +165,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     backoff: Backoff,
     retry: config::Retry,
+    room: Arc<files::Room>,
 }
 
 impl Shared {
@@ -208,7 +210,8 @@ impl Shared {
             identities.insert(name.clone(), (settings.clone(), broker));
         }
         let clock = Arc::clone(&surroundings.clock);
-        Ok(Self { identities, store, skew, clock, backoff, retry: config.retry.clone() })
+        let (retry, room) = (config.retry.clone(), Arc::default());
+        Ok(Self { identities, store, skew, clock, backoff, retry, room })
     }
 }
 
@@ -229,6 +232,7 @@ impl Shared {
             backoff: self.backoff.clone(),
             retry: self.retry.clone(),
             slots: Arc::clone(slots),
+            room: Arc::clone(&self.room),
         };
         Ok((settings.clone(), means))
     }

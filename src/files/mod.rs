@@ -5,16 +5,20 @@
 //! a loss of power is synced here and nowhere else. Every function blocks: call through
 //! [`seams::blocking`](crate::seams::blocking).
 
+mod access;
 mod digest;
 mod dir;
 mod error;
 mod group;
+mod room;
 mod stream;
 mod sys;
 
+pub use access::{Access, Permissions};
 pub use digest::{Digests, digest_file};
-pub use dir::{Dir, Entry, EntryKind, Mode};
+pub use dir::{Dir, Entry, EntryKind, Mode, Prepared};
 pub use error::Error;
 pub use group::group_number;
+pub use room::{Claimed, Lack, Room};
 pub use stream::{BLOCK_BYTES, Writer, read_blocks};
 pub use sys::{Writers, ignore_lease_signals, writers};

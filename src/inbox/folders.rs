@@ -1,18 +1,21 @@
 //! The folders of an inbox, held open.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::names::Names;
 use crate::config;
-use crate::files::{Dir, Error, Mode};
-use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, TransferId};
+use crate::files::{Access, Dir, Error, Mode};
+use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, SafeFileName, TransferId};
 
 /// The file that is being received, in its folder under `incoming/`.
 pub(super) const FILE: &str = "file";
 /// A folder that is to be delivered whole.
 pub(super) const WHOLE: &str = "whole";
 /// The folder of ours in every route's folder.
-const PRIVATE: &str = ".formidlingd";
+pub(super) const PRIVATE: &str = ".formidlingd";
 
 /// The folders of an inbox.
 #[derive(Debug, Clone)]
@@ -24,10 +27,10 @@ pub(super) struct Folders {
     /// What could not be received, kept for inspection.
     pub(super) rejected: Dir,
     markers: Dir,
-    /// The group of delivered files.
-    pub(super) group: u32,
-    /// The permission bits of delivered files.
-    pub(super) mode: Mode,
+    /// Which names are taken in the inbox.
+    pub(super) names: Arc<Names>,
+    /// Who may read what is delivered.
+    pub(super) access: Access,
 }
 
 /// `.formidlingd/delivered/<fileTransferId>`: from the intent to deliver until Altinn has deleted the transfer, so
@@ -53,10 +56,23 @@ impl Folders {
         let rejected = private.ensure_subfolder("rejected", Mode::PRIVATE_FOLDER)?;
         let markers = private.ensure_subfolder("delivered", Mode::PRIVATE_FOLDER)?;
         let group = match &settings.group {
-            Some(group) => crate::files::group_number(group)?,
-            None => inbox.entry()?.group,
+            Some(group) => Some(crate::files::group_number(group)?),
+            None => None,
         };
-        Ok(Self { inbox, incoming, rejected, markers, group, mode: Mode(settings.file_mode) })
+        let access = Access { mode: Mode(settings.file_mode), group };
+        Ok(Self { inbox, incoming, rejected, markers, names: Arc::default(), access })
+    }
+
+    /// Who may use a folder that is made in the inbox: the group may look into it, and take files from it where it
+    /// may take them from the inbox itself.
+    pub(super) fn folder_access(&self) -> Result<Access, Error> {
+        let writable = self.inbox.mode()?.0 & 0o020;
+        Ok(Access { mode: Mode(0o750 | writable), group: self.access.group })
+    }
+
+    /// The folder of a sender, made if it is not there.
+    pub(super) fn of_sender(&self, name: &SafeFileName) -> Result<Dir, Error> {
+        self.inbox.ensure_shared_subfolder(name.as_str(), self.folder_access()?)
     }
 
     /// A transfer's own folder under `incoming/`.

@@ -12,7 +12,9 @@ mod deliver;
 mod download;
 mod folders;
 mod hear;
+mod names;
 mod notify;
+mod quota;
 mod recover;
 
 use std::collections::HashSet;
@@ -21,10 +23,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Layout;
 use crate::route::{Hold, Means, Trouble, work_off};
 use crate::transfer::{Incoming, IncomingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use folders::Folders;
+use quota::Quota;
 
 /// One `[inbox.NAME]`.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ struct Route {
     means: Means,
     hold: Hold,
     folders: Folders,
+    /// How much lies in the inbox.
+    quota: Arc<Quota>,
     /// Downloads at once, in this route.
     slots: Semaphore,
     /// Transfers that are known and not delivered: while there are many, Altinn keeps the rest.
@@ -57,6 +63,8 @@ impl Inbox {
     ) -> Result<Self, files::Error> {
         let folders = Folders::open(&settings)?;
         let hold = Hold::new(settings.name.clone(), means.retry.max);
+        let quota = Quota::new(settings.name.clone(), settings.layout, settings.max_waiting);
+        let quota = Arc::new(quota);
         let slots = Semaphore::new(settings.max_concurrent);
         let route = Route {
             settings,
@@ -64,6 +72,7 @@ impl Inbox {
             means,
             hold,
             folders,
+            quota,
             slots,
             undelivered: Mutex::default(),
             wake: Arc::new(Notify::new()),
@@ -99,9 +108,15 @@ impl Route {
         stored
     }
 
-    /// Keeps count of transfers that have not been delivered.
+    /// Keeps count of transfers that have not been delivered, and of the names that are chosen for them.
     fn note(&self, transfer: &Transfer) {
         let Work::Incoming { progress, .. } = &transfer.work else { return };
+        match progress {
+            Incoming::Delivering { place, .. } => {
+                self.folders.names.reserve(transfer.id, place, self.settings.layout == Layout::ByTransfer);
+            }
+            _ => self.folders.names.release(transfer.id),
+        }
         let is_undelivered = matches!(
             progress,
             Incoming::Discovered { .. }

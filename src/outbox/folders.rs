@@ -1,7 +1,7 @@
 //! The folders of an outbox, held open.
 
 use crate::config;
-use crate::files::{Dir, Error, Mode};
+use crate::files::{Access, Dir, Error, Mode};
 use crate::transfer::{OrgNumber, Place, TransferId};
 
 /// The file that is being sent, in its folder under `sending/`.
@@ -40,11 +40,11 @@ impl Folders {
         let drop = drop.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
         let private = drop.subfolder(PRIVATE)?;
         let sending = private.ensure_subfolder("sending", Mode::PRIVATE_FOLDER)?;
-        let sent = drop.ensure_subfolder(SENT, Mode::GROUP_FOLDER)?;
-        let failed = drop.ensure_subfolder(FAILED, Mode::GROUP_FOLDER)?;
+        let sent = drop.ensure_shared_subfolder(SENT, Access::FOLDER)?;
+        let failed = drop.ensure_shared_subfolder(FAILED, Access::FOLDER)?;
         if settings.recipients == config::Recipients::FromDirectory {
             for recipient in &settings.allowed_recipients {
-                drop.ensure_subfolder(recipient.digits(), Mode::GROUP_FOLDER)?;
+                drop.ensure_shared_subfolder(recipient.digits(), Access::FOLDER)?;
             }
         }
         let reads_sidecars = settings.sidecar != config::Sidecar::Off;
@@ -67,7 +67,7 @@ impl Folders {
     /// The folder in which a file is laid down.
     pub(super) fn place(&self, place: &Place) -> Result<Dir, Error> {
         match &place.date {
-            Some(date) => self.sent.ensure_subfolder(date, Mode::GROUP_FOLDER),
+            Some(date) => self.sent.ensure_shared_subfolder(date, Access::FOLDER),
             None => Ok(self.failed.clone()),
         }
     }

@@ -1,7 +1,7 @@
 //! File operations that fail for a while: a full disk, a folder that cannot be written. Nothing is lost or doubled,
 //! the log says what is wrong, and the service goes on by itself when it has passed.
 
-use crate::support::{Bench, Party, noise};
+use crate::support::{Bench, INBOX, Party, noise};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -50,4 +50,24 @@ fn a_sender_goes_on_when_its_file_system_works_again() {
 #[test]
 fn a_recipient_goes_on_when_its_file_system_works_again() {
     each_fault(|bench| &mut bench.recipient, |bench| &mut bench.sender);
+}
+
+#[test]
+fn a_rename_whose_answer_is_lost_is_not_done_twice_or_undone() {
+    for layout in ["flat", "by_transfer"] {
+        let mut bench = Bench::new(&crate::support::Setup::default());
+        bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        // Every rename happens, and says that nothing is there: NFS, when its answers are lost.
+        let fault = [("FORMIDLINGD_FAIL_AT", "move and hear of:1:100000:2")];
+        bench.sender.start_with(&fault);
+        bench.recipient.start_with(&fault);
+        for seed in 0..4 {
+            bench.drop_file("a.bin", &noise(seed, 10_000));
+            bench.settle();
+        }
+        for party in [&bench.sender, &bench.recipient] {
+            assert!(!party.log().contains("file_missing"), "{}", party.log());
+        }
+        bench.assert_promises();
+    }
 }

@@ -15,13 +15,17 @@
     reason = "a test that cannot go on fails, says why, and measures real time"
 )]
 
+mod access;
 mod crashes;
 mod documents;
 mod faults;
 mod house;
 mod kills;
 mod lost_answers;
+mod names;
 mod operating;
+mod quotas;
+mod reading;
 mod receiving;
 mod sending;
 mod support;

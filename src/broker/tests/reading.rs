@@ -188,7 +188,7 @@ proptest! {
 
     #[test]
     fn any_escapes_in_a_name_leave_the_rest_readable(units in proptest::collection::vec(0xD7FFu16..0xE001, 0..8)) {
-        let name: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+        let name = units.iter().fold(String::new(), |name, unit| format!("{name}\\u{unit:04x}"));
         let text = overview_json().to_string().replace("../a.zip", &name);
         let overview = parse::overview(&reply(200, &text)).unwrap();
         prop_assert_eq!(overview.file_name, String::from_utf16_lossy(&units));
