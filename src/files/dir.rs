@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 use super::access::{Permissions, Warned};
+use crate::seams::{self, crash_point};
 use crate::transfer::FileIdentity;
 
 /// Permission bits of something that is created.
@@ -312,21 +313,28 @@ impl Dir {
         let new_name = component(&to.path, new_name.as_ref())?;
         Error::inject("move", &self.path)?;
         let entry = self.look(name)?;
-        let moved =
-            match rustix::fs::renameat_with(&*self.fd, name, &*to.fd, new_name, RenameFlags::NOREPLACE) {
-                Ok(()) => Error::inject("move and hear of", &self.path),
-                // NFS and CIFS know no such flag; a hard link does not overwrite either.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    self.link_and_unlink(entry, name, to, new_name)
-                }
-                Err(error @ Errno::EXIST) => Err(to.error("move to", new_name, error)),
-                Err(error) => Err(self.error("move", name, error)),
-            };
+        let moved = match self.rename(name, to, new_name) {
+            Ok(()) => Error::inject("move and hear of", &self.path),
+            // NFS and CIFS know no such flag; a hard link does not overwrite either.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                self.link_and_unlink(entry, name, to, new_name)
+            }
+            Err(error @ Errno::EXIST) => Err(to.error("move to", new_name, error)),
+            Err(error) => Err(self.error("move", name, error)),
+        };
         match moved {
             // A network file system may have moved it and lost the answer, and then say that it is not there.
             Err(_) if self.has_moved(entry, name, to, new_name) => Ok(()),
             moved => moved,
         }
+    }
+
+    /// A rename that does not overwrite, where the file system has one.
+    fn rename(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> Result<(), Errno> {
+        if let Err(error) = seams::injected_fault("rename") {
+            return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        }
+        rustix::fs::renameat_with(&*self.fd, name, &*to.fd, new_name, RenameFlags::NOREPLACE)
     }
 
     /// Whether `entry` lies under its new name alone.
@@ -355,6 +363,7 @@ impl Dir {
             Err(Errno::EXIST) if is_same_file(entry, to.look(new_name)?) => {}
             Err(error) => return Err(to.error("move to", new_name, error)),
         }
+        crash_point("move:linked");
         self.remove_file(name)
     }
 

@@ -71,3 +71,44 @@ fn a_rename_whose_answer_is_lost_is_not_done_twice_or_undone() {
         bench.assert_promises();
     }
 }
+
+/// Renames that cannot refuse to overwrite, as on NFS and CIFS.
+const NO_SUCH_RENAME: (&str, &str) = ("FORMIDLINGD_FAIL_AT", "rename:1:100000:22");
+
+#[test]
+fn file_systems_that_rename_in_their_own_way_lose_and_overwrite_nothing() {
+    for layout in ["flat", "by_transfer"] {
+        let mut bench = Bench::new(&crate::support::Setup::default());
+        bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        bench.sender.start_with(&[NO_SUCH_RENAME]);
+        bench.recipient.start_with(&[NO_SUCH_RENAME]);
+        for seed in 0..4 {
+            bench.drop_file("a.bin", &noise(seed, 10_000));
+            bench.settle();
+        }
+        bench.assert_promises();
+    }
+}
+
+#[test]
+fn a_death_between_the_new_name_and_the_end_of_the_old_one_doubles_nothing() {
+    let mut bench = Bench::new(&crate::support::Setup::default());
+    // A sender moves the file in and out and lays down a receipt; a recipient lays down metadata and the file.
+    for (seed, time) in (0..).zip(1..=3) {
+        let point = format!("move:linked:{time}");
+        let death = [NO_SUCH_RENAME, ("FORMIDLINGD_CRASH_AT", point.as_str())];
+        bench.drop_file("a.bin", &noise(seed, 10_000));
+        bench.sender.start_with(&death);
+        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.start_with(&[NO_SUCH_RENAME]);
+        bench.recipient.start_with(if time <= 2 { &death } else { &death[..1] });
+        if time <= 2 {
+            assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+            bench.recipient.start_with(&[NO_SUCH_RENAME]);
+        }
+        bench.settle();
+        assert_eq!((bench.sender.stop(), bench.recipient.stop()), (Some(0), Some(0)), "after {point}");
+    }
+    bench.start();
+    bench.assert_promises();
+}
