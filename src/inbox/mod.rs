@@ -17,6 +17,9 @@ mod notify;
 mod quota;
 mod recover;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -72,6 +72,7 @@ fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
     for layout in ["flat", "by_transfer"] {
         let mut bench = Bench::new(&Setup::default());
         bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        bench.recipient.set(INBOX, "on_received", "[\"/bin/sh\", \"-c\", \":\"]");
         bench.sender.start();
         let mut points = points("inbox");
         // Reached only where a folder is delivered whole.
