@@ -24,4 +24,5 @@ mod lost_answers;
 mod operating;
 mod receiving;
 mod sending;
+mod state;
 mod support;
