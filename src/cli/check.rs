@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::{ConfigOptions, Exit};
-use crate::config::{self, Loaded, Problems};
+use crate::config::{self, Loaded, Origin, Problems};
 use crate::daemon::preflight;
 
 /// Check configuration, keys and folders
@@ -28,7 +28,8 @@ impl Options {
         let written = loaded.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"));
         let written = written.and_then(|()| {
             let (outboxes, inboxes) = (loaded.config.outboxes.len(), loaded.config.inboxes.len());
-            writeln!(out, "{}: ok ({outboxes} outboxes, {inboxes} inboxes)", self.config.config.display())
+            let file = Origin::File(self.config.config);
+            writeln!(out, "{file}: ok ({outboxes} outboxes, {inboxes} inboxes)")
         });
         written.map_or(Exit::Failed, |()| Exit::Done)
     }

@@ -43,7 +43,9 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn run(self, out: &mut impl Write) -> Exit {
-        if let Err(error) = telemetry::init_logging(telemetry::Format::Text, "warn") {
+        if let Err(error) =
+            telemetry::init_logging(telemetry::Format::Text, "warn", telemetry::FileNames::Full)
+        {
             return complain(&error, "this is a defect of formidlingd: report it");
         }
         let temporary = match self.dir {

@@ -4,8 +4,10 @@
 mod check;
 mod demo;
 mod key;
+mod remains;
 mod run;
 mod sandbox;
+mod state;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::transfer::visible;
 use crate::{daemon, files, http};
 
 /// How a command ended; each is a documented exit code.
@@ -49,6 +52,7 @@ enum Command {
     Demo(demo::Options),
     Sandbox(sandbox::Options),
     Key(key::Options),
+    State(state::Options),
 }
 
 /// Where the configuration is.
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => options.run(&mut out),
         Command::Sandbox(options) => options.run(&mut out),
         Command::Key(options) => options.run(&mut out),
+        Command::State(options) => options.run(&mut out),
     };
     exit.into()
 }
@@ -98,12 +103,33 @@ fn serve(work: impl Future<Output = Exit>) -> std::io::Result<Exit> {
 
 /// Says what went wrong and what to do, on standard error.
 fn complain(error: &dyn std::error::Error, remedy: &str) -> Exit {
-    let text = crate::route::text_for_people(error);
     // Nobody is left to be told if standard error is gone.
-    drop(writeln!(std::io::stderr(), "formidlingd: {text}\n  what to do: {remedy}"));
+    drop(complain_to(&mut std::io::stderr(), error, remedy));
     Exit::Failed
+}
+
+/// Errors carry names that came from others, so they are made fit for a terminal.
+fn complain_to(out: &mut impl Write, error: &dyn std::error::Error, remedy: &str) -> std::io::Result<()> {
+    let text = crate::route::text_for_people(error);
+    writeln!(out, "formidlingd: {}\n  what to do: {}", visible(&text), visible(remedy))
 }
 
 fn complain_of_daemon(error: &daemon::Error) -> Exit {
     complain(error, &error.remedy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_plays_no_tricks_on_a_terminal() {
+        let error =
+            std::io::Error::other("cannot move /srv/exe\u{202e}fdp\u{1b}[2J\nformidlingd: all is well");
+        let mut out = Vec::new();
+        complain_to(&mut out, &error, "rename \u{9b}2J").unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+        assert!(!text.contains(['\u{202e}', '\u{1b}', '\u{9b}']), "{text:?}");
+    }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::check::{load, print_problems};
 use super::{ConfigOptions, Exit, complain, complain_of_daemon, serve};
-use crate::config::{self, LogFormat};
+use crate::config::{self, LogFileNames, LogFormat};
 use crate::daemon::{Error, Service, Shutdown, Signals, Surroundings};
 use crate::{seams, telemetry};
 
@@ -24,7 +24,7 @@ impl Options {
             Ok(loaded) => loaded,
             Err(problems) => return print_problems(&mut std::io::stderr(), &problems),
         };
-        if let Err(error) = init_logging(&loaded.config.telemetry) {
+        if let Err(error) = init_logging(&loaded.config) {
             return complain(&error, "see telemetry.log_level in the configuration");
         }
         for warning in &loaded.warnings {
@@ -65,11 +65,21 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn init_logging(settings: &config::Telemetry) -> Result<(), telemetry::LoggingError> {
+fn init_logging(config: &config::Config) -> Result<(), telemetry::LoggingError> {
+    let settings = &config.telemetry;
     let format = match settings.log_format {
         LogFormat::Text => telemetry::Format::Text,
         LogFormat::Json => telemetry::Format::Json,
         LogFormat::Journald => telemetry::Format::Journald,
     };
-    telemetry::init_logging(format, &settings.log_level)
+    let names = match settings.log_file_names {
+        LogFileNames::Full => telemetry::FileNames::Full,
+        LogFileNames::Masked => {
+            let outboxes = config.outboxes.values();
+            let outboxes = outboxes.flat_map(|outbox| [Some(&outbox.path), outbox.archive_path.as_ref()]);
+            let inboxes = config.inboxes.values().map(|inbox| Some(&inbox.path));
+            telemetry::FileNames::Masked { folders: outboxes.chain(inboxes).flatten().cloned().collect() }
+        }
+    };
+    telemetry::init_logging(format, &settings.log_level, names)
 }

@@ -1,8 +1,9 @@
 //! What is wrong with a configuration, in words that a person can act on.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+
+use crate::transfer::visible;
 
 /// One thing that is wrong, or worth a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +19,13 @@ pub struct Problem {
 }
 
 impl fmt::Display for Problem {
+    /// On one line, fit for a terminal: paths and names come from others.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: ", self.file)?;
         if !self.key.is_empty() {
-            write!(formatter, "{}: ", self.key)?;
+            write!(formatter, "{}: ", visible(&self.key))?;
         }
-        write!(formatter, "{}; {}", self.reason, self.remedy)
+        write!(formatter, "{}; {}", visible(&self.reason), visible(&self.remedy))
     }
 }
 
@@ -43,13 +45,6 @@ impl fmt::Display for Origin {
             Self::Environment(variable) => write!(formatter, "environment variable {}", visible(variable)),
         }
     }
-}
-
-/// A text as it is, or in quotes and escaped if it holds what would play tricks on a terminal.
-fn visible(text: &str) -> Cow<'_, str> {
-    let tricky =
-        |character: char| !matches!(character, '\'' | '"' | '\\') && character.escape_debug().len() > 1;
-    if text.chars().any(tricky) { Cow::Owned(format!("{text:?}")) } else { Cow::Borrowed(text) }
 }
 
 /// Everything that is wrong with a configuration; never empty.

@@ -25,8 +25,20 @@ const WAYS: &str = "write { file = \"/path\" }, { env = \"NAME\" } or { credenti
 enum Modes {
     /// Refused for everybody, warned of for the group.
     Checked,
-    /// Left to systemd, or to who mounts the directory.
+    /// Left to systemd, or to who mounts the directory: a credential that Kubernetes mounts has 0644, and nobody
+    /// else lives in that container.
     Exempt,
+}
+
+impl Modes {
+    /// A file of the credentials directory is exempt by whatever key it is named.
+    fn of(path: &Path, environment: &Environment) -> Self {
+        let directory = environment.get(OsStr::new("CREDENTIALS_DIRECTORY"));
+        match directory.map(Path::new) {
+            Some(directory) if directory.is_absolute() && path.starts_with(directory) => Self::Exempt,
+            _ => Self::Checked,
+        }
+    }
 }
 
 /// A secret that must be there.
@@ -53,7 +65,8 @@ pub(super) fn optional(
     let (way, named) = only_way(table).map_err(|wrong| section.problem(key, wrong))?;
     let mut warning = None;
     let fetched = match way {
-        "file" => values::path(&named.value).and_then(|path| from_file(&path, Modes::Checked, &mut warning)),
+        "file" => values::path(&named.value)
+            .and_then(|path| from_file(&path, Modes::of(&path, environment), &mut warning)),
         "env" => from_environment(&named.value, environment),
         _ => from_credential(&named.value, environment),
     };
@@ -125,7 +138,13 @@ fn from_file(path: &Path, modes: Modes, warning: &mut Option<Wrong>) -> Result<S
     }
     let shown = format!("{:?}", path.to_string_lossy());
     if modes == Modes::Checked && metadata.mode() & 0o007 != 0 {
-        return Err(Wrong::new("everybody on this machine may read it", format!("run: chmod o= {shown}")));
+        let reason =
+            format!("its mode {:04o} lets everybody on this machine use it", metadata.mode() & 0o7777);
+        let remedy = format!(
+            "run: chmod o= {shown}; on Kubernetes, which mounts secrets with 0644, give the volume \
+             defaultMode: 0440 and the pod an fsGroup, or set CREDENTIALS_DIRECTORY to where it is mounted"
+        );
+        return Err(Wrong::new(reason, remedy));
     }
     if modes == Modes::Checked && metadata.mode() & 0o070 != 0 {
         *warning = Some(Wrong::new(

@@ -296,6 +296,7 @@ fn a_key_file_that_others_can_read_is_refused() {
         mode(open);
         let problems = folder.bad(&[]);
         assert!(problems.contains("run: chmod o= \"key.pem\""), "{problems}");
+        assert!(problems.contains(&format!("its mode {open:04o} lets everybody")), "{problems}");
         assert_eq!(problems.lines().count(), 1, "{problems}");
     }
     mode(0o640);
@@ -308,6 +309,51 @@ fn a_key_file_that_others_can_read_is_refused() {
     let client = &loaded.config.clients[&"default".parse().unwrap()];
     assert_eq!(client.credential.private_key.expose(), SECRET);
     assert!(!format!("{loaded:?}").contains(SECRET));
+}
+
+#[test]
+fn a_key_file_behind_a_link_has_the_mode_of_the_file() {
+    let folder = Folder::new("");
+    let key = folder.add("..data/key.pem", SECRET);
+    let link = folder.0.path().join("key.pem");
+    std::os::unix::fs::symlink("..data/key.pem", &link).unwrap();
+    let main = format!("{}{}", Folder::ALTINN, Folder::REST)
+        .replace("{ env = \"KEY\" }", &format!("{{ file = {link:?} }}"));
+    folder.add("config.toml", &main);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let problems = folder.bad(&[]);
+    assert!(problems.contains("its mode 0644") && problems.contains("defaultMode: 0440"), "{problems}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
+    assert_eq!(folder.load(&[]).unwrap().warnings, []);
+}
+
+#[test]
+fn a_file_in_the_credentials_directory_is_read_whatever_its_mode() {
+    let folder = Folder::new("");
+    let key = folder.add("credentials/key.pem", SECRET);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let main = format!("{}{}", Folder::ALTINN, Folder::REST)
+        .replace("{ env = \"KEY\" }", &format!("{{ file = {key:?} }}"));
+    folder.add("config.toml", &main);
+    let directory = |name: &str| folder.0.path().join(name).to_str().unwrap().to_owned();
+    let loaded = folder.load(&[("CREDENTIALS_DIRECTORY", &directory("credentials"))]).unwrap();
+    assert_eq!(loaded.warnings, []);
+    for other in [directory("cred"), String::new()] {
+        let problems = folder.bad(&[("CREDENTIALS_DIRECTORY", &other)]);
+        assert!(problems.contains("its mode 0644"), "{problems}");
+    }
+}
+
+#[test]
+fn problems_play_no_tricks_on_a_terminal() {
+    let problem = Problem {
+        file: Origin::File("/etc/\u{1b}[2J.toml".into()),
+        key: "outbox.x\u{202e}".to_owned(),
+        reason: "/srv/\n0: forged cannot be opened".to_owned(),
+        remedy: "make /srv/\u{9b}2J".to_owned(),
+    };
+    let text = problem.to_string();
+    assert!(!text.chars().any(|c| c.is_control() || crate::transfer::is_invisible(c)), "{text:?}");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::seams;
 
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {path}", path = path.display())]
+// In quotes, so that whoever masks the path knows where it ends.
+#[error("cannot {operation} {path:?}")]
 pub struct Error {
     /// What was being done, as a verb: "open", "move".
     pub operation: &'static str,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::{ParseError, serde_as_text};
+use super::{ParseError, is_invisible, serde_as_text};
 
 /// The longest name that Linux file systems and Samba shares take, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -209,15 +209,9 @@ pub fn folded(name: &str) -> String {
 }
 
 /// What must not stand in a name that a stranger chose: path separators and Windows' forbidden characters,
-/// controls, line separators, and everything that is invisible or turns the writing direction (Unicode
-/// Standard Annex 9 and Technical Report 36).
+/// controls, line separators, and everything that is invisible or turns the writing direction.
 fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '<' | '>' | ':' | '"' | '/' | '\\' | '|' | '?' | '*')
-        || matches!(u32::from(c),
-            0x00AD | 0x034F | 0x061C | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F
-            | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0x3164 | 0xFE00..=0xFE0E | 0xFEFF
-            | 0xFFA0 | 0xFFF0..=0xFFFB | 0x1BCA0..=0x1BCA3 | 0x1D173..=0x1D17A | 0xE0000..=0xE0FFF)
+    c.is_control() || matches!(c, '<' | '>' | ':' | '"' | '/' | '\\' | '|' | '?' | '*') || is_invisible(c)
 }
 
 /// Device names that Windows reserves in every folder, with any extension (Microsoft, "Naming Files").

@@ -12,6 +12,7 @@ pub mod incoming;
 mod organization;
 pub mod outgoing;
 mod record;
+mod visible;
 
 #[cfg(test)]
 mod incoming_tests;
@@ -26,7 +27,7 @@ pub use effect::Effect;
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};
 pub use file_name::{Companion, OutgoingFileName, SafeFileName, folded};
 pub use id::{
-    BrokerTransferId, ClientName, IdentityName, ResourceId, RouteName, SendersReference, TransferId,
+    BrokerTransferId, ClientName, IdSuffix, IdentityName, ResourceId, RouteName, SendersReference, TransferId,
 };
 pub use incoming::{
     Confirmation, Delivery, InboxPlace, Incoming, IncomingEvent, IncomingStep, Notification, Offer, Received,
@@ -37,6 +38,7 @@ pub use outgoing::{
     Unpublished,
 };
 pub use record::{Transfer, Work};
+pub use visible::{is_invisible, visible};
 
 /// Why a text is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -28,4 +28,5 @@ mod quotas;
 mod reading;
 mod receiving;
 mod sending;
+mod state;
 mod support;

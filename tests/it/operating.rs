@@ -61,6 +61,7 @@ fn check_says_what_run_dies_of() {
     let right = bench.sender.configuration().to_str().unwrap();
     let check = run(&["check", "--config", right], &[]);
     assert_eq!(check.code, Some(0), "{check:?}");
+    assert!(!check.text.contains("warning"), "what the sandbox prints is beyond reproach: {check:?}");
     party
         .set(OUTBOX, "recipient", "[]")
         .set(OUTBOX, "settle", "\"soon\"")
@@ -198,6 +199,32 @@ fn secrets_are_never_logged() {
         }
         assert!(!log.contains("assertion="), "a grant was logged");
         assert!(!log.to_lowercase().contains("bearer ey"), "a token was logged");
+    }
+}
+
+#[test]
+fn identity_numbers_stay_out_of_every_log_and_names_where_the_settings_say_so() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.set("telemetry", "log_file_names", "\"masked\"");
+    for party in [&mut bench.sender, &mut bench.recipient] {
+        party.set("telemetry", "log_level", "\"trace\"");
+    }
+    bench.drop_file("Nordmann 01019012345.txt", b"a");
+    bench.drop_file("Nordmann 010190 12345.txt", b"bc");
+    // What cannot be sent is told of, too.
+    let sidecar = bench.sender.outbox().join("Nordmann.txt.meta.json");
+    std::fs::write(sidecar, r#"{"fileName": "../Nordmann"}"#).unwrap();
+    bench.drop_file("Nordmann.txt", b"abc").fate = Fate::Refused("sidecar_invalid");
+    bench.start();
+    bench.assert_promises();
+    let (sender, recipient) = (bench.sender.log(), bench.recipient.log());
+    assert!(!sender.contains("Nordmann"), "{:?}", sender.lines().find(|line| line.contains("Nordmann")));
+    assert!(sender.contains("claimed") && sender.contains("name=***"), "the log says what happens");
+    assert!(recipient.contains("Nordmann ***********"), "the recipient shows names");
+    for log in [sender, recipient] {
+        for number in ["01019012345", "010190 12345"] {
+            assert!(!log.contains(number), "{:?}", log.lines().find(|line| line.contains(number)));
+        }
     }
 }
 

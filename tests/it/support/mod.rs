@@ -10,7 +10,7 @@ mod settings;
 mod stranger;
 
 pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
-pub(crate) use child::{Child, run};
+pub(crate) use child::{Child, Ended, run};
 pub(crate) use content::{Content, noise};
 pub(crate) use promises::{Fate, files_below};
 pub(crate) use proxy::{Fault, Proxy, Rule};
