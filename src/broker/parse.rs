@@ -22,10 +22,54 @@ pub(super) fn garbled(reply: &Reply, lacks: &'static str) -> Kind {
 }
 
 pub(super) fn object(reply: &Reply) -> Result<Members, Kind> {
-    match serde_json::from_slice(&reply.body) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) | Err(_) => Err(garbled(reply, "a JSON object")),
+    match value(&reply.body) {
+        Some(Value::Object(members)) => Ok(members),
+        Some(_) | None => Err(garbled(reply, "a JSON object")),
     }
+}
+
+/// JSON, also with texts that Unicode does not know: what senders call their files must not make unreadable what
+/// Altinn tells of them. Bytes that are not UTF-8, and halves of surrogate pairs, become U+FFFD.
+pub(super) fn value(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(body).ok().or_else(|| {
+        let text = String::from_utf8_lossy(body);
+        serde_json::from_str(&without_lone_surrogates(&text)).ok()
+    })
+}
+
+/// Every `\uD800` to `\uDFFF` that is not half of a pair becomes `\uFFFD`.
+fn without_lone_surrogates(json: &str) -> String {
+    let mut clean = String::with_capacity(json.len());
+    let mut rest = json;
+    // In JSON a backslash stands in texts alone.
+    while let Some((before, behind)) = rest.split_once('\\') {
+        clean.push_str(before);
+        let (escape, length) = match surrogate(behind) {
+            Some(0xD800..=0xDBFF) => {
+                let second = behind.get(5..).and_then(|behind| behind.strip_prefix('\\'));
+                match second.and_then(surrogate) {
+                    Some(0xDC00..=0xDFFF) => (behind.get(..11), 11),
+                    _ => (Some("uFFFD"), 5),
+                }
+            }
+            Some(_) => (Some("uFFFD"), 5),
+            None => {
+                let length = behind.chars().next().map_or(0, char::len_utf8);
+                (behind.get(..length), length)
+            }
+        };
+        clean.push('\\');
+        clean.push_str(escape.unwrap_or_default());
+        rest = behind.get(length..).unwrap_or_default();
+    }
+    clean.push_str(rest);
+    clean
+}
+
+/// The number behind a backslash, if it is `u` and a surrogate's.
+fn surrogate(behind: &str) -> Option<u32> {
+    let number = u32::from_str_radix(behind.strip_prefix('u')?.get(..4)?, 16).ok()?;
+    (0xD800..=0xDFFF).contains(&number).then_some(number)
 }
 
 /// `fileTransferId`, alone in the answer to initialize.
@@ -34,7 +78,7 @@ pub(super) fn transfer_id(members: &Members) -> Option<BrokerTransferId> {
 }
 
 pub(super) fn ids(reply: &Reply) -> Result<Vec<BrokerTransferId>, Kind> {
-    let Ok(Value::Array(items)) = serde_json::from_slice(&reply.body) else {
+    let Some(Value::Array(items)) = value(&reply.body) else {
         return Err(garbled(reply, "a JSON array"));
     };
     // One that cannot be read must not look like one that is not there.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::effect::{Code, Facts};
+use super::parse;
 use crate::http::{Reply, retry_after};
 use crate::identity::is_key_gate;
 
@@ -50,7 +51,7 @@ impl Problem {
             retry_after: None,
         };
         // A map and not a struct: Altinn writes `traceId` twice, and a struct with that member would refuse.
-        if let Ok(Value::Object(members)) = serde_json::from_slice(body) {
+        if let Some(Value::Object(members)) = parse::value(body) {
             let text = |name: &str| members.get(name).and_then(Value::as_str);
             problem.code = text("code").and_then(code);
             let errors = members.get("errors").map(validation_errors);

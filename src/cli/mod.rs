@@ -4,8 +4,10 @@
 mod check;
 mod demo;
 mod key;
+mod remains;
 mod run;
 mod sandbox;
+mod state;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -50,6 +52,7 @@ enum Command {
     Demo(demo::Options),
     Sandbox(sandbox::Options),
     Key(key::Options),
+    State(state::Options),
 }
 
 /// Where the configuration is.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => options.run(&mut out),
         Command::Sandbox(options) => options.run(&mut out),
         Command::Key(options) => options.run(&mut out),
+        Command::State(options) => options.run(&mut out),
     };
     exit.into()
 }

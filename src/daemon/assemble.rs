@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::{Error, Shutdown, housekeeping};
 use crate::broker;
 use crate::config::{self, Config};
+use crate::files;
 use crate::http::{self, Clients, Secret};
 use crate::identity::{self, Identity, SigningKey, Skew};
 use crate::inbox::Inbox;
@@ -161,6 +162,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     backoff: Backoff,
     retry: config::Retry,
+    room: Arc<files::Room>,
 }
 
 impl Shared {
@@ -205,7 +207,8 @@ impl Shared {
             identities.insert(name.clone(), (settings.clone(), broker));
         }
         let clock = Arc::clone(&surroundings.clock);
-        Ok(Self { identities, store, skew, clock, backoff, retry: config.retry.clone() })
+        let (retry, room) = (config.retry.clone(), Arc::default());
+        Ok(Self { identities, store, skew, clock, backoff, retry, room })
     }
 }
 
@@ -226,6 +229,7 @@ impl Shared {
             backoff: self.backoff.clone(),
             retry: self.retry.clone(),
             slots: Arc::clone(slots),
+            room: Arc::clone(&self.room),
         };
         Ok((settings.clone(), means))
     }

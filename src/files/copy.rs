@@ -29,7 +29,8 @@ impl Dir {
         }
         if to.look(new_name)?.is_none() {
             let temporary = to.temporary_copy(&mut source, &path, new_name, found)?;
-            to.put_in_place(&temporary, new_name.as_ref())?;
+            to.prepared(temporary, new_name.as_ref()).put_in_place()?;
+            to.sync()?;
         } else {
             let mut there = to.open_file(new_name)?;
             if digest(&mut there, &to.path().join(new_name))? != found {

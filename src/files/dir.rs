@@ -6,14 +6,16 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, FileType, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::Error;
+use super::access::{Permissions, Warned};
 use super::error::{RECOGNISE, TRUST};
+use crate::seams::{self, crash_point};
 use crate::transfer::FileIdentity;
 
 /// Permission bits of something that is created.
@@ -29,8 +31,7 @@ impl Mode {
     pub const GROUP_FILE: Self = Self(0o640);
     /// A folder that people of the group may use: `0770`.
     pub const GROUP_FOLDER: Self = Self(0o770);
-
-    fn raw(self) -> rustix::fs::Mode {
+    pub(super) fn raw(self) -> rustix::fs::Mode {
         rustix::fs::Mode::from_raw_mode(self.0)
     }
 }
@@ -86,6 +87,13 @@ impl Entry {
         }
     }
 
+    /// Whether both are the same file, perhaps under two names.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        let inode = |entry: &Self| (entry.identity.device, entry.identity.inode);
+        inode(self) == inode(other)
+    }
+
     /// What is known of an open file.
     pub fn of_file(file: &File) -> std::io::Result<Self> {
         Ok(Self::of(&rustix::fs::fstat(file)?))
@@ -99,10 +107,12 @@ fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
 /// A folder that is held open. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Dir {
-    fd: Arc<OwnedFd>,
-    path: PathBuf,
+    pub(super) fd: Arc<OwnedFd>,
+    pub(super) path: PathBuf,
     /// Where temporary files are written; in the folder itself if there is none.
     scratch: Option<Arc<Self>>,
+    /// Folders whose group could not be given, which is told once.
+    pub(super) warned: Arc<Mutex<Warned>>,
 }
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -112,7 +122,7 @@ impl Dir {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let fd = rustix::fs::open(path, DIR_FLAGS, rustix::fs::Mode::empty())
             .map_err(|error| Error::new("open folder", path, error))?;
-        Ok(Self { fd: Arc::new(fd), path: path.to_owned(), scratch: None })
+        Ok(Self { fd: Arc::new(fd), path: path.to_owned(), scratch: None, warned: Arc::default() })
     }
 
     /// The same folder, whose temporary files, and those of every folder opened below it, are written in
@@ -145,10 +155,12 @@ impl Dir {
         let name = component(&self.path, name.as_ref())?;
         let fd = rustix::fs::openat(&*self.fd, name, DIR_FLAGS | OFlags::NOFOLLOW, rustix::fs::Mode::empty())
             .map_err(|error| self.error("open folder", name, error))?;
-        Ok(Self { fd: Arc::new(fd), path: self.path.join(name), scratch: self.scratch.clone() })
+        let (path, scratch) = (self.path.join(name), self.scratch.clone());
+        Ok(Self { fd: Arc::new(fd), path, scratch, warned: Arc::clone(&self.warned) })
     }
 
-    /// Opens a folder in this one, making it durably if it is not there.
+    /// Opens a folder of our own in this one, making it durably if it is not there. For one that people use there
+    /// is [`Dir::ensure_shared_subfolder`].
     pub fn ensure_subfolder(&self, name: impl AsRef<OsStr>, mode: Mode) -> Result<Self, Error> {
         let name = component(&self.path, name.as_ref())?;
         Error::inject("make folder", &self.path)?;
@@ -159,13 +171,8 @@ impl Dir {
         };
         let folder = self.subfolder(name)?;
         if is_new {
-            // Whatever the umask says: people of the group are meant to get in, or nobody is. What the folder
-            // around it passes on (the group of a setgid folder) stays.
-            let kept =
-                rustix::fs::fstat(&*folder.fd).map_err(|error| self.error("look at", name, error))?.st_mode
-                    & 0o7000;
-            let mode = rustix::fs::Mode::from_raw_mode(mode.0 | kept);
-            rustix::fs::fchmod(&*folder.fd, mode)
+            // Whatever the umask says.
+            rustix::fs::fchmod(&*folder.fd, mode.raw())
                 .map_err(|error| self.error("set the mode of", name, error))?;
             self.sync()?;
         }
@@ -225,11 +232,6 @@ impl Dir {
         self.open_with(name.as_ref(), OFlags::RDWR | OFlags::CREATE, mode)
     }
 
-    /// The descriptor, for the system calls that other files of this room make.
-    pub(super) fn fd(&self) -> &OwnedFd {
-        &self.fd
-    }
-
     fn open_with(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File, Error> {
         let name = component(&self.path, name)?;
         Error::inject("open", &self.path)?;
@@ -275,44 +277,45 @@ impl Dir {
 
     /// Puts a small file in place durably, whether or not one was there: readers see the old content or the
     /// new, never a part.
-    pub fn replace(&self, name: impl AsRef<OsStr>, content: &[u8], mode: Mode) -> Result<(), Error> {
+    pub fn replace(
+        &self,
+        name: impl AsRef<OsStr>,
+        content: &[u8],
+        permissions: impl Into<Permissions>,
+    ) -> Result<(), Error> {
         let name = component(&self.path, name.as_ref())?;
-        let temporary = self.write_temporary(name, content, mode)?;
+        let temporary = self.write_temporary(name, content, permissions.into())?;
         rustix::fs::renameat(&*self.scratch().fd, &temporary, &*self.fd, name)
             .map_err(|error| self.error("replace", name, error))?;
         self.sync()
     }
 
     /// Puts a small file in place durably if the name is free; an error that [`Error::is_taken`] otherwise.
-    pub fn create(&self, name: impl AsRef<OsStr>, content: &[u8], mode: Mode) -> Result<(), Error> {
-        let name = component(&self.path, name.as_ref())?;
-        let temporary = self.write_temporary(name, content, mode)?;
-        self.put_in_place(&temporary, name)
-    }
-
-    /// The same for a file that people of a group are to read.
-    pub fn create_for_group(
+    pub fn create(
         &self,
         name: impl AsRef<OsStr>,
         content: &[u8],
-        mode: Mode,
-        group: u32,
+        permissions: impl Into<Permissions>,
     ) -> Result<(), Error> {
-        let name = component(&self.path, name.as_ref())?;
-        let temporary = self.write_temporary(name, content, mode)?;
-        let file = self.scratch().open_file(&temporary)?;
-        Self::give_to_group(&file, group)
-            .map_err(|error| self.error("set the group of", &temporary, error))?;
-        self.put_in_place(&temporary, name)
+        self.prepare(name, content, permissions)?.put_in_place()?;
+        self.sync()
     }
 
-    pub(super) fn put_in_place(&self, temporary: &OsStr, name: &OsStr) -> Result<(), Error> {
-        let moved = self.scratch().move_to(temporary, self, name);
-        if moved.is_err() {
-            self.scratch().remove_file(temporary)?;
-        }
-        moved?;
-        self.sync()
+    /// The first half of [`Dir::create`]: the file is written and durable, and has yet to get its name.
+    pub fn prepare(
+        &self,
+        name: impl AsRef<OsStr>,
+        content: &[u8],
+        permissions: impl Into<Permissions>,
+    ) -> Result<Prepared, Error> {
+        let name = component(&self.path, name.as_ref())?;
+        let temporary = self.write_temporary(name, content, permissions.into())?;
+        Ok(self.prepared(temporary, name))
+    }
+
+    /// A file that lies in the scratch folder, durably, and has yet to get its name.
+    pub(super) fn prepared(&self, temporary: OsString, name: &OsStr) -> Prepared {
+        Prepared { into: self.clone(), temporary, name: name.to_owned() }
     }
 
     /// The name of a temporary file, made of the hash of what it will be, so that two writers never share one, a
@@ -326,19 +329,28 @@ impl Dir {
     }
 
     /// A synced temporary file in the scratch folder.
-    fn write_temporary(&self, name: &OsStr, content: &[u8], mode: Mode) -> Result<OsString, Error> {
+    fn write_temporary(
+        &self,
+        name: &OsStr,
+        content: &[u8],
+        permissions: Permissions,
+    ) -> Result<OsString, Error> {
         Error::inject("write", &self.path)?;
         let temporary = self.temporary_name(name, content);
         let scratch = self.scratch();
-        let mut file =
-            scratch.open_with(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, mode)?;
-        let written = rustix::fs::fchmod(&file, mode.raw())
-            .map_err(std::io::Error::from)
-            .and_then(|()| file.write_all(content))
-            .and_then(|()| file.sync_all());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let mut file = scratch.open_with(&temporary, flags, Mode::PRIVATE_FILE)?;
+        let wrong = |error| scratch.error("write", &temporary, error);
+        let written = match permissions {
+            Permissions::Own(mode) => Self::set_mode(&file, mode).map_err(wrong),
+            Permissions::Shared(access) => self.share_file(&file, access).map(|_changed| ()),
+        };
+        let written = written
+            .and_then(|()| file.write_all(content).map_err(wrong))
+            .and_then(|()| file.sync_all().map_err(wrong));
         if let Err(error) = written {
             scratch.remove_file(&temporary)?;
-            return Err(scratch.error("write", &temporary, error));
+            return Err(error);
         }
         Ok(temporary)
     }
@@ -354,17 +366,43 @@ impl Dir {
         let name = component(&self.path, name.as_ref())?;
         let new_name = component(&to.path, new_name.as_ref())?;
         Error::inject("move", &self.path)?;
-        match rustix::fs::renameat_with(&*self.fd, name, &*to.fd, new_name, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(()),
+        let entry = self.look(name)?;
+        let moved = match self.rename(name, to, new_name) {
+            Ok(()) => Error::inject("move and hear of", &self.path),
             // NFS and CIFS know no such flag; a hard link does not overwrite either.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.link_and_unlink(name, to, new_name),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                self.link_and_unlink(entry, name, to, new_name)
+            }
             Err(error @ Errno::EXIST) => Err(to.error("move to", new_name, error)),
             Err(error) => Err(self.error("move", name, error)),
+        };
+        match moved {
+            // A network file system may have moved it and lost the answer, and then say that it is not there.
+            Err(_) if self.has_moved(entry, name, to, new_name) => Ok(()),
+            moved => moved,
         }
     }
 
-    fn link_and_unlink(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> Result<(), Error> {
-        let entry = self.look(name)?;
+    /// A rename that does not overwrite, where the file system has one.
+    fn rename(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> Result<(), Errno> {
+        if let Err(error) = seams::injected_fault("rename") {
+            return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        }
+        rustix::fs::renameat_with(&*self.fd, name, &*to.fd, new_name, RenameFlags::NOREPLACE)
+    }
+
+    /// Whether `entry` lies under its new name alone.
+    fn has_moved(&self, entry: Option<Entry>, name: &OsStr, to: &Self, new_name: &OsStr) -> bool {
+        matches!(self.look(name), Ok(None)) && to.look(new_name).is_ok_and(|found| is_same_file(entry, found))
+    }
+
+    fn link_and_unlink(
+        &self,
+        entry: Option<Entry>,
+        name: &OsStr,
+        to: &Self,
+        new_name: &OsStr,
+    ) -> Result<(), Error> {
         if entry.is_some_and(|entry| entry.kind == EntryKind::Folder) {
             // A folder cannot be linked; only ours are moved, to names that nobody else uses.
             return match to.look(new_name)? {
@@ -376,9 +414,10 @@ impl Dir {
         match rustix::fs::linkat(&*self.fd, name, &*to.fd, new_name, AtFlags::empty()) {
             Ok(()) => {}
             // The link was made before, by us: a crash came between the two, or the answer was lost.
-            Err(Errno::EXIST) if entry.is_some() && is_same_file(entry, to.look(new_name)?) => {}
+            Err(Errno::EXIST) if is_same_file(entry, to.look(new_name)?) => {}
             Err(error) => return Err(to.error("move to", new_name, error)),
         }
+        crash_point("move:linked");
         self.remove_file(name)
     }
 
@@ -432,25 +471,31 @@ impl Dir {
 
     /// Calls `visit` with each name in the folder until it returns `false`.
     pub fn for_each_name(&self, mut visit: impl FnMut(&OsStr) -> bool) -> Result<(), Error> {
+        self.for_each(|name, _| visit(name))
+    }
+
+    /// Calls `visit` with each name in the folder, and what it stands for, until it returns `false`. Where the file
+    /// system does not say what something is, it is taken for a file.
+    pub fn for_each(&self, mut visit: impl FnMut(&OsStr, EntryKind) -> bool) -> Result<(), Error> {
         let wrong = |error: Errno| Error::new("list", &self.path, error);
         let entries = rustix::fs::Dir::read_from(&*self.fd).map_err(wrong)?;
         for entry in entries {
             let entry = entry.map_err(wrong)?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name != "." && name != ".." && !visit(name) {
+            let kind = match entry.file_type() {
+                FileType::Directory => EntryKind::Folder,
+                FileType::RegularFile | FileType::Unknown => EntryKind::File,
+                _ => EntryKind::Other,
+            };
+            if name != "." && name != ".." && !visit(name, kind) {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Gives an open file of ours to a group.
-    pub fn give_to_group(file: &File, group: u32) -> std::io::Result<()> {
-        Ok(rustix::fs::fchown(file, None, Some(rustix::fs::Gid::from_raw(group)))?)
-    }
-
     /// Sets the permission bits of an open file of ours, whatever the umask says.
-    pub fn set_mode(file: &File, mode: Mode) -> std::io::Result<()> {
+    fn set_mode(file: &File, mode: Mode) -> std::io::Result<()> {
         Ok(rustix::fs::fchmod(file, mode.raw())?)
     }
 
@@ -461,19 +506,56 @@ impl Dir {
         Ok((space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize)))
     }
 
-    fn error(&self, operation: &'static str, name: &OsStr, source: impl Into<std::io::Error>) -> Error {
+    /// The permission bits.
+    pub fn mode(&self) -> Result<Mode, Error> {
+        let stat = rustix::fs::fstat(&*self.fd).map_err(|error| Error::new("look at", &self.path, error))?;
+        Ok(Mode(stat.st_mode & 0o7777))
+    }
+
+    /// Free and total inodes of the file system, as far as we may use them; `None` where it has no such limit.
+    pub fn inodes(&self) -> Result<Option<(u64, u64)>, Error> {
+        let space =
+            rustix::fs::fstatvfs(&*self.fd).map_err(|error| Error::new("look at", &self.path, error))?;
+        Ok((space.f_files > 0).then_some((space.f_favail, space.f_files)))
+    }
+
+    pub(super) fn error(
+        &self,
+        operation: &'static str,
+        name: &OsStr,
+        source: impl Into<std::io::Error>,
+    ) -> Error {
         Error::new(operation, self.path.join(name), source)
     }
 }
 
-/// Whether two names stand for one file.
+/// A small file that is durable and has yet to get its name.
+#[derive(Debug)]
+pub struct Prepared {
+    into: Dir,
+    temporary: OsString,
+    name: OsString,
+}
+
+impl Prepared {
+    /// Gives it its name if that is free; an error that [`Error::is_taken`] otherwise. Not durable until the
+    /// folder is synced.
+    pub fn put_in_place(self) -> Result<(), Error> {
+        let moved = self.into.scratch().move_to(&self.temporary, &self.into, &self.name);
+        if moved.is_err() {
+            self.into.scratch().remove_file(&self.temporary)?;
+        }
+        moved
+    }
+}
+
+/// Whether two names stand for one file that is there.
 fn is_same_file(one: Option<Entry>, other: Option<Entry>) -> bool {
-    let inode = |entry: Option<Entry>| entry.map(|entry| (entry.identity.device, entry.identity.inode));
-    inode(one) == inode(other)
+    one.zip(other).is_some_and(|(one, other)| one.is_same_file(&other))
 }
 
 /// A single path component, or an error: the promise on which every call above rests.
-fn component<'name>(path: &Path, name: &'name OsStr) -> Result<&'name OsStr, Error> {
+pub(super) fn component<'name>(path: &Path, name: &'name OsStr) -> Result<&'name OsStr, Error> {
     let bytes = name.as_bytes();
     if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') || bytes.contains(&0) {
         let reason =
@@ -499,20 +581,44 @@ mod tests {
         std::fs::write(temporary.path().join("a"), "a").unwrap();
         std::fs::write(temporary.path().join("b"), "b").unwrap();
         assert!(dir.move_to("a", &dir, "b").unwrap_err().is_taken());
-        assert!(dir.link_and_unlink(OsStr::new("a"), &dir, OsStr::new("b")).unwrap_err().is_taken());
+        let link =
+            |to: &str| dir.link_and_unlink(dir.look("a").unwrap(), OsStr::new("a"), &dir, OsStr::new(to));
+        assert!(link("b").unwrap_err().is_taken());
         assert_eq!(std::fs::read(temporary.path().join("b")).unwrap(), b"b");
-        dir.link_and_unlink(OsStr::new("a"), &dir, OsStr::new("c")).unwrap();
+        link("c").unwrap();
         assert_eq!(std::fs::read(temporary.path().join("c")).unwrap(), b"a");
         assert!(dir.look("a").unwrap().is_none());
     }
 
     #[test]
+    fn a_move_whose_answer_was_lost_is_seen_to_have_happened() {
+        let (temporary, dir) = folder();
+        let path = |name: &str| temporary.path().join(name);
+        for name in ["a", "b"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        let before = dir.look("a").unwrap();
+        let moved = |new: &str| dir.has_moved(before, OsStr::new("a"), &dir, OsStr::new(new));
+        assert!(!moved("c"), "it lies where it was");
+        std::fs::rename(path("a"), path("c")).unwrap();
+        assert!(moved("c"));
+        assert!(!moved("b"), "that is another file");
+        assert!(!dir.has_moved(None, OsStr::new("a"), &dir, OsStr::new("d")), "nothing was there");
+        assert!(dir.move_to("a", &dir, "c").unwrap_err().is_missing());
+        std::fs::hard_link(path("c"), path("a")).unwrap();
+        assert!(!moved("c"), "it still has its old name");
+        // As where a link was made, and the process died before the old name went.
+        dir.link_and_unlink(before, OsStr::new("a"), &dir, OsStr::new("c")).unwrap();
+        assert!(moved("c"));
+    }
+
+    #[test]
     fn a_created_file_is_whole_or_not_there() {
         let (temporary, dir) = folder();
-        dir.create("x.json", b"one", Mode::GROUP_FILE).unwrap();
-        assert!(dir.create("x.json", b"two", Mode::GROUP_FILE).unwrap_err().is_taken());
+        dir.create("x.json", b"one", Mode::PRIVATE_FILE).unwrap();
+        assert!(dir.create("x.json", b"two", Mode::PRIVATE_FILE).unwrap_err().is_taken());
         assert_eq!(dir.read("x.json", 10).unwrap(), b"one");
-        dir.replace("x.json", b"three", Mode::GROUP_FILE).unwrap();
+        dir.replace("x.json", b"three", Mode::PRIVATE_FILE).unwrap();
         assert_eq!(dir.read("x.json", 10).unwrap(), b"three");
         assert!(dir.read("x.json", 4).is_err());
         // Nothing temporary is left behind.
@@ -525,7 +631,7 @@ mod tests {
         let scratch = || dir.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER).unwrap();
         let dir = dir.with_scratch(scratch()).unwrap();
         let below = dir.ensure_subfolder("below", Mode::PRIVATE_FOLDER).unwrap();
-        let left = below.write_temporary(OsStr::new("x"), b"half", Mode::PRIVATE_FILE).unwrap();
+        let left = below.write_temporary(OsStr::new("x"), b"half", Mode::PRIVATE_FILE.into()).unwrap();
         assert!(temporary.path().join("tmp").join(&left).exists());
         assert_eq!(std::fs::read_dir(temporary.path().join("below")).unwrap().count(), 0);
         dir.with_scratch(scratch()).unwrap();
@@ -537,8 +643,8 @@ mod tests {
     #[test]
     fn two_writers_of_one_name_do_not_share_a_temporary_file() {
         let (_temporary, dir) = folder();
-        let one = dir.write_temporary(OsStr::new("x"), b"one", Mode::PRIVATE_FILE).unwrap();
-        let two = dir.write_temporary(OsStr::new("x"), b"two", Mode::PRIVATE_FILE).unwrap();
+        let one = dir.write_temporary(OsStr::new("x"), b"one", Mode::PRIVATE_FILE.into()).unwrap();
+        let two = dir.write_temporary(OsStr::new("x"), b"two", Mode::PRIVATE_FILE.into()).unwrap();
         assert_ne!(one, two);
         assert_eq!(dir.read(&one, 10).unwrap(), b"one");
     }

@@ -5,6 +5,7 @@
 //! a loss of power is synced here and nowhere else. Every function blocks: call through
 //! [`seams::blocking`](crate::seams::blocking).
 
+mod access;
 mod copy;
 mod digest;
 mod dir;
@@ -12,14 +13,17 @@ mod error;
 mod file_system;
 mod group;
 mod probe;
+mod room;
 mod stream;
 mod sys;
 
+pub use access::{Access, Permissions};
 pub use digest::{Digests, digest_file};
-pub use dir::{Dir, Entry, EntryKind, Mode};
+pub use dir::{Dir, Entry, EntryKind, Mode, Prepared};
 pub use error::Error;
 pub use file_system::FileSystem;
 pub use group::group_number;
 pub use probe::{Leases, NoReplace, PROBE_PREFIX, Probe, remove_old_probes, show_probe, try_move};
+pub use room::{Claimed, Lack, Room};
 pub use stream::{BLOCK_BYTES, Writer, read_blocks};
 pub use sys::{Writers, ignore_lease_signals, writers};

@@ -129,7 +129,7 @@ pub fn try_move(from: &Dir, to: &Dir, random: &dyn Random) -> Result<(), Error> 
     let name = Names::new(random).first;
     drop(from.create_probe(&name)?);
     // Nothing else has this name, so that nothing can be overwritten.
-    let moved = rustix::fs::renameat(from.fd(), &name, to.fd(), &name);
+    let moved = rustix::fs::renameat(&*from.fd, &name, &*to.fd, &name);
     from.remove_probe(&name)?;
     to.remove_probe(&name)?;
     moved.map_err(|error| Error::new("move a file to", to.path(), error))
@@ -192,7 +192,7 @@ fn leases(folder: &Dir, name: &Names, writer: File) -> Result<Leases, Error> {
 fn no_replace(folder: &Dir, name: &Names) -> Result<NoReplace, Error> {
     let wrong = |operation, error: Errno| Error::new(operation, folder.path(), error);
     let rename = |to: &OsString| {
-        rustix::fs::renameat_with(folder.fd(), &name.first, folder.fd(), to, RenameFlags::NOREPLACE)
+        rustix::fs::renameat_with(&*folder.fd, &name.first, &*folder.fd, to, RenameFlags::NOREPLACE)
     };
     let onto_taken = rename(&name.second);
     if onto_taken == Err(Errno::EXIST) && rename(&name.third).is_ok() {
@@ -201,7 +201,7 @@ fn no_replace(folder: &Dir, name: &Names) -> Result<NoReplace, Error> {
     if onto_taken.is_ok() {
         return Ok(NoReplace::Impossible);
     }
-    match rustix::fs::linkat(folder.fd(), &name.first, folder.fd(), &name.third, AtFlags::empty()) {
+    match rustix::fs::linkat(&*folder.fd, &name.first, &*folder.fd, &name.third, AtFlags::empty()) {
         Ok(()) => Ok(NoReplace::Link),
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::INVAL) => {
             Ok(NoReplace::Impossible)
@@ -219,13 +219,13 @@ impl Dir {
     fn open_probe(&self, name: &OsString, flags: OFlags) -> Result<File, Error> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::openat(self.fd(), name, flags, mode)
+        rustix::fs::openat(&*self.fd, name, flags, mode)
             .map(File::from)
             .map_err(|error| Error::new("make a file in", self.path(), error))
     }
 
     fn remove_probe(&self, name: &OsString) -> Result<(), Error> {
-        match rustix::fs::unlinkat(self.fd(), name, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&*self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(Error::new("remove a file from", self.path(), error)),
         }

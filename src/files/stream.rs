@@ -60,6 +60,11 @@ impl Writer {
         Ok(Self { file, digests, unwritten_from, path })
     }
 
+    /// The same open file once more, to look at.
+    pub(super) fn file(&self) -> Result<File, Error> {
+        self.file.try_clone().map_err(|error| Error::new("look at", &self.path, error))
+    }
+
     /// Bytes in the file.
     #[must_use]
     pub fn offset(&self) -> u64 {

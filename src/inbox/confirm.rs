@@ -9,7 +9,10 @@ use super::Route;
 use crate::broker::{RecipientStatus, Role, Status, Trouble as Found};
 use crate::route::{Next, Trouble};
 use crate::seams::crash_point;
-use crate::transfer::{BrokerTransferId, Incoming, IncomingEvent, Transfer, Work};
+use crate::transfer::{BrokerTransferId, Failure, Incoming, IncomingEvent, Transfer, Work};
+
+/// The code of a file whose confirmation Altinn takes no more.
+const TOO_LATE: &str = "confirm_too_late";
 
 impl Route {
     /// Confirms a delivered file.
@@ -49,11 +52,37 @@ impl Route {
             return self.confirmed(transfer, id).await;
         }
         if matches!(overview.status, Status::Purged | Status::Failed | Status::AllConfirmedDownloaded) {
-            error!(file_transfer = %id, code = "confirm_too_late", "the file was delivered, but Altinn takes its confirmation no more: its sender sees it as never fetched");
-            self.happened(transfer, IncomingEvent::ConfirmationTooLate).await?;
-            return Ok(Next::Step);
+            return self.confirmation_too_late(transfer, id).await;
         }
         Err(Trouble::broker(error, self.means.now()))
+    }
+
+    /// The file stays delivered, and its record says why it was never confirmed.
+    pub(super) async fn confirmation_too_late(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        id: BrokerTransferId,
+    ) -> Result<Next, Trouble> {
+        let message = "the file was delivered, but Altinn takes its confirmation no more: its sender sees it as never fetched";
+        let remedy = "tell the sender that the file has arrived";
+        error!(file_transfer = %id, code = TOO_LATE, remedy, "{message}");
+        let at = self.means.now();
+        let failure = Failure {
+            code: TOO_LATE.to_owned(),
+            message: message.to_owned(),
+            remedy: remedy.to_owned(),
+            at,
+            altinn: None,
+        };
+        let after = transfer.clone().after_incoming(IncomingEvent::ConfirmationTooLate, at);
+        let after = after.map_err(|illegal| Trouble::illegal(illegal, at))?;
+        let after = Transfer { problem: Some(failure), ..after };
+        if after.is_finished() {
+            return self.end(transfer, after).await;
+        }
+        self.means.store_change(transfer, |_before| Ok(after)).await?;
+        self.note(transfer);
+        Ok(Next::Step)
     }
 
     async fn confirmed(

@@ -10,17 +10,14 @@ use super::Route;
 use super::folders::{FILE, Folders, Marker, WHOLE};
 use super::hear::{confirmation, notification};
 use crate::config::Layout;
-use crate::files::{Dir, Error, Mode};
+use crate::files::{Dir, Error, Mode, Prepared};
 use crate::route::{Next, Trouble};
 use crate::seams::crash_point;
 use crate::transfer::document::{MAX_COMPANION_BYTES, Metadata, to_json};
 use crate::transfer::{
     Companion, InboxPlace, Incoming, IncomingEvent, Offer, OrgNumber, Received, SafeFileName, Transfer,
-    TransferId, Work,
+    TransferId, Work, folded,
 };
-
-/// Folders that are made in an inbox: the group may look into them.
-const FOLDER_MODE: Mode = Mode(0o750);
 
 impl Route {
     /// Chooses the name that the file gets, one that is free.
@@ -37,7 +34,7 @@ impl Route {
         let name = SafeFileName::for_received(&offer.file_name, &id.short());
         let (metadata, layout) = (self.settings.write_metadata, self.settings.layout);
         let place = InboxPlace { folder, name, metadata };
-        self.on_files(move |folders| choose(folders, layout, place, id)).await
+        self.on_files(move |folders| choose(folders, layout, &place, id)).await
     }
 
     /// Chooses a name for a file that is verified.
@@ -64,7 +61,7 @@ impl Route {
         };
         let marker = marker(transfer.id, offer, received, place);
         let layout = self.settings.layout;
-        let name = place.name.clone();
+        let place = place.clone();
         if self.on_files(move |folders| lay_down(folders, layout, &marker)).await? == Laid::NameTaken {
             return self.intend_delivery(transfer).await;
         }
@@ -75,8 +72,10 @@ impl Route {
             confirmation: confirmation(self),
             notification: notification(self),
         };
+        self.quota.delivered();
         self.happened(transfer, event).await?;
-        info!(name = %name.as_str(), "delivered");
+        let folder = place.folder.as_ref().map(SafeFileName::as_str);
+        info!(name = place.name.as_str(), folder, "delivered");
         crash_point("deliver:delivered");
         Ok(Next::Step)
     }
@@ -89,7 +88,7 @@ pub(super) fn marker(id: TransferId, offer: &Offer, received: &Received, place: 
 
 fn sender_folder(offer: &Offer, id: TransferId) -> SafeFileName {
     let name =
-        offer.sender.parse::<OrgNumber>().map_or_else(|_| offer.sender.clone(), |sender| sender.digits());
+        offer.sender.parse::<OrgNumber>().map_or_else(|_| folded(&offer.sender), |sender| sender.digits());
     SafeFileName::for_received(&name, &id.short())
 }
 
@@ -99,24 +98,30 @@ enum Laid {
     NameTaken,
 }
 
-fn choose(folders: &Folders, layout: Layout, place: InboxPlace, id: TransferId) -> Result<InboxPlace, Error> {
-    let into = match (&place.folder, layout) {
-        // The transfer's own folder does not exist yet, so every name in it is free.
-        (Some(_), Layout::ByTransfer) => return Ok(place),
-        (Some(folder), _) => folders.inbox.ensure_subfolder(folder.as_str(), FOLDER_MODE)?,
-        (None, _) => folders.inbox.clone(),
+/// The wished place or one told apart from it by the transfer's id, whichever is free.
+fn choose(
+    folders: &Folders,
+    layout: Layout,
+    place: &InboxPlace,
+    id: TransferId,
+) -> Result<InboxPlace, Error> {
+    let is_whole = layout == Layout::ByTransfer && place.folder.is_some();
+    let into = match &place.folder {
+        Some(folder) if !is_whole => folders.of_sender(folder)?,
+        _ => folders.inbox.clone(),
     };
-    let distinguished = place.name.distinguished(&id.short());
-    for name in [&place.name, &distinguished] {
-        if is_free(&into, name)? {
-            return Ok(InboxPlace { name: name.clone(), ..place });
+    let apart = |distinct: &str| match &place.folder {
+        Some(folder) if is_whole => {
+            InboxPlace { folder: Some(folder.distinguished(distinct)), ..place.clone() }
         }
-    }
-    Ok(InboxPlace { name: place.name.distinguished(&id.to_string()), ..place })
-}
-
-fn is_free(into: &Dir, name: &SafeFileName) -> Result<bool, Error> {
-    Ok(into.look(name.as_str())?.is_none() && into.look(name.companion(Companion::Metadata))?.is_none())
+        _ => InboxPlace { name: place.name.distinguished(distinct), ..place.clone() },
+    };
+    let places = [place.clone(), apart(&id.short()), apart(&id.to_string())];
+    let chosen = folders.names.choose(&into, id, places, is_whole)?;
+    chosen.ok_or_else(|| {
+        let taken = std::io::ErrorKind::AlreadyExists;
+        Error::new("choose a name in", into.path(), std::io::Error::from(taken))
+    })
 }
 
 /// Lays the file down where the store says it is to be. May be repeated after a crash at any point.
@@ -136,10 +141,7 @@ fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, 
     };
     let laid = match (&marker.place.folder, layout) {
         (Some(folder), Layout::ByTransfer) => lay_down_whole(folders, &own, folder, marker)?,
-        (Some(folder), _) => {
-            let into = folders.inbox.ensure_subfolder(folder.as_str(), FOLDER_MODE)?;
-            lay_down_file(folders, &own, &into, marker)?
-        }
+        (Some(folder), _) => lay_down_file(folders, &own, &folders.of_sender(folder)?, marker)?,
         (None, _) => lay_down_file(folders, &own, &folders.inbox, marker)?,
     };
     if laid == Laid::Down {
@@ -151,33 +153,54 @@ fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, 
 
 /// Metadata, then the file.
 fn lay_down_file(folders: &Folders, own: &Dir, into: &Dir, marker: &Marker) -> Result<Laid, Error> {
-    if own.look(FILE)?.is_none() {
+    let Some(file) = own.look(FILE)? else {
         into.sync()?;
         return Ok(Laid::Down);
+    };
+    let (names, name) = (&folders.names, marker.place.name.as_str());
+    let companion = marker.place.name.companion(Companion::Metadata);
+    // Since the name was chosen somebody may have laid down another that a share takes for the same.
+    if names.is_in(into, name)? && !into.look(name)?.is_some_and(|found| found.is_same_file(&file)) {
+        return withdraw(into, &companion, marker);
     }
-    let name = &marker.place.name;
-    let companion = name.companion(Companion::Metadata);
-    if marker.place.metadata {
-        match write_metadata(folders, into, &companion, marker) {
-            Ok(()) => {}
-            Err(error) if error.is_taken() && is_ours(into, &companion, marker)? => {}
+    let is_there = names.is_in(into, &companion)?;
+    if is_there && !is_ours(into, &companion, marker)? {
+        return Ok(Laid::NameTaken);
+    }
+    if marker.place.metadata && !is_there {
+        let prepared = prepare_metadata(folders, into, &companion, marker)?;
+        match names.add(into, &companion, || prepared.put_in_place()) {
             Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
-            Err(error) => return Err(error),
+            added => added?,
         }
     }
+    into.sync()?;
+    share(own, into, folders)?;
     crash_point("deliver:metadata");
-    match own.move_to(FILE, into, name.as_str()) {
-        Err(error) if error.is_taken() => {
-            if marker.place.metadata {
-                into.remove_file(&companion)?;
-            }
-            return Ok(Laid::NameTaken);
-        }
+    match names.add(into, name, || own.move_to(FILE, into, name)) {
+        Err(error) if error.is_taken() => return withdraw(into, &companion, marker),
         moved => moved?,
     }
     crash_point("deliver:renamed");
     into.sync()?;
     Ok(Laid::Down)
+}
+
+/// Takes our metadata away from beside somebody else's file.
+fn withdraw(into: &Dir, companion: &str, marker: &Marker) -> Result<Laid, Error> {
+    if marker.place.metadata && is_ours(into, companion, marker)? {
+        into.remove_file(companion)?;
+    }
+    Ok(Laid::NameTaken)
+}
+
+/// Lets those read the file who are to read what lies in `into`, where that was not known before.
+fn share(own: &Dir, into: &Dir, folders: &Folders) -> Result<(), Error> {
+    let file = own.open_file(FILE)?;
+    if into.share_file(&file, folders.access)? {
+        file.sync_all().map_err(|error| Error::new("sync", own.path().join(FILE), error))?;
+    }
+    Ok(())
 }
 
 /// A folder with file and metadata, built in private and renamed whole.
@@ -188,26 +211,33 @@ fn lay_down_whole(
     marker: &Marker,
 ) -> Result<Laid, Error> {
     if own.look(FILE)?.is_some() {
-        let whole = own.ensure_subfolder(WHOLE, FOLDER_MODE)?;
+        let whole = own.ensure_subfolder(WHOLE, Mode::PRIVATE_FOLDER)?;
+        folders.inbox.share_folder(&whole, folders.folder_access()?)?;
         if lay_down_file(folders, own, &whole, marker)? == Laid::NameTaken {
             return Ok(Laid::NameTaken);
         }
     }
     if own.look(WHOLE)?.is_some() {
-        match own.move_to(WHOLE, &folders.inbox, folder.as_str()) {
-            // A folder of that name holds something else: tell them apart.
-            Err(error) if error.is_taken() => {
-                let other = folder.distinguished(&marker.transfer_id.short());
-                own.move_to(WHOLE, &folders.inbox, other.as_str())?;
-            }
+        let (names, inbox, folder) = (&folders.names, &folders.inbox, folder.as_str());
+        if names.is_in(inbox, folder)? {
+            return Ok(Laid::NameTaken);
+        }
+        match names.add(inbox, folder, || own.move_to(WHOLE, inbox, folder)) {
+            Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
             moved => moved?,
         }
+        crash_point("deliver:whole");
     }
     folders.inbox.sync()?;
     Ok(Laid::Down)
 }
 
-fn write_metadata(folders: &Folders, into: &Dir, companion: &str, marker: &Marker) -> Result<(), Error> {
+fn prepare_metadata(
+    folders: &Folders,
+    into: &Dir,
+    companion: &str,
+    marker: &Marker,
+) -> Result<Prepared, Error> {
     let Marker { offer, received, .. } = marker;
     let metadata = Metadata {
         file_transfer_id: offer.id,
@@ -224,7 +254,7 @@ fn write_metadata(folders: &Folders, into: &Dir, companion: &str, marker: &Marke
         published: offer.published,
         received: received.received,
     };
-    into.create_for_group(companion, &to_json(&metadata), folders.mode, folders.group)
+    into.prepare(companion, &to_json(&metadata), folders.access)
 }
 
 /// Whether metadata that is there already is this transfer's, from before a crash.

@@ -10,8 +10,9 @@ use tracing::{debug, error, warn};
 use super::Route;
 use super::deliver;
 use super::folders::{FILE, Folders};
+use super::quota::Fetching;
 use crate::broker::{self, Role, Status};
-use crate::files::{Dir, Error, Mode, Writer};
+use crate::files::{Access, Claimed, Dir, Error, Lack, Mode, Writer};
 use crate::route::{Kind, Next, Trouble, later};
 use crate::seams::{self, crash_point};
 use crate::transfer::{Effect, Incoming, IncomingEvent, Offer, Received, Transfer, TransferId, Work};
@@ -26,6 +27,12 @@ const MAX_DAMAGED: u32 = 3;
 const CHECKSUM_PATIENCE: Duration = Duration::from_mins(30);
 /// Files of this size and more are worth remembering that their download was begun.
 const WORTH_REMEMBERING: u64 = 8 * 1024 * 1024;
+/// A full inbox is looked at again after this at the latest.
+const LOOK_AT_FULL: Duration = Duration::from_mins(1);
+/// The code of a file that is larger than the settings allow.
+pub(super) const TOO_LARGE: &str = "file_larger_than_allowed";
+/// The code of waiting for others to take files from the inbox.
+pub(super) const FULL: &str = "inbox_full";
 
 impl Route {
     /// Fetches the bytes and verifies them.
@@ -36,16 +43,18 @@ impl Route {
         if offer.expires <= self.means.server_now() {
             return self.settle_refused(transfer, expired(&offer, self.means.now())).await;
         }
+        self.allow_size(transfer, &offer)?;
         if self.must_wait_for_checksum(&offer) {
             return self.renew_offer(transfer).await;
         }
         let _route_slot = self.slots.acquire().await;
         let _slot = self.means.slots.acquire().await;
+        let _fetching = self.enter_quota(transfer).await?;
         if !is_begun && offer.size >= WORTH_REMEMBERING {
             self.happened(transfer, IncomingEvent::DownloadBegun).await?;
         }
         crash_point("download:begun");
-        let writer = self.open_partial(transfer.id, &offer).await?;
+        let (writer, _claimed) = self.open_partial(transfer.id, &offer).await?;
         let writer = match self.fetch(&offer, writer).await {
             Ok(writer) => writer,
             Err(Stop::Trouble(trouble)) => return Err(trouble),
@@ -56,9 +65,38 @@ impl Route {
         self.verify(transfer, &offer, writer).await
     }
 
+    /// What is larger than the settings allow waits at Altinn.
+    fn allow_size(&self, transfer: &Transfer, offer: &Offer) -> Result<(), Trouble> {
+        let Some(max) = self.settings.max_file_size.filter(|max| offer.size > *max) else { return Ok(()) };
+        let message = format!("the file has {} bytes, and max_file_size allows {max}", offer.size);
+        let remedy = "raise max_file_size, and the file is fetched; Altinn keeps it until it expires";
+        if transfer.problem.as_ref().is_none_or(|problem| problem.code != TOO_LARGE) {
+            error!(file_transfer = %offer.id, sender = %offer.sender, code = TOO_LARGE, reason = %message, remedy, expires = %offer.expires, "not fetched: somebody must act");
+        }
+        Err(Trouble::new(Kind::Slow, TOO_LARGE, message, remedy, self.means.now()))
+    }
+
+    /// Waits at Altinn while the inbox holds as many files as it may.
+    async fn enter_quota(&self, transfer: &Transfer) -> Result<Fetching, Trouble> {
+        let quota = Arc::clone(&self.quota);
+        if let Some(fetching) = self.on_files(move |folders| quota.enter(folders)).await? {
+            return Ok(fetching);
+        }
+        let now = self.means.now();
+        let wait = self.means.backoff.delay(transfer.attempts).min(LOOK_AT_FULL);
+        let message = "as many files as max_waiting allows lie in the inbox".to_owned();
+        let remedy = "see whether what imports them still runs, or raise max_waiting; Altinn keeps what waits until it expires";
+        Err(Trouble::new(Kind::Held(later(now, wait)), FULL, message, remedy, now))
+    }
+
     /// Opens what there is of the file, and makes sure that there is room for the rest.
-    async fn open_partial(self: &Arc<Self>, id: TransferId, offer: &Offer) -> Result<Writer, Trouble> {
+    async fn open_partial(
+        self: &Arc<Self>,
+        id: TransferId,
+        offer: &Offer,
+    ) -> Result<(Writer, Claimed), Trouble> {
         let (size, min_free) = (offer.size, self.settings.min_free_space);
+        let room = Arc::clone(&self.means.room);
         let opened = self
             .on_files(move |folders| {
                 let own = folders.incoming.ensure_subfolder(id.to_string(), Mode::PRIVATE_FOLDER)?;
@@ -66,17 +104,16 @@ impl Route {
                 if writer.offset() > size {
                     writer.restart()?;
                 }
-                let (free, total) = own.space()?;
-                let missing = (size - writer.offset()).saturating_add(min_free.bytes(total));
-                if free < missing {
-                    return Ok(Err(missing - free));
-                }
-                writer.reserve(size)?;
-                Ok(Ok(writer))
+                let claimed = room.claim(&own, &writer, size, |total| min_free.bytes(total))?;
+                Ok(claimed.map(|claimed| (writer, claimed)))
             })
             .await?;
-        opened.map_err(|missing| {
-            let message = format!("the inbox's file system lacks {missing} bytes to receive a file of {size} bytes");
+        opened.map_err(|lack| {
+            let lack = match lack {
+                Lack::Bytes(bytes) => format!("{bytes} bytes"),
+                Lack::Inodes(inodes) => format!("{inodes} inodes"),
+            };
+            let message = format!("the inbox's file system lacks {lack} to receive a file of {size} bytes");
             let remedy = "make room, or set min_free_space lower; nothing is lost meanwhile: Altinn keeps the file until it expires";
             Trouble::new(Kind::Temporary(None), "not_enough_room", message, remedy, self.means.now())
         })
@@ -289,10 +326,10 @@ enum Stop {
 
 fn open(folders: &Folders, own: &Dir) -> Result<Writer, Error> {
     let path = own.path().join(FILE);
-    let file = own.open_or_create_file(FILE, folders.mode)?;
-    let given = Dir::set_mode(&file, folders.mode);
-    given.map_err(|error| Error::new("set the mode of", &path, error))?;
-    Dir::give_to_group(&file, folders.group).map_err(|error| Error::new("set the group of", &path, error))?;
+    let file = own.open_or_create_file(FILE, Mode::PRIVATE_FILE)?;
+    // Here already, so that at the end nothing has to be synced again for it.
+    let ours = Access { mode: Mode(folders.access.mode.0 | Mode::PRIVATE_FILE.0), ..folders.access };
+    folders.inbox.share_file(&file, ours)?;
     Writer::resume(file, path)
 }
 

@@ -101,11 +101,13 @@ impl Route {
         let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let (now, expires) = (self.means.now(), progress.offer().expires);
         if self.means.skew.is_confirmed() && expires <= now && self.is_gone(transfer).await? {
-            let event = match progress {
-                Incoming::Failed { .. } => IncomingEvent::Expired { at: now },
-                _ => IncomingEvent::ConfirmationTooLate,
+            let id = progress.offer().id;
+            return match progress {
+                Incoming::Failed { .. } => {
+                    self.happened_last(transfer, IncomingEvent::Expired { at: now }).await
+                }
+                _ => self.confirmation_too_late(transfer, id).await,
             };
-            return self.happened_last(transfer, event).await;
         }
         let next = expires.min(later(now, LONGEST_MEMORY)).max(later(now, Duration::from_mins(5)));
         self.means.store_change(transfer, |before| Ok(Transfer { next_attempt: next, ..before })).await?;
@@ -129,7 +131,7 @@ impl Route {
     }
 
     /// Moves a transfer that is over from the store to the journal.
-    async fn end(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
+    pub(super) async fn end(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
         self.means.store_end(transfer, ended).await?;
         self.note(transfer);
         Ok(Next::Wait)

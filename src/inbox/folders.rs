@@ -1,11 +1,14 @@
 //! The folders of an inbox, held open.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::names::Names;
 use crate::config;
-use crate::files::{Dir, Error, Mode};
-use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, TransferId};
+use crate::files::{Access, Dir, Error, Mode};
+use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, SafeFileName, TransferId};
 
 /// The file that is being received, in its folder under `incoming/`.
 pub(super) const FILE: &str = "file";
@@ -24,10 +27,10 @@ pub(super) struct Folders {
     /// What could not be received, kept for inspection.
     pub(super) rejected: Dir,
     markers: Dir,
-    /// The group of delivered files.
-    pub(super) group: u32,
-    /// The permission bits of delivered files.
-    pub(super) mode: Mode,
+    /// Which names are taken in the inbox.
+    pub(super) names: Arc<Names>,
+    /// Who may read what is delivered.
+    pub(super) access: Access,
 }
 
 /// `.formidlingd/delivered/<fileTransferId>`: from the intent to deliver until Altinn has deleted the transfer, so
@@ -44,7 +47,11 @@ pub(super) struct Marker {
 
 impl Folders {
     /// Opens them, making those that are the service's own, but not in place of those that were used before.
-    pub(super) fn open(settings: &config::Inbox, used_before: bool) -> Result<Self, Error> {
+    pub(super) fn open(
+        settings: &config::Inbox,
+        names: Arc<Names>,
+        used_before: bool,
+    ) -> Result<Self, Error> {
         let inbox = Dir::open(&settings.path)?;
         let private = inbox.own_subfolder(PRIVATE, used_before)?;
         let inbox = inbox.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
@@ -53,10 +60,23 @@ impl Folders {
         let rejected = private.ensure_subfolder("rejected", Mode::PRIVATE_FOLDER)?;
         let markers = private.ensure_subfolder("delivered", Mode::PRIVATE_FOLDER)?;
         let group = match &settings.group {
-            Some(group) => crate::files::group_number(group)?,
-            None => inbox.entry()?.group,
+            Some(group) => Some(crate::files::group_number(group)?),
+            None => None,
         };
-        Ok(Self { inbox, incoming, rejected, markers, group, mode: Mode(settings.file_mode) })
+        let access = Access { mode: Mode(settings.file_mode), group };
+        Ok(Self { inbox, incoming, rejected, markers, names, access })
+    }
+
+    /// Who may use a folder that is made in the inbox: the group may look into it, and take files from it where it
+    /// may take them from the inbox itself.
+    pub(super) fn folder_access(&self) -> Result<Access, Error> {
+        let writable = self.inbox.mode()?.0 & 0o020;
+        Ok(Access { mode: Mode(0o750 | writable), group: self.access.group })
+    }
+
+    /// The folder of a sender, made if it is not there.
+    pub(super) fn of_sender(&self, name: &SafeFileName) -> Result<Dir, Error> {
+        self.inbox.ensure_shared_subfolder(name.as_str(), self.folder_access()?)
     }
 
     /// A transfer's own folder under `incoming/`.

@@ -12,9 +12,14 @@ mod deliver;
 mod download;
 mod folders;
 mod hear;
+mod names;
 mod notify;
 mod probe;
+mod quota;
 mod recover;
+
+#[cfg(test)]
+mod tests;
 
 pub use probe::probe;
 
@@ -24,10 +29,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Layout;
 use crate::route::{Hold, Means, Mount, Trouble, work_off};
 use crate::transfer::{Incoming, IncomingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use folders::Folders;
+use names::Names;
+use quota::Quota;
 
 /// One `[inbox.NAME]`.
 #[derive(Debug)]
@@ -43,6 +51,10 @@ struct Route {
     means: Means,
     hold: Hold,
     folders: Arc<Mount<Folders>>,
+    /// Which names are taken in the inbox.
+    names: Arc<Names>,
+    /// How much lies in the inbox.
+    quota: Arc<Quota>,
     /// Downloads at once, in this route.
     slots: Semaphore,
     /// Transfers that are known and not delivered: while there are many, Altinn keeps the rest.
@@ -56,9 +68,10 @@ impl Inbox {
     /// waits for them. Blocks.
     #[must_use]
     pub fn open(settings: config::Inbox, identity: config::Identity, means: Means) -> Self {
+        let names = Arc::new(Names::default());
         let opener = {
-            let settings = settings.clone();
-            move |used| Folders::open(&settings, used)
+            let (settings, names) = (settings.clone(), Arc::clone(&names));
+            move |used| Folders::open(&settings, Arc::clone(&names), used)
         };
         let folders = Arc::new(Mount::new(
             settings.name.clone(),
@@ -68,6 +81,8 @@ impl Inbox {
             opener,
         ));
         let hold = Hold::new(settings.name.clone(), means.retry.max);
+        let quota = Quota::new(settings.name.clone(), settings.layout, settings.max_waiting);
+        let quota = Arc::new(quota);
         let slots = Semaphore::new(settings.max_concurrent);
         let route = Route {
             settings,
@@ -75,6 +90,8 @@ impl Inbox {
             means,
             hold,
             folders,
+            names,
+            quota,
             slots,
             undelivered: Mutex::default(),
             wake: Arc::new(Notify::new()),
@@ -119,9 +136,15 @@ impl Route {
         stored
     }
 
-    /// Keeps count of transfers that have not been delivered.
+    /// Keeps count of transfers that have not been delivered, and of the names that are chosen for them.
     fn note(&self, transfer: &Transfer) {
         let Work::Incoming { progress, .. } = &transfer.work else { return };
+        match progress {
+            Incoming::Delivering { place, .. } => {
+                self.names.reserve(transfer.id, place, self.settings.layout == Layout::ByTransfer);
+            }
+            _ => self.names.release(transfer.id),
+        }
         let is_undelivered = matches!(
             progress,
             Incoming::Discovered { .. }

@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::Route;
 use crate::route::{Kind, Next, Trouble};
+use crate::seams::crash_point;
 use crate::transfer::{
     Companion, Delivery, InboxPlace, Incoming, IncomingEvent, Notification, Offer, Transfer, Work,
 };
@@ -29,6 +30,7 @@ impl Route {
         {
             let command = self.command(program, arguments, offer, delivery);
             self.run_program(program, command).await?;
+            crash_point("notify:ran");
         }
         self.happened_last(transfer, IncomingEvent::Notified).await
     }

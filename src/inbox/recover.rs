@@ -6,18 +6,23 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::Route;
+use super::download::{FULL, TOO_LARGE};
 use super::folders::{FILE, Folders, WHOLE};
 use crate::files::Error;
 use crate::route::Trouble;
-use crate::transfer::TransferId;
+use crate::transfer::{Transfer, TransferId};
+
+/// Codes of trouble that other settings would end.
+const WAIT_FOR_SETTINGS: [&str; 3] = [TOO_LARGE, FULL, "not_enough_room"];
 
 /// Counts what the store has, and removes partial downloads that it does not know: Altinn still has those files,
 /// and they are fetched anew.
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     let mut seen = None;
     while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
-        for transfer in &transfers {
-            route.note(transfer);
+        for transfer in transfers {
+            route.note(&transfer);
+            look_again(route, transfer).await?;
         }
     }
     let listed = route.on_files(|folders| folders.incoming.names()).await;
@@ -35,6 +40,17 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
         }
     }
     Ok(())
+}
+
+/// What waited for the settings is tried at once: they may have been changed.
+async fn look_again(route: &Arc<Route>, mut transfer: Transfer) -> Result<(), Trouble> {
+    let now = route.means.now();
+    let waits =
+        transfer.problem.as_ref().is_some_and(|problem| WAIT_FOR_SETTINGS.contains(&problem.code.as_str()));
+    if !waits || transfer.next_attempt <= now {
+        return Ok(());
+    }
+    route.means.store_change(&mut transfer, |before| Ok(Transfer { next_attempt: now, ..before })).await
 }
 
 /// Removes a partial download. Its marker goes first: without the download it would say that the file was

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::candidate::Source;
 use crate::config;
-use crate::files::{Dir, Error, Mode};
+use crate::files::{Access, Dir, Error, Mode, group_number};
 use crate::transfer::{Place, TransferId};
 
 /// The file that is being sent, in its folder under `sending/`.
@@ -33,6 +33,8 @@ pub(super) struct Folders {
     pub(super) failed: Dir,
     /// Whether a sidecar beside a file is part of it.
     pub(super) reads_sidecars: bool,
+    /// Who may read receipts and error files.
+    pub(super) companions: Access,
 }
 
 impl Folders {
@@ -45,16 +47,18 @@ impl Folders {
         let sending = private.ensure_subfolder("sending", Mode::PRIVATE_FOLDER)?;
         let sent = match &settings.archive_path {
             Some(path) => archive(path)?,
-            None => drop.ensure_subfolder(SENT, Mode::GROUP_FOLDER)?,
+            None => drop.ensure_shared_subfolder(SENT, Access::FOLDER)?,
         };
-        let failed = drop.ensure_subfolder(FAILED, Mode::GROUP_FOLDER)?;
+        let failed = drop.ensure_shared_subfolder(FAILED, Access::FOLDER)?;
         if settings.recipients == config::Recipients::FromDirectory {
             for recipient in &settings.allowed_recipients {
-                drop.ensure_subfolder(recipient.digits(), Mode::GROUP_FOLDER)?;
+                drop.ensure_shared_subfolder(recipient.digits(), Access::FOLDER)?;
             }
         }
         let reads_sidecars = settings.sidecar != config::Sidecar::Off;
-        Ok(Self { drop, sending, sent, failed, reads_sidecars })
+        let group = settings.group.as_deref().map(group_number).transpose()?;
+        let companions = Access { mode: Mode(settings.file_mode), group };
+        Ok(Self { drop, sending, sent, failed, reads_sidecars, companions })
     }
 
     /// The folder that a file was dropped in.
@@ -65,11 +69,6 @@ impl Folders {
         }
     }
 
-    /// Puts a small file for people in place durably, if the name is free.
-    pub(super) fn write_companion(into: &Dir, name: &str, document: &[u8]) -> Result<(), Error> {
-        into.create(name, document, Mode::GROUP_FILE)
-    }
-
     /// A transfer's own folder under `sending/`.
     pub(super) fn own(&self, id: TransferId) -> Result<Dir, Error> {
         self.sending.subfolder(id.to_string())
@@ -78,7 +77,7 @@ impl Folders {
     /// The folder in which a file is laid down.
     pub(super) fn place(&self, place: &Place) -> Result<Dir, Error> {
         match &place.date {
-            Some(date) => self.sent.ensure_subfolder(date, Mode::GROUP_FOLDER),
+            Some(date) => self.sent.ensure_shared_subfolder(date, Access::FOLDER),
             None => Ok(self.failed.clone()),
         }
     }

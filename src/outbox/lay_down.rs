@@ -3,7 +3,7 @@
 
 use super::folders::{FILE, Folders, SIDECAR};
 use super::take::remove_own;
-use crate::files::{Dir, Error, Mode};
+use crate::files::{Dir, Error};
 use crate::seams::crash_point;
 use crate::transfer::document::MAX_COMPANION_BYTES;
 use crate::transfer::{Companion, Place, SafeFileName, Sha256, TransferId};
@@ -79,7 +79,7 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     let name = &laying.place.name;
     let into = folders.place(laying.place)?;
     let companion = name.companion(laying.companion);
-    match Folders::write_companion(&into, &companion, laying.document) {
+    match into.create(&companion, laying.document, folders.companions) {
         Ok(()) => {}
         Err(error) if error.is_taken() && is_ours(&into, &companion, laying.id)? => {}
         Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
@@ -147,7 +147,7 @@ pub(super) fn refresh(
     let into = folders.place(place)?;
     let companion = place.name.companion(companion);
     if into.look(&companion)?.is_some() {
-        into.replace(companion, document, Mode::GROUP_FILE)
+        into.replace(companion, document, folders.companions)
     } else {
         Ok(())
     }

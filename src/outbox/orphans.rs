@@ -217,7 +217,7 @@ fn lay_aside(
             continue;
         }
         let explanation = name.companion(Companion::Error);
-        match Folders::write_companion(&folders.failed, &explanation, document) {
+        match folders.failed.create(&explanation, document, folders.companions) {
             Err(error) if error.is_taken() => continue,
             written => written?,
         }

@@ -125,6 +125,7 @@ mod tests {
             sent: folder("sent"),
             failed: folder("failed"),
             reads_sidecars: true,
+            companions: crate::files::Access::FILE,
             drop: drop.clone(),
         };
         let day = |day: &str| Some(day.parse::<Date>().unwrap());

@@ -48,6 +48,8 @@ pub struct Means {
     pub retry: config::Retry,
     /// Bodies in flight at once, over all routes of a direction.
     pub slots: Arc<Semaphore>,
+    /// Room for files, over all routes.
+    pub room: Arc<files::Room>,
 }
 
 impl Means {

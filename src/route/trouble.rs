@@ -60,7 +60,11 @@ impl Trouble {
             E::Exists { .. } | E::BrokerIdTaken { .. } | E::FileTaken { .. } | E::Stale { .. } => {
                 Kind::Temporary(None)
             }
-            E::Mixed { .. } | E::Unfinished { .. } | E::Encode { .. } | E::Unreadable { .. } => Kind::Slow,
+            E::Mixed { .. }
+            | E::Unfinished { .. }
+            | E::UnderWay { .. }
+            | E::Encode { .. }
+            | E::Unreadable { .. } => Kind::Slow,
             E::TooLarge { .. } => Kind::Permanent,
         };
         Self::new(kind, error.code(), text_for_people(error), error.remedy(), at)

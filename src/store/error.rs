@@ -60,6 +60,14 @@ pub enum Error {
         /// Its state.
         state: &'static str,
     },
+    /// A transfer was to be forgotten that is not over, or that Altinn still has something to tell of.
+    #[error("transfer {id} is still under way: it is {state}")]
+    UnderWay {
+        /// The transfer.
+        id: TransferId,
+        /// Its state.
+        state: &'static str,
+    },
     /// A record is larger than the engine can make durable in one piece.
     #[error("the record of transfer {id} would be {bytes} bytes, and {limit} is the limit")]
     TooLarge {
@@ -145,6 +153,7 @@ impl Error {
             Self::Stale { .. } => "transfer_stale",
             Self::Mixed { .. } => "transfer_mixed",
             Self::Unfinished { .. } => "transfer_unfinished",
+            Self::UnderWay { .. } => "transfer_under_way",
             Self::TooLarge { .. } => "record_too_large",
             Self::Encode { .. } => "record_encode",
             Self::Unreadable { .. } => "record_unreadable",
@@ -169,6 +178,10 @@ impl Error {
             | Self::Stale { .. }
             | Self::Mixed { .. }
             | Self::Unfinished { .. } => "read the transfer again and decide anew; nothing was changed",
+            Self::UnderWay { .. } => {
+                "wait until it is over: the file was sent and every recipient has confirmed or the time is up, or \
+                 it was received and confirmed"
+            }
             Self::TooLarge { .. } => "send to fewer recipients at a time, or with fewer properties",
             Self::Encode { .. } => "report this as a bug",
             Self::Unreadable { .. } => {

@@ -1,11 +1,13 @@
-//! What is finished: one file of JSON lines per month (UTC), only ever appended to.
+//! What is finished: one file of JSON lines per month (UTC), only ever appended to, except where a transfer is
+//! forgotten: then the month is written anew beside the old file, and takes its place.
 //!
 //! A line is durable before its record leaves the database, so a crash between the two leaves both, and the
 //! transfer is finished again: the last line of an id counts. A crash within a line leaves a broken one, which
 //! the next append ends with a line feed and readers pass over.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -14,13 +16,16 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use crate::transfer::TransferId;
+use crate::seams::crash_point;
+use crate::transfer::{IdSuffix, Transfer, TransferId};
 
-use super::record::{Finished, decode_finished};
-use super::{Error, disk};
+use super::record::{Line, decode_line, encode_tombstone};
+use super::{Error, Tombstone, disk};
 
 /// The first bytes of a line, in which its id stands.
 const HEAD_BYTES: usize = 96;
+/// Behind the name of a month that is being written anew.
+const HALF_WRITTEN: &str = ".new";
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -60,6 +65,7 @@ impl Month {
 impl Journal {
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
         disk::create_dir(directory)?;
+        remove_half_written(directory)?;
         Ok(Self { directory: directory.to_owned(), writing: Mutex::new(()) })
     }
 
@@ -83,10 +89,10 @@ impl Journal {
         if length == 0 { disk::sync_dir(&self.directory) } else { Ok(()) }
     }
 
-    /// The finished transfer of this id. Its id tells the first month in which it can have finished, so that
+    /// What is told of this id last. Its id tells the first month in which it can have finished, so that
     /// month and those after it are read first, the newest before the others; the earlier ones, which only a
     /// clock that went back can have made possible, come last.
-    pub(super) fn find(&self, id: TransferId, earliest: Timestamp) -> Result<Option<Finished>, Error> {
+    pub(super) fn find(&self, id: TransferId, earliest: Timestamp) -> Result<Option<Line>, Error> {
         let mut months = self.months()?;
         let earliest = Month::of(earliest);
         months.sort_by_key(|month| std::cmp::Reverse((*month >= earliest, *month)));
@@ -97,6 +103,63 @@ impl Journal {
             }
         }
         Ok(None)
+    }
+
+    /// At most `limit` ids that fit.
+    pub(super) fn ids(&self, suffix: &IdSuffix, limit: usize) -> Result<BTreeSet<TransferId>, Error> {
+        let mut ids = BTreeSet::new();
+        for month in self.months()? {
+            for_each_line(&self.directory.join(month.file_name()), |_, line| {
+                ids.extend(id_of(line).filter(|id| suffix.fits(*id)));
+                Ok(ids.len() < limit)
+            })?;
+        }
+        Ok(ids)
+    }
+
+    /// Puts a tombstone in the place of all lines of `id`, durably, month by month. Tells what it is, and the
+    /// transfer unless it was forgotten before; `None` where the journal has no line of it. After an error or a
+    /// death each month is as it was or as it should be, and it can be done again.
+    pub(super) fn forget(
+        &self,
+        id: TransferId,
+        now: Timestamp,
+    ) -> Result<Option<(Tombstone, Option<Transfer>)>, Error> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tombstone, before) = match self.find(id, super::created(id))? {
+            None => return Ok(None),
+            Some(Line::Forgotten(tombstone)) => (*tombstone, None),
+            Some(Line::Finished(finished)) => (Tombstone::of(&finished, now), Some(finished.transfer)),
+        };
+        let line = encode_tombstone(&tombstone)?;
+        for month in self.months()? {
+            self.forget_in(month, id, &line)?;
+        }
+        Ok(Some((tombstone, before)))
+    }
+
+    fn forget_in(&self, month: Month, id: TransferId, tombstone: &[u8]) -> Result<(), Error> {
+        let path = self.directory.join(month.file_name());
+        let mut found = false;
+        for_each_line(&path, |_, line| {
+            found |= id_of(line) == Some(id) && line != tombstone;
+            Ok(!found)
+        })?;
+        if !found {
+            return Ok(());
+        }
+        let anew = self.directory.join(format!("{}{HALF_WRITTEN}", month.file_name()));
+        let replaced = write_without(&path, &anew, id, tombstone).and_then(|()| {
+            crash_point("journal:rewritten");
+            std::fs::rename(&anew, &path).map_err(|source| Error::io("rename", &anew, source))
+        });
+        if replaced.is_err() {
+            // It is removed when the journal is next opened, if not now.
+            drop(std::fs::remove_file(&anew));
+        }
+        replaced?;
+        crash_point("journal:replaced");
+        disk::sync_dir(&self.directory)
     }
 
     /// Deletes every month that ended before `before`, and tells how many.
@@ -129,30 +192,79 @@ fn ends_with_line_feed(file: &File, length: u64) -> std::io::Result<bool> {
     Ok(byte == *b"\n")
 }
 
-/// The last readable line of `id` in one file. Where there are lines but none can be read, that is an error.
-fn find_in(path: &Path, id: TransferId) -> Result<Option<Finished>, Error> {
+/// Shows every line of a file, with its number and its line feed, until `look` has seen enough.
+fn for_each_line(path: &Path, mut look: impl FnMut(u64, &[u8]) -> Result<bool, Error>) -> Result<(), Error> {
     let failed = |source| Error::io("read the journal", path, source);
     let mut reader = BufReader::with_capacity(256 * 1024, File::open(path).map_err(failed)?);
-    let (mut line, mut number) = (Vec::new(), 0_u64);
-    let (mut found, mut broken) = (None, None);
-    let wanted = id.to_string();
-    loop {
+    let mut line = Vec::new();
+    for number in 1.. {
         line.clear();
-        number += 1;
-        if reader.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+        if reader.read_until(b'\n', &mut line).map_err(failed)? == 0 || !look(number, &line)? {
             break;
         }
-        let head = line.get(..HEAD_BYTES).unwrap_or(&line);
-        if !head.windows(wanted.len()).any(|part| part == wanted.as_bytes()) {
-            continue;
+    }
+    Ok(())
+}
+
+/// The id of a line, which stands near its beginning, also where the rest is broken.
+fn id_of(line: &[u8]) -> Option<TransferId> {
+    const BEFORE: &[u8] = b"\"id\":\"";
+    const LENGTH: usize = 36;
+    let head = line.get(..HEAD_BYTES).unwrap_or(line);
+    let at = head.windows(BEFORE.len()).position(|part| part == BEFORE)? + BEFORE.len();
+    std::str::from_utf8(head.get(at..at + LENGTH)?).ok()?.parse().ok()
+}
+
+/// Copies a month, durably, with `tombstone` in the place of the first line of `id` and without the others.
+fn write_without(path: &Path, anew: &Path, id: TransferId, tombstone: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::io("write", anew, source);
+    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(anew);
+    let mut writer = BufWriter::with_capacity(256 * 1024, file.map_err(failed)?);
+    let mut is_marked = false;
+    for_each_line(path, |_, line| {
+        if id_of(line) != Some(id) {
+            writer.write_all(line).map_err(failed)?;
+        } else if !is_marked {
+            is_marked = true;
+            writer.write_all(tombstone).map_err(failed)?;
         }
-        match decode_finished(&line) {
-            Ok(finished) => found = Some(finished),
-            Err(reason) => {
-                broken = Some(Error::Unreadable { key: format!("{}:{number}", path.display()), reason });
-            }
+        Ok(true)
+    })?;
+    let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)
+}
+
+/// Removes what a death has left of a month that was being written anew.
+fn remove_half_written(directory: &Path) -> Result<(), Error> {
+    for entry in disk::read_dir(directory)? {
+        if entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.strip_suffix(HALF_WRITTEN))
+            .and_then(Month::parse)
+            .is_some()
+        {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(|source| Error::io("delete", path, source))?;
         }
     }
+    Ok(())
+}
+
+/// The last readable line of `id` in one file. Where there are lines but none can be read, that is an error.
+fn find_in(path: &Path, id: TransferId) -> Result<Option<Line>, Error> {
+    let (mut found, mut broken) = (None, None);
+    for_each_line(path, |number, line| {
+        if id_of(line) == Some(id) {
+            match decode_line(line) {
+                Ok(line) => found = Some(line),
+                Err(reason) => {
+                    broken = Some(Error::Unreadable { key: format!("{}:{number}", path.display()), reason });
+                }
+            }
+        }
+        Ok(true)
+    })?;
     match (found, broken) {
         (None, Some(broken)) => Err(broken),
         (found, _) => Ok(found),

@@ -10,7 +10,8 @@
 //! again from what the disk has.
 //!
 //! In the state directory stand `sled/` (the database), `journal/` (what is finished), `lock`,
-//! `format` (which tells an emptied store from a new one), and `damaged-<time>/` where a repair was needed. The room never deletes or changes a record it cannot read, and
+//! `format` (which tells an emptied store from a new one), and `damaged-<time>/` where a repair was needed. The room
+//! never deletes or changes a record it cannot read, except for what is torn of a transfer that is forgotten, and
 //! never judges by itself that the clock can be trusted.
 //!
 //! Read [`stage`] for what is checked and written, [`keys`] for how it is laid out.
@@ -27,6 +28,7 @@ mod load;
 mod owner;
 mod record;
 mod stage;
+mod tombstone;
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +43,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::seams::{Clock, Random, blocking};
-use crate::transfer::{RouteName, Transfer, TransferId};
+use crate::transfer::{IdSuffix, RouteName, Transfer, TransferId};
 
 use self::core::Core;
 use self::disk::Lock;
@@ -50,13 +52,14 @@ use self::ids::IdSource;
 use self::journal::Journal;
 use self::load::{Loaded, Ready};
 use self::owner::{Job, Owner, QUEUE};
-use self::record::Finished;
+use self::record::{Finished, Line};
 use self::stage::Task;
 
 pub use self::error::Error;
 pub use self::keys::BrokerKey;
 pub use self::known_folders::KnownFolders;
 pub use self::record::{DecodeError, Step};
+pub use self::tombstone::Tombstone;
 
 /// A handle to the store; clones are the same store.
 ///
@@ -86,6 +89,15 @@ pub struct Unreadable {
     pub key: String,
     /// Why, for people.
     pub reason: String,
+}
+
+/// A transfer that was forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// What is kept.
+    pub tombstone: Tombstone,
+    /// What is not kept any more; `None` where it had been forgotten before.
+    pub before: Option<Transfer>,
 }
 
 #[derive(Debug)]
@@ -256,7 +268,41 @@ impl Store {
     }
 
     async fn journal_line(&self, id: TransferId) -> Result<Option<Finished>, Error> {
-        self.read(move |core| core.journal.find(id, created(id))).await
+        let line = self.read(move |core| core.journal.find(id, created(id))).await?;
+        Ok(match line {
+            Some(Line::Finished(finished)) => Some(*finished),
+            Some(Line::Forgotten(_)) | None => None,
+        })
+    }
+
+    /// At most `limit` transfers whose ids end so, active and finished and forgotten. Reads through everything,
+    /// so it is for people who ask.
+    pub async fn matching(&self, suffix: &IdSuffix, limit: usize) -> Result<Vec<TransferId>, Error> {
+        let suffix = suffix.clone();
+        self.read(move |core| {
+            let mut ids = core.journal.ids(&suffix, limit)?;
+            let mut after = None;
+            loop {
+                let page = core.settled(|| core.page(None, after, core::PAGE))?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.id);
+                ids.extend(page.iter().map(|transfer| transfer.id).filter(|id| suffix.fits(*id)));
+            }
+            Ok(ids.into_iter().take(limit).collect())
+        })
+        .await
+    }
+
+    /// Erases, durably, what is known of a finished transfer, but for a [`Tombstone`]; `None` where nothing is
+    /// known of it. Refused while it is active ([`Error::UnderWay`]). Where it was stopped half-way it can be
+    /// asked for again.
+    ///
+    /// Copies that were made before, and room that was freed and not used again, are not reached.
+    pub async fn forget(&self, id: TransferId) -> Result<Option<Erased>, Error> {
+        self.ask(Task::Forget(id)).await?;
+        let now = self.shared.clock.now();
+        let erased = self.read(move |core| core.journal.forget(id, now)).await?;
+        Ok(erased.map(|(tombstone, before)| Erased { tombstone, before }))
     }
 
     /// Deletes the journal's months that ended `keep` ago or earlier, and tells how many. Blocking. Whether the

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::transfer::{Transfer, TransferId};
 
-use super::Error;
+use super::{Error, Tombstone};
 
 /// The version this code writes, of records, steps, journal lines and the store as a whole.
 pub(super) const VERSION: u64 = 1;
@@ -108,6 +108,29 @@ struct FinishedOut<'a> {
     transfer: &'a Transfer,
 }
 
+/// A line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Of a finished transfer.
+    Finished(Box<Finished>),
+    /// Of one that was forgotten.
+    Forgotten(Box<Tombstone>),
+}
+
+#[derive(Serialize)]
+struct TombstoneOut<'a> {
+    v: u64,
+    #[serde(flatten)]
+    tombstone: &'a Tombstone,
+}
+
+/// Tells the two kinds of lines apart.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(default)]
+    forgotten: Option<serde::de::IgnoredAny>,
+}
+
 #[derive(Deserialize)]
 struct FinishedIn {
     finished: Timestamp,
@@ -171,10 +194,22 @@ pub(super) fn encode_finished(finished: &Finished) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-pub(super) fn decode_finished(line: &[u8]) -> Result<Finished, DecodeError> {
+/// A journal line, with its line feed.
+pub(super) fn encode_tombstone(tombstone: &Tombstone) -> Result<Vec<u8>, Error> {
+    let id = tombstone.id;
+    let mut bytes = serde_json::to_vec(&TombstoneOut { v: VERSION, tombstone })
+        .map_err(|source| Error::Encode { id, source: Arc::new(source) })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+pub(super) fn decode_line(line: &[u8]) -> Result<Line, DecodeError> {
     known_version(line)?;
+    if from_json::<Kind>(line)?.forgotten.is_some() {
+        return Ok(Line::Forgotten(from_json(line)?));
+    }
     let FinishedIn { finished, steps, transfer } = from_json(line)?;
-    Ok(Finished { at: finished, steps, transfer })
+    Ok(Line::Finished(Box::new(Finished { at: finished, steps, transfer })))
 }
 
 fn known_version(bytes: &[u8]) -> Result<(), DecodeError> {

@@ -21,6 +21,8 @@ pub(super) enum Task {
     Update { before: Box<Transfer>, after: Box<Transfer> },
     /// Move a transfer to the journal.
     Finish { before: Box<Transfer>, after: Box<Transfer> },
+    /// Remove what is left of a transfer that is finished.
+    Forget(TransferId),
     /// Answer.
     Probe,
     /// Take no more jobs.
@@ -60,6 +62,7 @@ impl<'a> Stage<'a> {
                 (Task::Update { before, after }, _) => stage.update(before, after),
                 (Task::Finish { .. }, Some(error)) => Err(error.clone()),
                 (Task::Finish { before, after }, None) => stage.finish(before, after),
+                (Task::Forget(id), _) => stage.forget(*id),
                 (Task::Probe | Task::Close, _) => Ok(()),
             };
             stage.outcomes.push(outcome);
@@ -126,6 +129,19 @@ impl<'a> Stage<'a> {
         }
         self.touched.insert(before.id);
         self.count(&before.route, -1);
+        Ok(())
+    }
+
+    /// Steps went with the record; some are left only where somebody has mended the database by hand.
+    fn forget(&mut self, id: TransferId) -> Result<(), Error> {
+        if let Some(bytes) = self.get(&keys::record(id))? {
+            let state = record::decode_for(id, &bytes)?.transfer.state_name();
+            return Err(Error::UnderWay { id, state });
+        }
+        for (key, _) in self.core.engine.scan(&keys::step_prefix(id), None, usize::MAX)? {
+            self.remove(key);
+        }
+        self.touched.insert(id);
         Ok(())
     }
 

@@ -200,6 +200,14 @@ impl fmt::Debug for SafeFileName {
 
 serde_as_text!(OutgoingFileName, SafeFileName);
 
+/// What two names have in common that Windows, macOS or a Samba share take for one: composed or not, in any case.
+/// Where languages and systems disagree about case, names are rather taken for one than for two.
+#[must_use]
+pub fn folded(name: &str) -> String {
+    // Up and down again: some letters have two small forms, or one that no capital leads back to.
+    name.nfc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
+}
+
 /// What must not stand in a name that a stranger chose: path separators and Windows' forbidden characters,
 /// controls, line separators, and everything that is invisible or turns the writing direction.
 fn is_hostile(c: char) -> bool {
@@ -223,6 +231,7 @@ fn is_reserved_on_windows(name: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::test_runner::TestCaseError;
 
     #[test]
     fn strangers_names_become_safe_ones() {
@@ -282,20 +291,119 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn any_name_becomes_one_path_component_with_room_for_companions(original in any::<String>()) {
-            let name = SafeFileName::for_received(&original, "0a1b2c3d");
-            let text = name.as_str();
+    #[test]
+    fn names_that_a_share_takes_for_one_are_one() {
+        for (one, other) in [
+            ("Rapport.pdf", "rAPPORT.PDF"),
+            ("ÅRSAK.txt", "a\u{30A}rsak.txt"),
+            ("straße", "STRASSE"),
+            ("ΟΔΟΣ", "οδος"),
+            ("οδοσ", "οδος"),
+            ("I\u{307}stanbul", "İSTANBUL"),
+            ("\u{212A}elvin", "kelvin"),
+            ("ǅ", "ǆ"),
+        ] {
+            assert_eq!(folded(one), folded(other), "{one} {other}");
+        }
+        for (one, other) in [("a", "å"), ("a.pdf", "a_.pdf"), ("o", "ø"), ("1", "2")] {
+            assert_ne!(folded(one), folded(other));
+        }
+    }
+
+    /// What strangers make names of.
+    fn hostile() -> impl Strategy<Value = String> {
+        let parts = [
+            "/",
+            "..",
+            "\\",
+            "\0",
+            "\n",
+            "\r",
+            "\u{1b}[2J",
+            "\u{7f}",
+            "\u{85}",
+            "\u{2028}",
+            "\u{202e}",
+            "\u{2066}",
+            "\u{200b}",
+            "\u{feff}",
+            "\u{ad}",
+            "\u{fffd}",
+            "CON",
+            "nul",
+            "Com1",
+            "lpt¹",
+            "conin$",
+            ".",
+            " ",
+            "-",
+            "~",
+            "_",
+            ".meta.json",
+            ".META.JSON",
+            ".receipt.Json",
+            ".eRRor.json",
+            ".formidlingd",
+            "e\u{301}",
+            "A\u{30a}",
+            "\u{301}",
+            "ß",
+            "🦊",
+            "a",
+            "B",
+            ".pdf",
+            ":",
+            "*",
+        ];
+        let part = prop_oneof![
+            4 => proptest::sample::select(parts.to_vec()).prop_map(str::to_owned),
+            1 => "[a-zæøå]{1,80}",
+            1 => any::<char>().prop_map(String::from),
+        ];
+        proptest::collection::vec(part, 0..14).prop_map(|parts| parts.concat())
+    }
+
+    fn assert_safe(original: &str) -> Result<(), TestCaseError> {
+        let name = SafeFileName::for_received(original, "0a1b2c3d");
+        let apart = name.distinguished("0a1b2c3d");
+        for text in [name.as_str(), apart.as_str()] {
             prop_assert!(!text.is_empty() && text != "." && text != "..");
             prop_assert!(!text.contains(['/', '\\', '\0', '\n']));
             prop_assert!(!text.starts_with(['.', '-', ' ']) && !text.ends_with(['.', ' ']));
             prop_assert!(Companion::of(text).is_none());
             prop_assert!(!text.chars().any(is_hostile));
-            prop_assert!(name.companion(Companion::Receipt).len() <= 255);
+            prop_assert!(text.len() + ".receipt.json".len() <= 255);
             prop_assert!(!is_reserved_on_windows(text));
-            // Made safe once more it stays as it is, so a repeated step finds the same file.
-            prop_assert_eq!(&SafeFileName::for_received(text, "0a1b2c3d"), &name);
+            prop_assert!(unicode_normalization::is_nfc(text));
+        }
+        // Made safe once more it stays as it is, so a repeated step finds the same file.
+        prop_assert_eq!(&SafeFileName::for_received(name.as_str(), "0a1b2c3d"), &name);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_becomes_one_path_component_with_room_for_companions(original in any::<String>()) {
+            assert_safe(&original)?;
+        }
+
+        #[test]
+        fn any_hostile_name_becomes_a_safe_one(original in hostile()) {
+            assert_safe(&original)?;
+        }
+
+        #[test]
+        fn any_bytes_become_a_safe_name(original in proptest::collection::vec(0u8.., 0..300)) {
+            assert_safe(&String::from_utf8_lossy(&original))?;
+        }
+
+        #[test]
+        fn case_and_composition_do_not_matter(name in "[a-zA-Zæøåšžéαβσς🦊 ._-]{0,40}") {
+            use unicode_normalization::UnicodeNormalization as _;
+            let same = [name.to_uppercase(), name.to_lowercase(), name.nfd().collect(), folded(&name)];
+            for other in same {
+                prop_assert_eq!(folded(&other), folded(&name), "{}", other);
+            }
         }
 
         #[test]

@@ -106,6 +106,43 @@ macro_rules! uuid_text {
 uuid_text!(TransferId, "a transfer id");
 uuid_text!(BrokerTransferId, "a fileTransferId");
 
+/// The end of a transfer id, or all of it, as a person types it: hexadecimal digits, with or without hyphens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdSuffix(Box<str>);
+
+/// Fewer digits are a slip of the hand.
+const SHORTEST_SUFFIX: usize = 4;
+
+impl IdSuffix {
+    /// Whether an id ends so.
+    #[must_use]
+    pub fn fits(&self, id: TransferId) -> bool {
+        id.0.simple().to_string().ends_with(&*self.0)
+    }
+}
+
+impl FromStr for IdSuffix {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let digits: String = text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
+        if (SHORTEST_SUFFIX..=32).contains(&digits.len())
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
+            Ok(Self(digits.into()))
+        } else {
+            let reason = "it is a transfer's id or the last digits of one, at least four, such as 364830ab";
+            Err(ParseError::new(text, "a transfer id", reason))
+        }
+    }
+}
+
+impl fmt::Display for IdSuffix {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 /// A text newtype: private field, one checking parser, shown as it is.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $expected:literal, $check:expr) => {
@@ -223,6 +260,20 @@ mod tests {
         assert!(later.to_string().ends_with(&later.short()));
         assert_eq!(uuid::Uuid::from_bytes(*later.successor().as_bytes()).get_version_num(), 7);
         assert_eq!(uuid::Uuid::from_bytes(*earlier.successor().as_bytes()).get_version_num(), 7);
+    }
+
+    #[test]
+    fn the_end_of_an_id_is_hexadecimal_and_not_too_short() {
+        let id: TransferId = "01a20052-d934-7c77-9c84-5e364830abb5".parse().unwrap();
+        for end in ["abb5", "4830ABB5", "9c84-5e364830abb5", &id.to_string()] {
+            assert!(end.parse::<IdSuffix>().unwrap().fits(id), "{end}");
+        }
+        assert!(
+            !"abb6".parse::<IdSuffix>().unwrap().fits(id) && !"01a2".parse::<IdSuffix>().unwrap().fits(id)
+        );
+        for bad in ["", "bb5", "----", "abbx", "*abb5", &format!("0{id}")] {
+            assert!(bad.parse::<IdSuffix>().is_err(), "{bad}");
+        }
     }
 
     #[test]

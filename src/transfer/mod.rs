@@ -25,9 +25,9 @@ pub use checksum::{Md5, Sha256};
 pub use dispatch::{Claim, Dispatch, FileIdentity};
 pub use effect::Effect;
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};
-pub use file_name::{Companion, OutgoingFileName, SafeFileName};
+pub use file_name::{Companion, OutgoingFileName, SafeFileName, folded};
 pub use id::{
-    BrokerTransferId, ClientName, IdentityName, ResourceId, RouteName, SendersReference, TransferId,
+    BrokerTransferId, ClientName, IdSuffix, IdentityName, ResourceId, RouteName, SendersReference, TransferId,
 };
 pub use incoming::{
     Confirmation, Delivery, InboxPlace, Incoming, IncomingEvent, IncomingStep, Notification, Offer, Received,

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BrokerTransferId, Claim, Failure, FileIdentity, IllegalTransition, Incoming, IncomingEvent, Outgoing,
-    OutgoingEvent, RouteName, TransferId,
+    BrokerTransferId, Claim, Confirmation, Failure, FileIdentity, IllegalTransition, Incoming, IncomingEvent,
+    Outgoing, OutgoingEvent, RouteName, TransferId,
 };
 
 /// Before everything that waits for a time: what is new is not kept waiting by a backlog of looks at what has
@@ -132,8 +132,12 @@ impl Transfer {
             return Err(IllegalTransition { state: "outgoing", event: event.name() });
         };
         let damaged = damaged.saturating_add(u32::from(event == IncomingEvent::DownloadDamaged));
-        self.work = Work::Incoming { damaged, progress: progress.apply(event)? };
-        Ok(self.moved_on(now))
+        let progress = progress.apply(event)?;
+        // Nothing that goes well afterwards makes up for it.
+        let is_too_late = matches!(progress, Incoming::Delivered { confirmation: Confirmation::TooLate, .. });
+        let lasting = self.problem.take().filter(|_| is_too_late);
+        self.work = Work::Incoming { damaged, progress };
+        Ok(Self { problem: lasting, ..self.moved_on(now) })
     }
 
     fn moved_on(mut self, now: Timestamp) -> Self {

@@ -59,8 +59,13 @@ fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
     for layout in ["flat", "by_transfer"] {
         let mut bench = Bench::new(&Setup::default());
         bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        bench.recipient.set(INBOX, "on_received", "[\"/bin/sh\", \"-c\", \":\"]");
         bench.sender.start();
-        let points = points("inbox");
+        let mut points = points("inbox");
+        // Reached only where a folder is delivered whole.
+        if layout != "by_transfer" {
+            assert!(points.remove("deliver:whole"));
+        }
         assert!(points.len() >= 9, "{points:?}");
         for (seed, point) in (0..).zip(&points) {
             bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));

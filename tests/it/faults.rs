@@ -1,7 +1,7 @@
 //! File operations that fail for a while: a full disk, a folder that cannot be written. Nothing is lost or doubled,
 //! the log says what is wrong, and the service goes on by itself when it has passed.
 
-use crate::support::{Bench, Party, noise};
+use crate::support::{Bench, INBOX, Party, noise};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -50,4 +50,65 @@ fn a_sender_goes_on_when_its_file_system_works_again() {
 #[test]
 fn a_recipient_goes_on_when_its_file_system_works_again() {
     each_fault(|bench| &mut bench.recipient, |bench| &mut bench.sender);
+}
+
+#[test]
+fn a_rename_whose_answer_is_lost_is_not_done_twice_or_undone() {
+    for layout in ["flat", "by_transfer"] {
+        let mut bench = Bench::new(&crate::support::Setup::default());
+        bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        // Every rename happens, and says that nothing is there: NFS, when its answers are lost.
+        let fault = [("FORMIDLINGD_FAIL_AT", "move and hear of:1:100000:2")];
+        bench.sender.start_with(&fault);
+        bench.recipient.start_with(&fault);
+        for seed in 0..4 {
+            bench.drop_file("a.bin", &noise(seed, 10_000));
+            bench.settle();
+        }
+        for party in [&bench.sender, &bench.recipient] {
+            assert!(!party.log().contains("file_missing"), "{}", party.log());
+        }
+        bench.assert_promises();
+    }
+}
+
+/// Renames that cannot refuse to overwrite, as on NFS and CIFS.
+const NO_SUCH_RENAME: (&str, &str) = ("FORMIDLINGD_FAIL_AT", "rename:1:100000:22");
+
+#[test]
+fn file_systems_that_rename_in_their_own_way_lose_and_overwrite_nothing() {
+    for layout in ["flat", "by_transfer"] {
+        let mut bench = Bench::new(&crate::support::Setup::default());
+        bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        bench.sender.start_with(&[NO_SUCH_RENAME]);
+        bench.recipient.start_with(&[NO_SUCH_RENAME]);
+        for seed in 0..4 {
+            bench.drop_file("a.bin", &noise(seed, 10_000));
+            bench.settle();
+        }
+        bench.assert_promises();
+    }
+}
+
+#[test]
+fn a_death_between_the_new_name_and_the_end_of_the_old_one_doubles_nothing() {
+    let mut bench = Bench::new(&crate::support::Setup::default());
+    // A sender moves the file in and out and lays down a receipt; a recipient lays down metadata and the file.
+    for (seed, time) in (0..).zip(1..=3) {
+        let point = format!("move:linked:{time}");
+        let death = [NO_SUCH_RENAME, ("FORMIDLINGD_CRASH_AT", point.as_str())];
+        bench.drop_file("a.bin", &noise(seed, 10_000));
+        bench.sender.start_with(&death);
+        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.start_with(&[NO_SUCH_RENAME]);
+        bench.recipient.start_with(if time <= 2 { &death } else { &death[..1] });
+        if time <= 2 {
+            assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+            bench.recipient.start_with(&[NO_SUCH_RENAME]);
+        }
+        bench.settle();
+        assert_eq!((bench.sender.stop(), bench.recipient.stop()), (Some(0), Some(0)), "after {point}");
+    }
+    bench.start();
+    bench.assert_promises();
 }

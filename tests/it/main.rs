@@ -15,6 +15,7 @@
     reason = "a test that cannot go on fails, says why, and measures real time"
 )]
 
+mod access;
 mod crashes;
 mod documents;
 mod faults;
@@ -22,10 +23,14 @@ mod folders;
 mod house;
 mod kills;
 mod lost_answers;
+mod names;
 mod operating;
+mod quotas;
+mod reading;
 mod receiving;
 mod sending;
 mod sidecars;
+mod state;
 mod support;
 mod swaps;
 mod writers;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Bench, Content, Fate, INBOX, MOTTAKER, Setup, noise};
+use crate::support::{Bench, Content, Fate, Fault, INBOX, MOTTAKER, Rule, Setup, noise};
 
 fn mode(path: &std::path::Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o7777
@@ -146,70 +146,47 @@ fn a_program_that_fails_is_run_again_and_loses_nothing() {
     assert_eq!(lines(), 3);
 }
 
-#[test]
-fn what_there_is_no_room_for_waits_at_altinn() {
-    let mut bench = Bench::new(&Setup::default());
-    bench.recipient.set(INBOX, "min_free_space", "\"4096TiB\"");
-    bench.drop_file("a.txt", b"one").fate = Fate::Published;
-    bench.start();
-    bench.settle();
-    bench.wait_until("the recipient tells", || bench.recipient.log().contains("not_enough_room"));
-    assert!(bench.requests("download", 200).is_empty());
-    assert_eq!(bench.recipient.stop(), Some(0));
-    bench.recipient.set(INBOX, "min_free_space", "\"1KiB\"");
-    bench.recipient.start();
-    bench.dropped[0].fate = Fate::Confirmed;
-    bench.assert_promises();
+/// A program that adds a line with the id in its environment to the file that is returned.
+fn importer(bench: &mut Bench) -> std::path::PathBuf {
+    let (ran, script) = (bench.dir.path().join("ran"), bench.dir.path().join("import"));
+    let text = format!("#!/bin/sh\necho \"$FORMIDLINGD_FILE_TRANSFER_ID $1\" >> {}\n", ran.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    bench.recipient.set(INBOX, "on_received", format!("[\"{}\", \"{{path}}\"]", script.display()));
+    ran
 }
 
 #[test]
-fn names_that_strangers_choose_land_safely() {
-    let mut bench = Bench::new(&Setup::default());
-    let stranger = bench.stranger();
-    let names = [
-        "../../../etc/passwd",
-        "/etc/passwd",
-        "..",
-        ".",
-        "...",
-        ".formidlingd",
-        ".bashrc",
-        "-rf",
-        "CON.txt",
-        "nul",
-        "a:b|c<d>e?.txt",
-        "tab\tand\nline.txt",
-        "exe\u{202e}fdp.scr",
-        "zero\u{200b}width.txt",
-        "invoice.pdf.meta.json",
-        "invoice.pdf",
-        "trailing. . .",
-        "..\\..\\windows\\system.ini",
-        "null\u{0}byte.txt",
-        "ends in slash/",
-        "\u{feff}bom.txt",
-    ];
-    let longest = "🦊".repeat(127);
-    for (seed, name) in (0..).zip(names.into_iter().chain([longest.as_str()])) {
-        let bytes = noise(seed, 64);
-        stranger.send(name, MOTTAKER, &bytes);
-        let path = bench.recipient.inbox().join(format!("{seed}"));
-        let dropped = bench.promise(&path, Content::of(&bytes));
-        (dropped.shown, dropped.ours) = (name.to_owned(), false);
-    }
-    bench.recipient.start();
+fn on_received_does_not_wait_for_the_confirmation() {
+    let mut bench = Bench::proxied(&[]);
+    let ran = importer(&mut bench);
+    let down = Fault::Answer { status: 500, headers: "" };
+    bench.proxy().rule(Rule::first("POST", "/confirmdownload", down).times(6));
+    bench.drop_file("a.txt", b"a");
+    bench.start();
+    let lines = || std::fs::read_to_string(&ran).unwrap_or_default();
+    bench.wait_until("the program has run", || !lines().is_empty());
+    assert_eq!(bench.confirmations(), 0, "it ran before the confirmation");
     bench.assert_promises();
-    for path in bench.inbox_files() {
-        assert_eq!(path.parent().unwrap(), bench.recipient.inbox());
-        let name = path.file_name().unwrap().to_str().unwrap();
-        assert!(!name.starts_with(['.', '-']), "{name}");
-        assert!(
-            !name.contains(|c: char| c.is_control() || "\\:|<>?*\"\u{202e}\u{200b}".contains(c)),
-            "{name}"
-        );
-        assert!(name.len() + ".receipt.json".len() <= 255, "{name}");
-    }
-    assert!(!bench.recipient.folder.join("etc").exists());
+    let (path, metadata) = bench.received().pop().unwrap();
+    let expected = format!("{} {}\n", metadata["fileTransferId"].as_str().unwrap(), path.display());
+    assert_eq!(lines(), expected, "once, and with the id in its environment");
+}
+
+#[test]
+fn on_received_runs_again_where_its_end_was_not_remembered() {
+    let mut bench = Bench::new(&Setup::default());
+    let ran = importer(&mut bench);
+    bench.drop_file("a.txt", b"a");
+    bench.sender.start();
+    bench.recipient.die_at("notify:ran");
+    assert!(bench.recipient.has_died());
+    bench.recipient.start();
+    let lines = || std::fs::read_to_string(&ran).unwrap_or_default().lines().count();
+    bench.wait_until("the program has run again", || lines() == 2);
+    bench.assert_promises();
+    assert_eq!(lines(), 2);
+    assert_eq!(bench.requests("download", 200).len(), 1, "the file was not fetched again");
 }
 
 #[test]

@@ -75,6 +75,23 @@ async fn a_search_asks_in_altinns_words() {
 }
 
 #[tokio::test]
+async fn a_name_that_unicode_does_not_know_comes_with_its_transfer() {
+    let json = overview_json().to_string();
+    let (before, behind) = json.split_once("../a.zip").unwrap();
+    let named = |name: &[u8]| {
+        let body = [before.as_bytes(), name, behind.as_bytes()].concat();
+        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    };
+    let altinn = Altinn::answering([named(b"faktura_\xf8.pdf"), named(b"\\ud83d.pdf")]);
+    let server = altinn.serve().await;
+    let client = client(&server);
+    for name in ["faktura_\u{FFFD}.pdf", "\u{FFFD}.pdf"] {
+        let overview = client.overview(id(), Role::Recipient).await.unwrap();
+        assert_eq!((overview.file_name.as_str(), overview.id, overview.size), (name, id(), 1_048_576));
+    }
+}
+
+#[tokio::test]
 async fn i51_an_empty_401_renews_the_token_once() {
     let altinn = Altinn::answering([empty(401), axum::Json(overview_json()).into_response()]);
     let server = altinn.serve().await;

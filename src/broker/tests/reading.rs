@@ -101,6 +101,34 @@ fn an_overview_that_lacks_things_is_read_as_far_as_it_goes() {
 }
 
 #[test]
+fn texts_that_unicode_does_not_know_hide_nothing() {
+    let json = overview_json().to_string();
+    let overview = |old: &str, new: &[u8]| {
+        let (before, behind) = json.split_once(old).unwrap();
+        let body = [before.as_bytes(), new, behind.as_bytes()].concat();
+        parse::overview(&Reply { body: Bytes::from(body), ..reply(200, "") }).unwrap()
+    };
+    for (escaped, read) in [
+        (&b"faktura_\xf8.pdf"[..], "faktura_\u{FFFD}.pdf"),
+        (b"half \\ud83d.pdf", "half \u{FFFD}.pdf"),
+        (b"\\udE00\\ud83d", "\u{FFFD}\u{FFFD}"),
+        (b"\\ud83d\\ud83d\\ude00", "\u{FFFD}😀"),
+        (b"\\ud83d\\u0041", "\u{FFFD}A"),
+        (b"\xff\\ud83d\\ude00 \\\\ud83d \\\"", "\u{FFFD}😀 \\ud83d \""),
+        (b"\xf0\x9f\x98", "\u{FFFD}"),
+    ] {
+        assert_eq!(overview("../a.zip", escaped).file_name, read, "{escaped:?}");
+        assert_eq!(overview("case-77", escaped).reference, read);
+        assert_eq!(overview("0192:991825827", escaped).sender_raw, read);
+        assert_eq!(overview("\"v\"", &[b"\"", escaped, b"\""].concat()).properties["Key"], read);
+    }
+    for body in ["{\"a\":\"\\ud83", "{\"a\":\"\\", "\\ud83d", "{\"a\":\"\\uD83D\\"] {
+        assert!(parse::overview(&reply(200, body)).is_err(), "{body}");
+    }
+    assert_eq!(parse::ids(&reply(200, &json!([ID]).to_string())).unwrap(), [id()]);
+}
+
+#[test]
 fn histories_are_put_in_order() {
     let mut value = overview_json();
     value["fileTransferStatusHistory"] = json!([
@@ -145,6 +173,25 @@ proptest! {
         }
         prop_assert!(parse::overview(&reply).is_err());
         prop_assert!(parse::details(&reply).is_err());
+    }
+
+    #[test]
+    fn any_bytes_in_a_name_leave_the_rest_readable(name in proptest::collection::vec(0x20u8.., 0..40)) {
+        let name: Vec<u8> = name.into_iter().filter(|byte| !b"\\\"".contains(byte)).collect();
+        let json = overview_json().to_string();
+        let (before, behind) = json.split_once("../a.zip").unwrap();
+        let body = [before.as_bytes(), &name, behind.as_bytes()].concat();
+        let overview = parse::overview(&Reply { body: Bytes::from(body), ..reply(200, "") }).unwrap();
+        prop_assert_eq!(overview.file_name, String::from_utf8_lossy(&name).into_owned());
+        prop_assert_eq!(overview.size, 1_048_576);
+    }
+
+    #[test]
+    fn any_escapes_in_a_name_leave_the_rest_readable(units in proptest::collection::vec(0xD7FFu16..0xE001, 0..8)) {
+        let name = units.iter().fold(String::new(), |name, unit| format!("{name}\\u{unit:04x}"));
+        let text = overview_json().to_string().replace("../a.zip", &name);
+        let overview = parse::overview(&reply(200, &text)).unwrap();
+        prop_assert_eq!(overview.file_name, String::from_utf16_lossy(&units));
     }
 
     #[test]

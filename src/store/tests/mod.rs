@@ -3,6 +3,7 @@
 mod api;
 mod faults;
 mod finished;
+mod forgetting;
 mod model;
 mod records;
 
