@@ -12,7 +12,7 @@ use crate::support::{Bench, Content, OUTBOX, Setup, noise};
 
 /// How long a file has to be still. Writers take longer in all, and pause for a small part of it, so that a busy
 /// machine does not make a pause look like an end.
-const SETTLE: &str = "\"1500ms\"";
+const SETTLE: &str = "\"1s\"";
 const PAUSE: Duration = Duration::from_millis(100);
 const PIECES: usize = 20;
 const PIECE: usize = 10_000;
