@@ -22,6 +22,7 @@ mod house;
 mod kills;
 mod lost_answers;
 mod operating;
+mod power;
 mod receiving;
 mod sending;
 mod support;
