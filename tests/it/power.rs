@@ -71,6 +71,12 @@ fn a_claim_that_is_undone_before_the_bytes_have_left_publishes_once() {
 }
 
 #[test]
+#[ignore = "published twice: the transfer ends without its file before the file has settled in the drop folder"]
+fn a_claim_that_is_undone_when_the_bytes_have_left_publishes_once() {
+    renames_are_undone(&["upload:answered", "archive:intended", "lay_down:companion"], false, undo_claim);
+}
+
+#[test]
 fn a_file_that_is_back_from_the_archive_is_laid_down_again() {
     fn undo(bench: &Bench, name: &str) {
         let sending = files_below(&bench.sender.outbox().join(".formidlingd/sending"));
@@ -78,6 +84,15 @@ fn a_file_that_is_back_from_the_archive_is_laid_down_again() {
         std::fs::rename(archived(bench, name), own.join("file")).unwrap();
     }
     renames_are_undone(&["lay_down:moved", "lay_down:synced"], false, undo);
+}
+
+#[test]
+#[ignore = "published twice: the transfer ends without its file before the file has settled in the drop folder"]
+fn a_file_that_is_back_in_the_drop_folder_from_the_archive_publishes_once() {
+    fn undo(bench: &Bench, name: &str) {
+        std::fs::rename(archived(bench, name), bench.sender.outbox().join(name)).unwrap();
+    }
+    renames_are_undone(&["lay_down:moved", "lay_down:synced", "archive:laid_down"], false, undo);
 }
 
 #[test]
