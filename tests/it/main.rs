@@ -15,6 +15,7 @@
     reason = "a test that cannot go on fails, says why, and measures real time"
 )]
 
+mod ageing;
 mod crashes;
 mod documents;
 mod faults;
