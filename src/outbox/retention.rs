@@ -17,6 +17,8 @@ use crate::transfer::Companion;
 
 /// How often it is looked whether something has grown old.
 const EVERY: Duration = Duration::from_hours(1);
+/// How often it is looked whether a server has agreed with our clock by now.
+const UNTIL_CONFIRMED: Duration = Duration::from_secs(1);
 
 /// Deletes what has grown old, until `stop`. Nothing is deleted before a server has agreed with our clock.
 pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
@@ -26,7 +28,8 @@ pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<()
         return Ok(());
     }
     while !stop.is_cancelled() {
-        if route.means.skew.is_confirmed() {
+        let is_confirmed = route.means.skew.is_confirmed();
+        if is_confirmed {
             let now = route.means.now();
             let (sent, receipts) = (last_day(now, keep_sent), last_day(now, keep_receipts));
             match route.on_files(move |folders| prune(folders, sent, receipts)).await {
@@ -44,7 +47,7 @@ pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<()
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(if is_confirmed { EVERY } else { UNTIL_CONFIRMED }) => {}
         }
     }
     Ok(())

@@ -16,6 +16,7 @@
 )]
 
 mod access;
+mod ageing;
 mod crashes;
 mod documents;
 mod faults;
@@ -25,6 +26,7 @@ mod kills;
 mod lost_answers;
 mod names;
 mod operating;
+mod power;
 mod quotas;
 mod reading;
 mod receiving;

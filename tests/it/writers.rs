@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::support::{Bench, Content, OUTBOX, Setup, noise};
 
-/// How long a file has to be still. Writers pause for a small part of it, so that a busy machine does not make a
-/// pause look like an end.
-const SETTLE: &str = "\"3s\"";
-const PAUSE: Duration = Duration::from_millis(60);
+/// How long a file has to be still. Writers take longer in all, and pause for a small part of it, so that a busy
+/// machine does not make a pause look like an end.
+const SETTLE: &str = "\"1s\"";
+const PAUSE: Duration = Duration::from_millis(100);
 const PIECES: usize = 20;
 const PIECE: usize = 10_000;
 

@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     CutAnswer { after: usize },
     /// Something on the way answers, and Altinn hears nothing.
     Answer { status: u16, headers: &'static str },
+    /// The same, with a body.
+    Say { status: u16, headers: &'static str, body: &'static str },
     /// The request is taken and never answered, for as long as the program cares to wait.
     Silence,
 }
@@ -107,6 +109,11 @@ impl Proxy {
         self.state.rules.lock().unwrap().push(Arc::new(rule));
     }
 
+    /// Forgets all rules.
+    pub(crate) fn clear(&self) {
+        self.state.rules.lock().unwrap().clear();
+    }
+
     /// How many requests have been broken.
     pub(crate) fn broken(&self) -> usize {
         self.state.broken.load(Ordering::SeqCst)
@@ -139,13 +146,9 @@ fn serve(state: &State, client: &TcpStream) -> io::Result<()> {
     state.heads.lock().unwrap().push(head.clone());
     let fault = fault(state, &head);
     if let Some(fault) = &fault {
-        match fault {
-            Fault::Answer { status, headers } => {
-                let answer = format!(
-                    "HTTP/1.1 {status} Trouble\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n"
-                );
-                return respond(state, client, answer.as_bytes());
-            }
+        match *fault {
+            Fault::Answer { status, headers } => return say(state, client, status, headers, ""),
+            Fault::Say { status, headers, body } => return say(state, client, status, headers, body),
             Fault::Silence => {
                 state.broken.fetch_add(1, Ordering::SeqCst);
                 // Until the program gives up and closes.
@@ -183,9 +186,13 @@ fn serve(state: &State, client: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn respond(state: &State, mut client: &TcpStream, answer: &[u8]) -> io::Result<()> {
+fn say(state: &State, mut client: &TcpStream, status: u16, headers: &str, body: &str) -> io::Result<()> {
     state.broken.fetch_add(1, Ordering::SeqCst);
-    client.write_all(answer)?;
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 {status} Trouble\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    client.write_all(answer.as_bytes())?;
     client.shutdown(Shutdown::Write)?;
     io::copy(&mut client, &mut io::sink())?;
     Ok(())
