@@ -12,8 +12,9 @@ use rustix::fs::{Gid, Stat, XattrFlags};
 use rustix::io::Errno;
 use tracing::warn;
 
-use super::dir::{Dir, Mode, component};
+use super::dir::component;
 use super::error::Error;
+use super::{Dir, Mode};
 
 /// The permission bits and group of something that is made for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::{BLOCK_BYTES, Dir, Error, digest_file};
-use crate::files::dir::Mode;
+use super::{BLOCK_BYTES, Dir, Error, Mode, digest_file};
 use crate::transfer::Sha256;
 
 impl Dir {

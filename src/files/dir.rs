@@ -2,107 +2,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, FileType, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
-use super::Error;
-use super::access::{Permissions, Warned};
+use super::access::Warned;
 use super::error::{RECOGNISE, TRUST};
-use crate::seams::{self, crash_point};
-use crate::transfer::FileIdentity;
-
-/// Permission bits of something that is created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mode(pub u32);
-
-impl Mode {
-    /// A private file: `0600`.
-    pub const PRIVATE_FILE: Self = Self(0o600);
-    /// A private folder: `0700`.
-    pub const PRIVATE_FOLDER: Self = Self(0o700);
-    /// What people of the folder's group may read: `0640`.
-    pub const GROUP_FILE: Self = Self(0o640);
-    /// A folder that people of the group may use: `0770`.
-    pub const GROUP_FOLDER: Self = Self(0o770);
-    pub(super) fn raw(self) -> rustix::fs::Mode {
-        rustix::fs::Mode::from_raw_mode(self.0)
-    }
-}
-
-/// What kind of thing a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A regular file.
-    File,
-    /// A folder.
-    Folder,
-    /// A link, device, socket or FIFO: never sent, never followed.
-    Other,
-}
-
-/// What is known of a name in a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// What it is.
-    pub kind: EntryKind,
-    /// Device, inode, size, modification time.
-    pub identity: FileIdentity,
-    /// Time of the last change of content or attributes, nanoseconds since 1970.
-    pub changed_ns: i64,
-    /// User that owns it.
-    pub owner: u32,
-    /// Group that owns it.
-    pub group: u32,
-    /// Permission bits, with set-group-id and sticky: `0o7777` and below.
-    pub mode: u32,
-}
-
-impl Entry {
-    fn of(stat: &Stat) -> Self {
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => EntryKind::File,
-            FileType::Directory => EntryKind::Folder,
-            _ => EntryKind::Other,
-        };
-        let identity = FileIdentity {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: u64::try_from(stat.st_size).unwrap_or_default(),
-            modified_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
-        };
-        Self {
-            kind,
-            identity,
-            changed_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
-            owner: stat.st_uid,
-            group: stat.st_gid,
-            mode: stat.st_mode & 0o7777,
-        }
-    }
-
-    /// Whether both are the same file, perhaps under two names.
-    #[must_use]
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        let inode = |entry: &Self| (entry.identity.device, entry.identity.inode);
-        inode(self) == inode(other)
-    }
-
-    /// What is known of an open file.
-    pub fn of_file(file: &File) -> std::io::Result<Self> {
-        Ok(Self::of(&rustix::fs::fstat(file)?))
-    }
-}
-
-fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.try_into().unwrap_or_default())
-}
+use super::{Entry, EntryKind, Error, Mode};
 
 /// A folder that is held open. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -110,7 +22,7 @@ pub struct Dir {
     pub(super) fd: Arc<OwnedFd>,
     pub(super) path: PathBuf,
     /// Where temporary files are written; in the folder itself if there is none.
-    scratch: Option<Arc<Self>>,
+    pub(super) scratch: Option<Arc<Self>>,
     /// Folders whose group could not be given, which is told once.
     pub(super) warned: Arc<Mutex<Warned>>,
 }
@@ -232,7 +144,7 @@ impl Dir {
         self.open_with(name.as_ref(), OFlags::RDWR | OFlags::CREATE, mode)
     }
 
-    fn open_with(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File, Error> {
+    pub(super) fn open_with(&self, name: &OsStr, flags: OFlags, mode: Mode) -> Result<File, Error> {
         let name = component(&self.path, name)?;
         Error::inject("open", &self.path)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -272,171 +184,6 @@ impl Dir {
             Ok(content) => Ok(serde_json::from_slice(&content).ok()),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Puts a small file in place durably, whether or not one was there: readers see the old content or the
-    /// new, never a part.
-    pub fn replace(
-        &self,
-        name: impl AsRef<OsStr>,
-        content: &[u8],
-        permissions: impl Into<Permissions>,
-    ) -> Result<(), Error> {
-        let name = component(&self.path, name.as_ref())?;
-        let temporary = self.write_temporary(name, content, permissions.into())?;
-        rustix::fs::renameat(&*self.scratch().fd, &temporary, &*self.fd, name)
-            .map_err(|error| self.error("replace", name, error))?;
-        self.sync()
-    }
-
-    /// Puts a small file in place durably if the name is free; an error that [`Error::is_taken`] otherwise.
-    pub fn create(
-        &self,
-        name: impl AsRef<OsStr>,
-        content: &[u8],
-        permissions: impl Into<Permissions>,
-    ) -> Result<(), Error> {
-        self.prepare(name, content, permissions)?.put_in_place()?;
-        self.sync()
-    }
-
-    /// The first half of [`Dir::create`]: the file is written and durable, and has yet to get its name.
-    pub fn prepare(
-        &self,
-        name: impl AsRef<OsStr>,
-        content: &[u8],
-        permissions: impl Into<Permissions>,
-    ) -> Result<Prepared, Error> {
-        let name = component(&self.path, name.as_ref())?;
-        let temporary = self.write_temporary(name, content, permissions.into())?;
-        Ok(self.prepared(temporary, name))
-    }
-
-    /// A file that lies in the scratch folder, durably, and has yet to get its name.
-    pub(super) fn prepared(&self, temporary: OsString, name: &OsStr) -> Prepared {
-        Prepared { into: self.clone(), temporary, name: name.to_owned() }
-    }
-
-    /// The name of a temporary file, made of the hash of what it will be, so that two writers never share one, a
-    /// repeated step uses it again, and it fits where the final name fits.
-    pub(super) fn temporary_name(&self, name: &OsStr, content: &[u8]) -> OsString {
-        let mut digests = super::Digests::default();
-        digests.update(self.path.as_os_str().as_bytes());
-        digests.update(name.as_bytes());
-        digests.update(content);
-        OsString::from(format!(".{}.formidlingd-tmp", digests.finish().0))
-    }
-
-    /// A synced temporary file in the scratch folder.
-    fn write_temporary(
-        &self,
-        name: &OsStr,
-        content: &[u8],
-        permissions: Permissions,
-    ) -> Result<OsString, Error> {
-        Error::inject("write", &self.path)?;
-        let temporary = self.temporary_name(name, content);
-        let scratch = self.scratch();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-        let mut file = scratch.open_with(&temporary, flags, Mode::PRIVATE_FILE)?;
-        let wrong = |error| scratch.error("write", &temporary, error);
-        let written = match permissions {
-            Permissions::Own(mode) => Self::set_mode(&file, mode).map_err(wrong),
-            Permissions::Shared(access) => self.share_file(&file, access).map(|_changed| ()),
-        };
-        let written = written
-            .and_then(|()| file.write_all(content).map_err(wrong))
-            .and_then(|()| file.sync_all().map_err(wrong));
-        if let Err(error) = written {
-            scratch.remove_file(&temporary)?;
-            return Err(error);
-        }
-        Ok(temporary)
-    }
-
-    /// Moves a file, never over another: an error that [`Error::is_taken`] if the new name is. Not durable
-    /// until both folders are synced.
-    pub fn move_to(
-        &self,
-        name: impl AsRef<OsStr>,
-        to: &Self,
-        new_name: impl AsRef<OsStr>,
-    ) -> Result<(), Error> {
-        let name = component(&self.path, name.as_ref())?;
-        let new_name = component(&to.path, new_name.as_ref())?;
-        Error::inject("move", &self.path)?;
-        let entry = self.look(name)?;
-        let moved = match self.rename(name, to, new_name) {
-            Ok(()) => Error::inject("move and hear of", &self.path),
-            // NFS and CIFS know no such flag; a hard link does not overwrite either.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                self.link_and_unlink(entry, name, to, new_name)
-            }
-            Err(error @ Errno::EXIST) => Err(to.error("move to", new_name, error)),
-            Err(error) => Err(self.error("move", name, error)),
-        };
-        match moved {
-            // A network file system may have moved it and lost the answer, and then say that it is not there.
-            Err(_) if self.has_moved(entry, name, to, new_name) => Ok(()),
-            moved => moved,
-        }
-    }
-
-    /// A rename that does not overwrite, where the file system has one.
-    fn rename(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> Result<(), Errno> {
-        if let Err(error) = seams::injected_fault("rename") {
-            return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-        }
-        rustix::fs::renameat_with(&*self.fd, name, &*to.fd, new_name, RenameFlags::NOREPLACE)
-    }
-
-    /// Whether `entry` lies under its new name alone.
-    fn has_moved(&self, entry: Option<Entry>, name: &OsStr, to: &Self, new_name: &OsStr) -> bool {
-        matches!(self.look(name), Ok(None)) && to.look(new_name).is_ok_and(|found| is_same_file(entry, found))
-    }
-
-    fn link_and_unlink(
-        &self,
-        entry: Option<Entry>,
-        name: &OsStr,
-        to: &Self,
-        new_name: &OsStr,
-    ) -> Result<(), Error> {
-        if entry.is_some_and(|entry| entry.kind == EntryKind::Folder) {
-            // A folder cannot be linked; only ours are moved, to names that nobody else uses.
-            return match to.look(new_name)? {
-                Some(_) => Err(to.error("move to", new_name, Errno::EXIST)),
-                None => rustix::fs::renameat(&*self.fd, name, &*to.fd, new_name)
-                    .map_err(|error| self.error("move", name, error)),
-            };
-        }
-        match rustix::fs::linkat(&*self.fd, name, &*to.fd, new_name, AtFlags::empty()) {
-            Ok(()) => {}
-            // The link was made before, by us: a crash came between the two, or the answer was lost.
-            Err(Errno::EXIST) if is_same_file(entry, to.look(new_name)?) => {}
-            Err(error) => return Err(to.error("move to", new_name, error)),
-        }
-        crash_point("move:linked");
-        self.remove_file(name)
-    }
-
-    /// Removes a file; one that is not there is as good as removed.
-    pub fn remove_file(&self, name: impl AsRef<OsStr>) -> Result<(), Error> {
-        self.unlink(name.as_ref(), AtFlags::empty(), "remove")
-    }
-
-    /// Removes an empty folder; one that is not there is as good as removed.
-    pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> Result<(), Error> {
-        self.unlink(name.as_ref(), AtFlags::REMOVEDIR, "remove folder")
-    }
-
-    fn unlink(&self, name: &OsStr, flags: AtFlags, operation: &'static str) -> Result<(), Error> {
-        let name = component(&self.path, name)?;
-        Error::inject("remove", &self.path)?;
-        match rustix::fs::unlinkat(&*self.fd, name, flags) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(self.error(operation, name, error)),
         }
     }
 
@@ -495,7 +242,7 @@ impl Dir {
     }
 
     /// Sets the permission bits of an open file of ours, whatever the umask says.
-    fn set_mode(file: &File, mode: Mode) -> std::io::Result<()> {
+    pub(super) fn set_mode(file: &File, mode: Mode) -> std::io::Result<()> {
         Ok(rustix::fs::fchmod(file, mode.raw())?)
     }
 
@@ -529,31 +276,6 @@ impl Dir {
     }
 }
 
-/// A small file that is durable and has yet to get its name.
-#[derive(Debug)]
-pub struct Prepared {
-    into: Dir,
-    temporary: OsString,
-    name: OsString,
-}
-
-impl Prepared {
-    /// Gives it its name if that is free; an error that [`Error::is_taken`] otherwise. Not durable until the
-    /// folder is synced.
-    pub fn put_in_place(self) -> Result<(), Error> {
-        let moved = self.into.scratch().move_to(&self.temporary, &self.into, &self.name);
-        if moved.is_err() {
-            self.into.scratch().remove_file(&self.temporary)?;
-        }
-        moved
-    }
-}
-
-/// Whether two names stand for one file that is there.
-fn is_same_file(one: Option<Entry>, other: Option<Entry>) -> bool {
-    one.zip(other).is_some_and(|(one, other)| one.is_same_file(&other))
-}
-
 /// A single path component, or an error: the promise on which every call above rests.
 pub(super) fn component<'name>(path: &Path, name: &'name OsStr) -> Result<&'name OsStr, Error> {
     let bytes = name.as_bytes();
@@ -573,80 +295,6 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open(temporary.path()).unwrap();
         (temporary, dir)
-    }
-
-    #[test]
-    fn a_move_never_overwrites() {
-        let (temporary, dir) = folder();
-        std::fs::write(temporary.path().join("a"), "a").unwrap();
-        std::fs::write(temporary.path().join("b"), "b").unwrap();
-        assert!(dir.move_to("a", &dir, "b").unwrap_err().is_taken());
-        let link =
-            |to: &str| dir.link_and_unlink(dir.look("a").unwrap(), OsStr::new("a"), &dir, OsStr::new(to));
-        assert!(link("b").unwrap_err().is_taken());
-        assert_eq!(std::fs::read(temporary.path().join("b")).unwrap(), b"b");
-        link("c").unwrap();
-        assert_eq!(std::fs::read(temporary.path().join("c")).unwrap(), b"a");
-        assert!(dir.look("a").unwrap().is_none());
-    }
-
-    #[test]
-    fn a_move_whose_answer_was_lost_is_seen_to_have_happened() {
-        let (temporary, dir) = folder();
-        let path = |name: &str| temporary.path().join(name);
-        for name in ["a", "b"] {
-            std::fs::write(path(name), name).unwrap();
-        }
-        let before = dir.look("a").unwrap();
-        let moved = |new: &str| dir.has_moved(before, OsStr::new("a"), &dir, OsStr::new(new));
-        assert!(!moved("c"), "it lies where it was");
-        std::fs::rename(path("a"), path("c")).unwrap();
-        assert!(moved("c"));
-        assert!(!moved("b"), "that is another file");
-        assert!(!dir.has_moved(None, OsStr::new("a"), &dir, OsStr::new("d")), "nothing was there");
-        assert!(dir.move_to("a", &dir, "c").unwrap_err().is_missing());
-        std::fs::hard_link(path("c"), path("a")).unwrap();
-        assert!(!moved("c"), "it still has its old name");
-        // As where a link was made, and the process died before the old name went.
-        dir.link_and_unlink(before, OsStr::new("a"), &dir, OsStr::new("c")).unwrap();
-        assert!(moved("c"));
-    }
-
-    #[test]
-    fn a_created_file_is_whole_or_not_there() {
-        let (temporary, dir) = folder();
-        dir.create("x.json", b"one", Mode::PRIVATE_FILE).unwrap();
-        assert!(dir.create("x.json", b"two", Mode::PRIVATE_FILE).unwrap_err().is_taken());
-        assert_eq!(dir.read("x.json", 10).unwrap(), b"one");
-        dir.replace("x.json", b"three", Mode::PRIVATE_FILE).unwrap();
-        assert_eq!(dir.read("x.json", 10).unwrap(), b"three");
-        assert!(dir.read("x.json", 4).is_err());
-        // Nothing temporary is left behind.
-        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn what_a_crash_leaves_of_temporary_files_lies_in_one_place_and_is_removed() {
-        let (temporary, dir) = folder();
-        let scratch = || dir.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER).unwrap();
-        let dir = dir.with_scratch(scratch()).unwrap();
-        let below = dir.ensure_subfolder("below", Mode::PRIVATE_FOLDER).unwrap();
-        let left = below.write_temporary(OsStr::new("x"), b"half", Mode::PRIVATE_FILE.into()).unwrap();
-        assert!(temporary.path().join("tmp").join(&left).exists());
-        assert_eq!(std::fs::read_dir(temporary.path().join("below")).unwrap().count(), 0);
-        dir.with_scratch(scratch()).unwrap();
-        assert!(!temporary.path().join("tmp").join(&left).exists());
-        below.create("x", b"whole", Mode::PRIVATE_FILE).unwrap();
-        assert_eq!(below.read("x", 10).unwrap(), b"whole");
-    }
-
-    #[test]
-    fn two_writers_of_one_name_do_not_share_a_temporary_file() {
-        let (_temporary, dir) = folder();
-        let one = dir.write_temporary(OsStr::new("x"), b"one", Mode::PRIVATE_FILE.into()).unwrap();
-        let two = dir.write_temporary(OsStr::new("x"), b"two", Mode::PRIVATE_FILE.into()).unwrap();
-        assert_ne!(one, two);
-        assert_eq!(dir.read(&one, 10).unwrap(), b"one");
     }
 
     #[test]

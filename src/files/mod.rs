@@ -9,17 +9,21 @@ mod access;
 mod copy;
 mod digest;
 mod dir;
+mod entry;
 mod error;
 mod file_system;
 mod group;
+mod moving;
 mod probe;
 mod room;
 mod stream;
 mod sys;
+mod writing;
 
 pub use access::{Access, Permissions};
 pub use digest::{Digests, digest_file};
-pub use dir::{Dir, Entry, EntryKind, Mode, Prepared};
+pub use dir::Dir;
+pub use entry::{Entry, EntryKind, Mode};
 pub use error::Error;
 pub use file_system::FileSystem;
 pub use group::group_number;
@@ -27,3 +31,4 @@ pub use probe::{Leases, NoReplace, PROBE_PREFIX, Probe, remove_old_probes, show_
 pub use room::{Claimed, Lack, Room};
 pub use stream::{BLOCK_BYTES, Writer, read_blocks};
 pub use sys::{Writers, ignore_lease_signals, writers};
+pub use writing::Prepared;

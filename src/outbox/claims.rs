@@ -8,6 +8,7 @@ use tracing::{error, warn};
 
 use super::Route;
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
+use super::take;
 use crate::files::Error;
 use crate::route::{Kind, Trouble, text_for_people};
 use crate::seams;
@@ -23,6 +24,7 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
         for transfer in &transfers {
             route.note(transfer);
+            take_back(route, transfer).await;
             describe_anew(route, transfer).await?;
         }
     }
@@ -37,6 +39,27 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
         }
     }
     Ok(())
+}
+
+/// A loss of power can undo renames that were not synced, so that a file which was taken, or laid down even, is back in
+/// the drop folder. It is that transfer's file still, and is taken again before its transfer goes on without it and is
+/// forgotten.
+async fn take_back(route: &Arc<Route>, transfer: &Transfer) {
+    let Work::Outgoing { claim, progress, .. } = &transfer.work else { return };
+    let Some(beside) = super::initialize::claim_file(transfer).filter(|_| progress.holds_file()) else {
+        return;
+    };
+    if *progress == Outgoing::Claiming {
+        return;
+    }
+    let (id, claim) = (transfer.id, claim.clone());
+    match route.on_files(move |folders| take::take_back(folders, id, &claim, &beside)).await {
+        Ok(false) => {}
+        Ok(true) => warn!(transfer = %id, "a claimed file was back in the drop folder: taken again"),
+        Err(trouble) => {
+            warn!(transfer = %id, code = %trouble.failure.code, error = %trouble.failure.message, "cannot see whether a claimed file is back in the drop folder");
+        }
+    }
 }
 
 /// What lies in a transfer's folder. Trouble with one folder is told, and does not keep the service from running.

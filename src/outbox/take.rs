@@ -73,6 +73,27 @@ pub(super) fn take(
     Ok(Taken::Ours)
 }
 
+/// Takes a file again that was taken before, if it is back where it was dropped and nowhere else; whether it was.
+pub(super) fn take_back(
+    folders: &Folders,
+    id: TransferId,
+    claim: &Claim,
+    claim_file: &ClaimFile,
+) -> Result<bool, Error> {
+    match folders.own(id) {
+        Ok(own) if own.look(FILE)?.is_some() => return Ok(false),
+        Err(error) if !error.is_missing() => return Err(error),
+        _ => {}
+    }
+    let source = match folders.source(&Source::of(claim)) {
+        Ok(source) => source,
+        Err(error) if error.is_missing() => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let is_it = source.look(&claim.name)?.is_some_and(|entry| entry.identity.is_same_file(&claim.file));
+    Ok(is_it && take(folders, id, claim, claim_file)? == Taken::Ours)
+}
+
 /// Whether what was moved is the file that was seen, however much it has been written since.
 fn is_what_was_seen(own: &Dir, claim: &Claim) -> Result<bool, Error> {
     let taken = own.look(FILE)?.filter(|entry| entry.kind == EntryKind::File);

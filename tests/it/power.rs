@@ -71,7 +71,6 @@ fn a_claim_that_is_undone_before_the_bytes_have_left_publishes_once() {
 }
 
 #[test]
-#[ignore = "published twice: the transfer ends without its file before the file has settled in the drop folder"]
 fn a_claim_that_is_undone_when_the_bytes_have_left_publishes_once() {
     renames_are_undone(&["upload:answered", "archive:intended", "lay_down:companion"], false, undo_claim);
 }
@@ -87,7 +86,6 @@ fn a_file_that_is_back_from_the_archive_is_laid_down_again() {
 }
 
 #[test]
-#[ignore = "published twice: the transfer ends without its file before the file has settled in the drop folder"]
 fn a_file_that_is_back_in_the_drop_folder_from_the_archive_publishes_once() {
     fn undo(bench: &Bench, name: &str) {
         std::fs::rename(archived(bench, name), bench.sender.outbox().join(name)).unwrap();
