@@ -198,6 +198,8 @@ fn a_recipient_whose_folders_become_links_touches_nothing_elsewhere() {
         let mut points = points("inbox");
         // Reached only where a folder is delivered whole.
         assert!(points.remove("deliver:whole"));
+        // Reached only where a program is run.
+        assert!(points.remove("notify:ran"));
         assert!(points.len() >= 9, "{points:?}");
         for (seed, point) in (0..).zip(&points) {
             let name = format!("{}.bin", point.replace(':', "-"));
