@@ -16,6 +16,7 @@
 )]
 
 mod ageing;
+mod bad_input;
 mod crashes;
 mod documents;
 mod faults;
