@@ -109,10 +109,15 @@ impl Client {
             .header(ACCEPT, "application/json");
         let answer = self.0.clients.upload(request, size, body).await;
         let reply = self.judged(&target, permit, answer)?;
-        if (200..300).contains(&reply.status) {
-            return Ok(());
+        if !(200..300).contains(&reply.status) {
+            return Err(self.refused(&target, &token, &reply));
         }
-        Err(self.refused(&target, &token, &reply))
+        // A success that does not name the transfer is not Altinn's: a page to log in to the network, say.
+        let answered = parse::object(&reply).map(|members| parse::transfer_id(&members));
+        match answered {
+            Ok(Some(answered)) if answered == id => Ok(()),
+            _ => Err(target.error(parse::garbled(&reply, "the transfer's fileTransferId"))),
+        }
     }
 
     /// A transfer as it stands.

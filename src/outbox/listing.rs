@@ -173,7 +173,9 @@ impl Listing {
         let arrived = name.is_some_and(|name| self.arrived.contains(&folder.path().join(name)));
         let number = self.number;
         let waiting = waits_from_outside(&self.settings, &candidate, &pair);
-        if let Some(waiting @ (Waiting::NotUtf8 | Waiting::NameNotCarried)) = waiting {
+        if let Some(waiting @ (Waiting::NotUtf8 | Waiting::NameNotCarried | Waiting::SidecarNotAFile)) =
+            waiting
+        {
             self.tell(&candidate, waiting, None);
         }
         let observation =

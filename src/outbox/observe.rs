@@ -12,6 +12,9 @@ use crate::transfer::OutgoingFileName;
 
 use super::candidate::Candidate;
 
+/// The longest name in a folder, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+
 /// A file and the sidecar beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pair {
@@ -30,6 +33,8 @@ pub(super) enum Waiting {
     NameNotCarried,
     /// A sidecar is required and has not come.
     SidecarMissing,
+    /// What stands where its sidecar would be is no file.
+    SidecarNotAFile,
     /// Its sidecar was set aside in `failed/`: without it the file might go to somebody else.
     SidecarSetAside,
     /// The service may not read it.
@@ -45,6 +50,7 @@ impl Waiting {
             Self::NotUtf8 => "file_name_not_utf8",
             Self::NameNotCarried => "file_name_invalid",
             Self::SidecarMissing => "sidecar_missing",
+            Self::SidecarNotAFile => "sidecar_not_a_file",
             Self::SidecarSetAside => "sidecar_set_aside",
             Self::Unreadable => "file_not_readable",
             Self::BeingWritten => "file_changing",
@@ -59,6 +65,7 @@ impl Waiting {
                 "Altinn does not take its name: it has control characters or backslashes, or is too long"
             }
             Self::SidecarMissing => "this outbox requires a sidecar, and there is none",
+            Self::SidecarNotAFile => "what stands where its sidecar would be is a link or a folder",
             Self::SidecarSetAside => {
                 "a sidecar for a file of this name was set aside in failed/, and may say who the file is for"
             }
@@ -73,6 +80,7 @@ impl Waiting {
             Self::NotUtf8 => "rename the file",
             Self::NameNotCarried => "rename the file, or give it another name with fileName in a sidecar",
             Self::SidecarMissing => "put its sidecar beside it",
+            Self::SidecarNotAFile => "put the sidecar itself there, or nothing",
             Self::SidecarSetAside => "put that sidecar back beside the file, or delete it from failed/",
             Self::Unreadable => "let the service's user read the file",
             Self::BeingWritten => "nothing, if it is still being written; otherwise see what has it open",
@@ -147,8 +155,8 @@ pub(super) fn waits_from_outside(
     pair: &Pair,
 ) -> Option<Waiting> {
     let Some(name) = candidate.name.to_str() else { return Some(Waiting::NotUtf8) };
-    if pair.sidecar.is_some() {
-        return None;
+    if let Some(sidecar) = pair.sidecar {
+        return (sidecar.kind != EntryKind::File).then_some(Waiting::SidecarNotAFile);
     }
     if settings.sidecar == Sidecar::Required {
         Some(Waiting::SidecarMissing)
@@ -159,9 +167,11 @@ pub(super) fn waits_from_outside(
     }
 }
 
-/// The sidecar beside a file, where there is one.
+/// What stands where the sidecar of a file would be.
 pub(super) fn sidecar(folder: &Dir, name: &str) -> Result<Option<Entry>, files::Error> {
-    Ok(folder.look(sidecar_name(name))?.filter(|entry| entry.kind == EntryKind::File))
+    let sidecar = sidecar_name(name);
+    // A name too long for a companion's suffix has no companion.
+    if sidecar.len() > MAX_NAME_BYTES { Ok(None) } else { folder.look(sidecar) }
 }
 
 /// What opening a file showed that was still.
@@ -209,8 +219,7 @@ pub(super) fn examine(folders: &Folders, candidate: &Candidate) -> Result<Examin
 /// Whether `failed/` has a sidecar of this name without its file.
 fn has_sidecar_set_aside(folders: &Folders, name: &str) -> Result<bool, files::Error> {
     let sidecar = sidecar_name(name);
-    // A name too long for a companion's suffix has no companion either.
-    if sidecar.len() > 255 {
+    if sidecar.len() > MAX_NAME_BYTES {
         return Ok(false);
     }
     Ok(folders.failed.look(sidecar)?.is_some() && folders.failed.look(name)?.is_none())

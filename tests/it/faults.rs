@@ -112,3 +112,40 @@ fn a_death_between_the_new_name_and_the_end_of_the_old_one_doubles_nothing() {
     bench.start();
     bench.assert_promises();
 }
+
+/// Steps at which a disk can be full: whose, which operation, which of its calls to try, and how the folder's name
+/// ends that is told for one of them.
+const FULL: [(&str, &str, std::ops::RangeInclusive<u32>, &str); 7] = [
+    ("sender", "write", 1..=1, "/sending/"),
+    ("sender", "write", 2..=6, "/sent/"),
+    ("recipient", "reserve room for", 1..=1, "/incoming/"),
+    ("recipient", "write", 1..=1, "/incoming/"),
+    ("recipient", "sync", 1..=1, "/incoming/"),
+    ("recipient", "write", 2..=4, "/delivered:"),
+    ("recipient", "write", 2..=5, "/inbox:"),
+];
+
+#[test]
+fn a_full_disk_is_named_at_each_step_and_costs_a_delay() {
+    let mut bench = Bench::new(&crate::support::Setup::default());
+    bench.start();
+    bench.drop_file("first.bin", &noise(0, 10_000));
+    bench.settle();
+    for (step, (end, operation, mut calls, folder)) in (1..).zip(FULL) {
+        let found = calls.any(|call| {
+            let party = if end == "sender" { &mut bench.sender } else { &mut bench.recipient };
+            assert_eq!(party.stop(), Some(0));
+            party.start_with(&[("FORMIDLINGD_FAIL_AT", &format!("{operation}:{call}:3:{ENOSPC}"))]);
+            bench.drop_file(&format!("{step}-{call}.bin"), &noise(step * 100 + u64::from(call), 1000));
+            bench.settle();
+            let said = if end == "sender" { bench.sender.said() } else { bench.recipient.said() };
+            said.lines().any(|line| line.contains("code=disk_full") && line.contains(folder))
+        });
+        assert!(found, "the {end} never names {folder} when it cannot {operation}");
+        let party = if end == "sender" { &mut bench.sender } else { &mut bench.recipient };
+        assert_eq!(party.stop(), Some(0));
+        party.start();
+    }
+    bench.wait_for_completion();
+    bench.assert_promises();
+}

@@ -17,6 +17,7 @@
 
 mod access;
 mod ageing;
+mod bad_input;
 mod crashes;
 mod documents;
 mod faults;

@@ -17,5 +17,6 @@ pub(crate) use content::{Content, noise};
 pub(crate) use points::points;
 pub(crate) use promises::{Fate, files_below};
 pub(crate) use proxy::{Fault, Proxy, Rule};
+pub(crate) use settings::Settings;
 pub(crate) use stranger::Stranger;
 pub(crate) use swap::Elsewhere;

@@ -38,7 +38,8 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// The first request of that method whose path ends so (a query is not looked at).
+    /// The first request of that method whose path ends so (a query is not looked at); `/*` at the end stands for
+    /// one more part, whatever it is.
     pub(crate) fn first(method: &'static str, path_ends: &'static str, fault: Fault) -> Self {
         Self { method, path_ends, seen: AtomicUsize::new(0), from: 1, times: 1, fault }
     }
@@ -234,13 +235,20 @@ fn fault(state: &State, head: &str) -> Option<Fault> {
     let path = target.split('?').next()?;
     let rules = state.rules.lock().unwrap();
     let mut fault = None;
-    for rule in rules.iter().filter(|rule| rule.method == method && path.ends_with(rule.path_ends)) {
+    for rule in rules.iter().filter(|rule| rule.method == method && ends(path, rule.path_ends)) {
         let seen = rule.seen.fetch_add(1, Ordering::SeqCst) + 1;
         if seen >= rule.from && seen < rule.from + rule.times {
             fault = Some(rule.fault.clone());
         }
     }
     fault
+}
+
+fn ends(path: &str, end: &str) -> bool {
+    match end.strip_suffix("/*") {
+        Some(end) => path.rsplit_once('/').is_some_and(|(parent, _)| parent.ends_with(end)),
+        None => path.ends_with(end),
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
