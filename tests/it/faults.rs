@@ -121,8 +121,8 @@ const FULL: [(&str, &str, std::ops::RangeInclusive<u32>, &str); 7] = [
     ("recipient", "reserve room for", 1..=1, "/incoming/"),
     ("recipient", "write", 1..=1, "/incoming/"),
     ("recipient", "sync", 1..=1, "/incoming/"),
-    ("recipient", "write", 2..=4, "/delivered:"),
-    ("recipient", "write", 2..=5, "/inbox:"),
+    ("recipient", "write", 2..=4, "/delivered\":"),
+    ("recipient", "write", 2..=5, "/inbox\":"),
 ];
 
 #[test]
