@@ -3,7 +3,7 @@
 
 use super::folders::{FILE, Folders, SIDECAR};
 use super::take::remove_own;
-use crate::files::{Access, Dir, Error};
+use crate::files::{Dir, Error};
 use crate::seams::crash_point;
 use crate::transfer::document::MAX_COMPANION_BYTES;
 use crate::transfer::{Companion, Place, SafeFileName, TransferId};
@@ -77,7 +77,7 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     let name = &laying.place.name;
     let into = folders.place(laying.place)?;
     let companion = name.companion(laying.companion);
-    match into.create(&companion, laying.document, Access::FILE) {
+    match into.create(&companion, laying.document, folders.access) {
         Ok(()) => {}
         Err(error) if error.is_taken() && is_ours(&into, &companion, laying.id)? => {}
         Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
@@ -130,5 +130,5 @@ pub(super) fn refresh(
 ) -> Result<(), Error> {
     let into = folders.place(place)?;
     let companion = place.name.companion(companion);
-    if into.look(&companion)?.is_some() { into.replace(companion, document, Access::FILE) } else { Ok(()) }
+    if into.look(&companion)?.is_some() { into.replace(companion, document, folders.access) } else { Ok(()) }
 }

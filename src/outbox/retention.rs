@@ -124,6 +124,7 @@ mod tests {
             sending: folder("s"),
             sent: folder("sent"),
             failed: folder("failed"),
+            access: crate::files::Access::FILE,
             reads_sidecars: true,
             drop: drop.clone(),
         };
