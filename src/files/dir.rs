@@ -8,13 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, FileType, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::Error;
 use super::access::{Permissions, Warned};
-use crate::seams::{self, crash_point};
 use crate::transfer::FileIdentity;
 
 /// Permission bits of something that is created.
@@ -55,8 +54,12 @@ pub struct Entry {
     pub identity: FileIdentity,
     /// Time of the last change of content or attributes, nanoseconds since 1970.
     pub changed_ns: i64,
+    /// User that owns it.
+    pub owner: u32,
     /// Group that owns it.
     pub group: u32,
+    /// Permission bits, with set-group-id and sticky: `0o7777` and below.
+    pub mode: u32,
 }
 
 impl Entry {
@@ -76,7 +79,9 @@ impl Entry {
             kind,
             identity,
             changed_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+            owner: stat.st_uid,
             group: stat.st_gid,
+            mode: stat.st_mode & 0o7777,
         }
     }
 
@@ -126,7 +131,7 @@ impl Dir {
         Ok(Self { scratch: Some(Arc::new(scratch)), ..self.clone() })
     }
 
-    fn scratch(&self) -> &Self {
+    pub(super) fn scratch(&self) -> &Self {
         self.scratch.as_deref().unwrap_or(self)
     }
 
@@ -269,8 +274,17 @@ impl Dir {
         Ok(Prepared { into: self.clone(), temporary, name: name.to_owned() })
     }
 
-    /// A synced temporary file in the scratch folder. Its name is made of the hash of what it will be, so that two
-    /// writers never share one, a repeated step uses it again, and it fits where the final name fits.
+    /// The name of a temporary file, made of the hash of what it will be, so that two writers never share one, a
+    /// repeated step uses it again, and it fits where the final name fits.
+    pub(super) fn temporary_name(&self, name: &OsStr, content: &[u8]) -> OsString {
+        let mut digests = super::Digests::default();
+        digests.update(self.path.as_os_str().as_bytes());
+        digests.update(name.as_bytes());
+        digests.update(content);
+        OsString::from(format!(".{}.formidlingd-tmp", digests.finish().0))
+    }
+
+    /// A synced temporary file in the scratch folder.
     fn write_temporary(
         &self,
         name: &OsStr,
@@ -278,11 +292,7 @@ impl Dir {
         permissions: Permissions,
     ) -> Result<OsString, Error> {
         Error::inject("write", &self.path)?;
-        let mut digests = super::Digests::default();
-        digests.update(self.path.as_os_str().as_bytes());
-        digests.update(name.as_bytes());
-        digests.update(content);
-        let temporary = OsString::from(format!(".{}.formidlingd-tmp", digests.finish().0));
+        let temporary = self.temporary_name(name, content);
         let scratch = self.scratch();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
         let mut file = scratch.open_with(&temporary, flags, Mode::PRIVATE_FILE)?;
@@ -299,72 +309,6 @@ impl Dir {
             return Err(error);
         }
         Ok(temporary)
-    }
-
-    /// Moves a file, never over another: an error that [`Error::is_taken`] if the new name is. Not durable
-    /// until both folders are synced.
-    pub fn move_to(
-        &self,
-        name: impl AsRef<OsStr>,
-        to: &Self,
-        new_name: impl AsRef<OsStr>,
-    ) -> Result<(), Error> {
-        let name = component(&self.path, name.as_ref())?;
-        let new_name = component(&to.path, new_name.as_ref())?;
-        Error::inject("move", &self.path)?;
-        let entry = self.look(name)?;
-        let moved = match self.rename(name, to, new_name) {
-            Ok(()) => Error::inject("move and hear of", &self.path),
-            // NFS and CIFS know no such flag; a hard link does not overwrite either.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                self.link_and_unlink(entry, name, to, new_name)
-            }
-            Err(error @ Errno::EXIST) => Err(to.error("move to", new_name, error)),
-            Err(error) => Err(self.error("move", name, error)),
-        };
-        match moved {
-            // A network file system may have moved it and lost the answer, and then say that it is not there.
-            Err(_) if self.has_moved(entry, name, to, new_name) => Ok(()),
-            moved => moved,
-        }
-    }
-
-    /// A rename that does not overwrite, where the file system has one.
-    fn rename(&self, name: &OsStr, to: &Self, new_name: &OsStr) -> Result<(), Errno> {
-        if let Err(error) = seams::injected_fault("rename") {
-            return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-        }
-        rustix::fs::renameat_with(&*self.fd, name, &*to.fd, new_name, RenameFlags::NOREPLACE)
-    }
-
-    /// Whether `entry` lies under its new name alone.
-    fn has_moved(&self, entry: Option<Entry>, name: &OsStr, to: &Self, new_name: &OsStr) -> bool {
-        matches!(self.look(name), Ok(None)) && to.look(new_name).is_ok_and(|found| is_same_file(entry, found))
-    }
-
-    fn link_and_unlink(
-        &self,
-        entry: Option<Entry>,
-        name: &OsStr,
-        to: &Self,
-        new_name: &OsStr,
-    ) -> Result<(), Error> {
-        if entry.is_some_and(|entry| entry.kind == EntryKind::Folder) {
-            // A folder cannot be linked; only ours are moved, to names that nobody else uses.
-            return match to.look(new_name)? {
-                Some(_) => Err(to.error("move to", new_name, Errno::EXIST)),
-                None => rustix::fs::renameat(&*self.fd, name, &*to.fd, new_name)
-                    .map_err(|error| self.error("move", name, error)),
-            };
-        }
-        match rustix::fs::linkat(&*self.fd, name, &*to.fd, new_name, AtFlags::empty()) {
-            Ok(()) => {}
-            // The link was made before, by us: a crash came between the two, or the answer was lost.
-            Err(Errno::EXIST) if is_same_file(entry, to.look(new_name)?) => {}
-            Err(error) => return Err(to.error("move to", new_name, error)),
-        }
-        crash_point("move:linked");
-        self.remove_file(name)
     }
 
     /// Removes a file; one that is not there is as good as removed.
@@ -443,12 +387,6 @@ impl Dir {
         Ok((space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize)))
     }
 
-    /// The permission bits.
-    pub fn mode(&self) -> Result<Mode, Error> {
-        let stat = rustix::fs::fstat(&*self.fd).map_err(|error| Error::new("look at", &self.path, error))?;
-        Ok(Mode(stat.st_mode & 0o7777))
-    }
-
     /// Free and total inodes of the file system, as far as we may use them; `None` where it has no such limit.
     pub fn inodes(&self) -> Result<Option<(u64, u64)>, Error> {
         let space =
@@ -486,11 +424,6 @@ impl Prepared {
     }
 }
 
-/// Whether two names stand for one file that is there.
-fn is_same_file(one: Option<Entry>, other: Option<Entry>) -> bool {
-    one.zip(other).is_some_and(|(one, other)| one.is_same_file(&other))
-}
-
 /// A single path component, or an error: the promise on which every call above rests.
 pub(super) fn component<'name>(path: &Path, name: &'name OsStr) -> Result<&'name OsStr, Error> {
     let bytes = name.as_bytes();
@@ -510,43 +443,6 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open(temporary.path()).unwrap();
         (temporary, dir)
-    }
-
-    #[test]
-    fn a_move_never_overwrites() {
-        let (temporary, dir) = folder();
-        std::fs::write(temporary.path().join("a"), "a").unwrap();
-        std::fs::write(temporary.path().join("b"), "b").unwrap();
-        assert!(dir.move_to("a", &dir, "b").unwrap_err().is_taken());
-        let link =
-            |to: &str| dir.link_and_unlink(dir.look("a").unwrap(), OsStr::new("a"), &dir, OsStr::new(to));
-        assert!(link("b").unwrap_err().is_taken());
-        assert_eq!(std::fs::read(temporary.path().join("b")).unwrap(), b"b");
-        link("c").unwrap();
-        assert_eq!(std::fs::read(temporary.path().join("c")).unwrap(), b"a");
-        assert!(dir.look("a").unwrap().is_none());
-    }
-
-    #[test]
-    fn a_move_whose_answer_was_lost_is_seen_to_have_happened() {
-        let (temporary, dir) = folder();
-        let path = |name: &str| temporary.path().join(name);
-        for name in ["a", "b"] {
-            std::fs::write(path(name), name).unwrap();
-        }
-        let before = dir.look("a").unwrap();
-        let moved = |new: &str| dir.has_moved(before, OsStr::new("a"), &dir, OsStr::new(new));
-        assert!(!moved("c"), "it lies where it was");
-        std::fs::rename(path("a"), path("c")).unwrap();
-        assert!(moved("c"));
-        assert!(!moved("b"), "that is another file");
-        assert!(!dir.has_moved(None, OsStr::new("a"), &dir, OsStr::new("d")), "nothing was there");
-        assert!(dir.move_to("a", &dir, "c").unwrap_err().is_missing());
-        std::fs::hard_link(path("c"), path("a")).unwrap();
-        assert!(!moved("c"), "it still has its old name");
-        // As where a link was made, and the process died before the old name went.
-        dir.link_and_unlink(before, OsStr::new("a"), &dir, OsStr::new("c")).unwrap();
-        assert!(moved("c"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod digest;
 mod dir;
 mod error;
 mod group;
+mod moves;
 mod room;
 mod stream;
 mod sys;
