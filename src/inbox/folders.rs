@@ -47,7 +47,7 @@ pub(super) struct Marker {
 
 impl Folders {
     /// Opens them, making those that are the service's own.
-    pub(super) fn open(settings: &config::Inbox) -> Result<Self, Error> {
+    pub(super) fn open(settings: &config::Inbox, names: Arc<Names>) -> Result<Self, Error> {
         let inbox = Dir::open(&settings.path)?;
         let private = inbox.ensure_subfolder(PRIVATE, Mode::PRIVATE_FOLDER)?;
         let inbox = inbox.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
@@ -60,7 +60,7 @@ impl Folders {
             None => None,
         };
         let access = Access { mode: Mode(settings.file_mode), group };
-        Ok(Self { inbox, incoming, rejected, markers, names: Arc::default(), access })
+        Ok(Self { inbox, incoming, rejected, markers, names, access })
     }
 
     /// Who may use a folder that is made in the inbox: the group may look into it, and take files from it where it

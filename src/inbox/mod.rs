@@ -31,6 +31,7 @@ use crate::route::{Hold, Means, Trouble, work_off};
 use crate::transfer::{Incoming, IncomingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use folders::Folders;
+use names::Names;
 use quota::Quota;
 
 /// One `[inbox.NAME]`.
@@ -47,6 +48,8 @@ struct Route {
     means: Means,
     hold: Hold,
     folders: Folders,
+    /// Which names are taken in the inbox; the folders know them too.
+    names: Arc<Names>,
     /// How much lies in the inbox.
     quota: Arc<Quota>,
     /// Downloads at once, in this route.
@@ -64,7 +67,8 @@ impl Inbox {
         identity: config::Identity,
         means: Means,
     ) -> Result<Self, files::Error> {
-        let folders = Folders::open(&settings)?;
+        let names = Arc::<Names>::default();
+        let folders = Folders::open(&settings, Arc::clone(&names))?;
         let hold = Hold::new(settings.name.clone(), means.retry.max);
         let quota = Quota::new(settings.name.clone(), settings.layout, settings.max_waiting);
         let quota = Arc::new(quota);
@@ -75,6 +79,7 @@ impl Inbox {
             means,
             hold,
             folders,
+            names,
             quota,
             slots,
             undelivered: Mutex::default(),
@@ -116,9 +121,9 @@ impl Route {
         let Work::Incoming { progress, .. } = &transfer.work else { return };
         match progress {
             Incoming::Delivering { place, .. } => {
-                self.folders.names.reserve(transfer.id, place, self.settings.layout == Layout::ByTransfer);
+                self.names.reserve(transfer.id, place, self.settings.layout == Layout::ByTransfer);
             }
-            _ => self.folders.names.release(transfer.id),
+            _ => self.names.release(transfer.id),
         }
         let is_undelivered = matches!(
             progress,

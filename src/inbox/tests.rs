@@ -365,7 +365,7 @@ async fn a_name_that_was_chosen_before_this_start_is_kept_for_its_transfer() {
         IncomingEvent::DeliveryIntended(place),
     ];
     route.means.store_events(&mut intended, events, Transfer::after_incoming).await.unwrap();
-    assert_eq!(route.folders.names.reserved(), 0, "as after a start");
+    assert_eq!(route.names.reserved(), 0, "as after a start");
     super::recover::recover(route).await.unwrap();
     let Work::Incoming { progress, .. } = &transfer.work else { panic!("{transfer:?}") };
     let offer = Offer { file_name: "A.BIN".to_owned(), ..progress.offer().clone() };
