@@ -28,8 +28,12 @@ pub struct Access {
 impl Access {
     /// A file that the folder's group may read.
     pub const FILE: Self = Self { mode: Mode::GROUP_FILE, group: None };
-    /// A folder that the group of the folder around it may use.
-    pub const FOLDER: Self = Self { mode: Mode::GROUP_FOLDER, group: None };
+
+    /// A folder that the same group may use.
+    #[must_use]
+    pub const fn of_folder(self) -> Self {
+        Self { mode: Mode::GROUP_FOLDER, group: self.group }
+    }
 }
 
 /// Whose a file is that is written.
@@ -366,10 +370,10 @@ mod tests {
         let folders = folders(None, None);
         let mode = |name: &str| folders.target.join(name).metadata().unwrap().mode() & 0o777;
         rustix::fs::mkdirat(&*folders.dir.fd, "half", UNFINISHED.raw()).unwrap();
-        folders.dir.ensure_shared_subfolder("half", Access::FOLDER).unwrap();
+        folders.dir.ensure_shared_subfolder("half", Access::FILE.of_folder()).unwrap();
         assert_eq!(mode("half"), 0o770);
         std::fs::set_permissions(folders.target.join("half"), PermissionsExt::from_mode(0o711)).unwrap();
-        folders.dir.ensure_shared_subfolder("half", Access::FOLDER).unwrap();
+        folders.dir.ensure_shared_subfolder("half", Access::FILE.of_folder()).unwrap();
         assert_eq!(mode("half"), 0o711, "people have changed it");
     }
 }

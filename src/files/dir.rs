@@ -253,12 +253,6 @@ impl Dir {
         Ok((space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize)))
     }
 
-    /// The permission bits.
-    pub fn mode(&self) -> Result<Mode, Error> {
-        let stat = rustix::fs::fstat(&*self.fd).map_err(|error| Error::new("look at", &self.path, error))?;
-        Ok(Mode(stat.st_mode & 0o7777))
-    }
-
     /// Free and total inodes of the file system, as far as we may use them; `None` where it has no such limit.
     pub fn inodes(&self) -> Result<Option<(u64, u64)>, Error> {
         let space =

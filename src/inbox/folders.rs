@@ -70,7 +70,9 @@ impl Folders {
     /// Who may use a folder that is made in the inbox: the group may look into it, and take files from it where it
     /// may take them from the inbox itself.
     pub(super) fn folder_access(&self) -> Result<Access, Error> {
-        let writable = self.inbox.mode()?.0 & 0o020;
+        // In a sticky folder the group may not.
+        let mode = self.inbox.entry()?.mode;
+        let writable = if mode & 0o1000 == 0 { mode & 0o020 } else { 0 };
         Ok(Access { mode: Mode(0o750 | writable), group: self.access.group })
     }
 

@@ -26,7 +26,7 @@ use crate::pace::{Backoff, Breaker, Budget, Limits};
 use crate::route::{Drive as _, Kind, Means, Next, Trouble, later};
 use crate::seams::{Clock as _, SeededRandom, SystemClock};
 use crate::store::Store;
-use crate::transfer::{Confirmation, Incoming, Transfer, Work};
+use crate::transfer::{Confirmation, InboxPlace, Incoming, IncomingEvent, Offer, Received, Transfer, Work};
 
 const ID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 const BYTES: usize = 600_000;
@@ -347,4 +347,31 @@ async fn a_file_without_a_checksum_is_delivered_on_its_size_after_half_an_hour()
     assert!(bench.log().contains("only its size is verified"), "{}", bench.log());
     let published: Timestamp = metadata["published"].as_str().unwrap().parse().unwrap();
     assert!(published < SystemClock.now());
+}
+
+#[tokio::test]
+async fn a_name_that_was_chosen_before_this_start_is_kept_for_its_transfer() {
+    let bench = Bench::new(Duration::from_hours(1), true).await;
+    let transfer = bench.heard().await;
+    let route = &bench.route;
+    let (md5, sha256) = crate::files::Digests::default().finish();
+    let now = route.means.now();
+    let received = Received { md5, sha256, size: 0, received: now, checksum_verified: true };
+    let place = InboxPlace { folder: None, name: "a.bin".parse().unwrap(), metadata: true };
+    let mut intended = transfer.clone();
+    let events = [
+        IncomingEvent::DownloadBegun,
+        IncomingEvent::DownloadVerified(received),
+        IncomingEvent::DeliveryIntended(place),
+    ];
+    route.means.store_events(&mut intended, events, Transfer::after_incoming).await.unwrap();
+    assert_eq!(route.names.reserved(), 0, "as after a start");
+    super::recover::recover(route).await.unwrap();
+    let Work::Incoming { progress, .. } = &transfer.work else { panic!("{transfer:?}") };
+    let offer = Offer { file_name: "A.BIN".to_owned(), ..progress.offer().clone() };
+    let other = route.means.store.new_id();
+    let chosen = route.choose_place(other, &offer).await.unwrap();
+    assert_eq!(chosen.name.as_str(), format!("A~{}.BIN", other.short()));
+    let again = route.choose_place(transfer.id, progress.offer()).await.unwrap();
+    assert_eq!(again.name.as_str(), "a.bin");
 }

@@ -31,10 +31,10 @@ pub(super) struct Folders {
     pub(super) sent: Dir,
     /// Files that were not sent.
     pub(super) failed: Dir,
+    /// Who may read receipts and error files.
+    pub(super) access: Access,
     /// Whether a sidecar beside a file is part of it.
     pub(super) reads_sidecars: bool,
-    /// Who may read receipts and error files.
-    pub(super) companions: Access,
 }
 
 impl Folders {
@@ -45,20 +45,21 @@ impl Folders {
         let drop = drop.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
         let private = drop.subfolder(PRIVATE)?;
         let sending = private.ensure_subfolder("sending", Mode::PRIVATE_FOLDER)?;
+        let group = settings.group.as_deref().map(group_number).transpose()?;
+        let access = Access { mode: Mode(settings.file_mode), group };
+        let folder = access.of_folder();
         let sent = match &settings.archive_path {
             Some(path) => archive(path)?,
-            None => drop.ensure_shared_subfolder(SENT, Access::FOLDER)?,
+            None => drop.ensure_shared_subfolder(SENT, folder)?,
         };
-        let failed = drop.ensure_shared_subfolder(FAILED, Access::FOLDER)?;
+        let failed = drop.ensure_shared_subfolder(FAILED, folder)?;
         if settings.recipients == config::Recipients::FromDirectory {
             for recipient in &settings.allowed_recipients {
-                drop.ensure_shared_subfolder(recipient.digits(), Access::FOLDER)?;
+                drop.ensure_shared_subfolder(recipient.digits(), folder)?;
             }
         }
         let reads_sidecars = settings.sidecar != config::Sidecar::Off;
-        let group = settings.group.as_deref().map(group_number).transpose()?;
-        let companions = Access { mode: Mode(settings.file_mode), group };
-        Ok(Self { drop, sending, sent, failed, reads_sidecars, companions })
+        Ok(Self { drop, sending, sent, failed, access, reads_sidecars })
     }
 
     /// The folder that a file was dropped in.
@@ -77,7 +78,7 @@ impl Folders {
     /// The folder in which a file is laid down.
     pub(super) fn place(&self, place: &Place) -> Result<Dir, Error> {
         match &place.date {
-            Some(date) => self.sent.ensure_shared_subfolder(date, Access::FOLDER),
+            Some(date) => self.sent.ensure_shared_subfolder(date, self.access.of_folder()),
             None => Ok(self.failed.clone()),
         }
     }

@@ -79,7 +79,7 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     let name = &laying.place.name;
     let into = folders.place(laying.place)?;
     let companion = name.companion(laying.companion);
-    match into.create(&companion, laying.document, folders.companions) {
+    match into.create(&companion, laying.document, folders.access) {
         Ok(()) => {}
         Err(error) if error.is_taken() && is_ours(&into, &companion, laying.id)? => {}
         Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
@@ -146,9 +146,5 @@ pub(super) fn refresh(
 ) -> Result<(), Error> {
     let into = folders.place(place)?;
     let companion = place.name.companion(companion);
-    if into.look(&companion)?.is_some() {
-        into.replace(companion, document, folders.companions)
-    } else {
-        Ok(())
-    }
+    if into.look(&companion)?.is_some() { into.replace(companion, document, folders.access) } else { Ok(()) }
 }

@@ -217,7 +217,7 @@ fn lay_aside(
             continue;
         }
         let explanation = name.companion(Companion::Error);
-        match folders.failed.create(&explanation, document, folders.companions) {
+        match folders.failed.create(&explanation, document, folders.access) {
             Err(error) if error.is_taken() => continue,
             written => written?,
         }

@@ -127,8 +127,8 @@ mod tests {
             sending: folder("s"),
             sent: folder("sent"),
             failed: folder("failed"),
+            access: crate::files::Access::FILE,
             reads_sidecars: true,
-            companions: crate::files::Access::FILE,
             drop: drop.clone(),
         };
         let day = |day: &str| Some(day.parse::<Date>().unwrap());

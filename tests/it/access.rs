@@ -8,7 +8,7 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
 
-use crate::support::{Bench, Fate, INBOX, Setup, files_below};
+use crate::support::{Bench, Fate, INBOX, OUTBOX, Setup, files_below};
 
 /// A group of a number that nobody has, which the ACL lets in.
 const IMPORTERS: u32 = 54_321;
@@ -84,6 +84,8 @@ fn what_is_laid_down_can_be_read_by_those_it_is_for() {
     for layout in ["flat", "by_sender", "by_transfer"] {
         let mut bench = Bench::new(&Setup::default());
         bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        bench.recipient.set(INBOX, "file_mode", "\"0644\"");
+        bench.sender.set(OUTBOX, "file_mode", "\"0660\"");
         // Once, so that the service's own folders are there before the others have group and ACL.
         bench.start();
         assert_eq!((bench.sender.stop(), bench.recipient.stop()), (Some(0), Some(0)));
@@ -113,7 +115,11 @@ fn what_is_laid_down_can_be_read_by_those_it_is_for() {
             assert_eq!(metadata.gid(), around.gid(), "{}", path.display());
             assert_eq!(metadata.gid(), inbox.metadata().unwrap().gid(), "{}", path.display());
             assert_eq!(lets_importers_in(&path), has_acl, "{}", path.display());
-            let mode = if metadata.is_dir() { 0o2770 } else { 0o640 };
+            let mode = match metadata.is_dir() {
+                true => 0o2770,
+                false if path.starts_with(&outbox) => 0o660,
+                false => 0o644,
+            };
             assert_eq!(metadata.mode() & 0o7777, mode, "{}", path.display());
             count += 1;
         }

@@ -88,14 +88,14 @@ fn what_cannot_be_forgotten_is_told_of_and_nothing_is_changed() {
     let mut bench = after_two_files();
     let both = |party: &Party| (id_of(party, "Nordmann"), id_of(party, "Hansen"));
     let (one, other) = both(&bench.sender);
-    let before = std::fs::read(&months(&bench.sender)[0]).unwrap();
+    let before = std::fs::read_to_string(&months(&bench.sender)[0]).unwrap();
     let refused = |party: &Party, ids: &[&str], words: &[&str]| {
         let ended = forget(party, ids, &[]);
         assert_eq!(ended.code, Some(1), "{ended:?}");
         for words in words {
             assert!(ended.text.contains(words), "{words} in {ended:?}");
         }
-        assert_eq!(std::fs::read(&months(party)[0]).unwrap(), before);
+        assert_eq!(std::fs::read_to_string(&months(party)[0]).unwrap(), before);
     };
     refused(&bench.sender, &["ffffffff"], &["no transfer has the id ffffffff"]);
     // One slip of the hand, and the other is not forgotten either.
@@ -109,7 +109,7 @@ fn what_cannot_be_forgotten_is_told_of_and_nothing_is_changed() {
     // Two whose ids end alike.
     let path = months(&bench.sender)[0].clone();
     let twin = format!("{}{}", &one[..one.len() - 12], &other[other.len() - 12..]);
-    let text = String::from_utf8(before.clone()).unwrap().replace(&one, &twin);
+    let text = before.replace(&one, &twin);
     std::fs::write(&path, &text).unwrap();
     let ended = forget(&bench.sender, &[&other[other.len() - 8..]], &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -144,11 +144,11 @@ fn what_cannot_be_forgotten_is_told_of_and_nothing_is_changed() {
 fn a_death_while_forgetting_leaves_the_old_journal_or_the_new_one() {
     let mut bench = after_two_files();
     let id = id_of(&bench.sender, "Nordmann");
-    let before = std::fs::read(&months(&bench.sender)[0]).unwrap();
+    let before = std::fs::read_to_string(&months(&bench.sender)[0]).unwrap();
     let died = |ended: &Ended| ended.code.is_none();
     let ended = forget(&bench.sender, &[&id], &[("FORMIDLINGD_CRASH_AT", "journal:rewritten")]);
     assert!(died(&ended), "{ended:?}");
-    assert_eq!(std::fs::read(&months(&bench.sender)[0]).unwrap(), before);
+    assert_eq!(std::fs::read_to_string(&months(&bench.sender)[0]).unwrap(), before);
     let ended = forget(&bench.sender, &[&id], &[("FORMIDLINGD_CRASH_AT", "journal:replaced")]);
     assert!(died(&ended), "{ended:?}");
     assert_eq!(months(&bench.sender).len(), 1);
