@@ -227,7 +227,7 @@ fn check_tells_what_the_folders_can_do_and_leaves_nothing_behind() {
         if started {
             bench.drop_file("a.txt", b"a");
             bench.start();
-            bench.settle();
+            bench.wait_for_completion();
         }
         let (outbox, inbox) = (bench.sender.outbox(), bench.recipient.inbox());
         let before = (crate::support::files_below(&outbox), crate::support::files_below(&inbox));

@@ -95,11 +95,14 @@ impl Altinn {
 
 async fn answer(State(altinn): State<Altinn>, request: Request) -> Response {
     let (head, body) = request.into_parts();
+    let is_upload = head.uri.path().ends_with("/upload");
     altinn.seen.lock().unwrap().push(Request::from_parts(head, ()));
     let next = altinn.answers.lock().unwrap().pop();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     altinn.bodies.lock().unwrap().push(body);
-    next.unwrap_or_else(|| StatusCode::OK.into_response())
+    next.unwrap_or_else(|| {
+        if is_upload { axum::Json(json!({ "fileTransferId": ID })).into_response() } else { empty(200) }
+    })
 }
 
 fn problem(status: u16, code: &str) -> Response {
