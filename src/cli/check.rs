@@ -43,7 +43,7 @@ impl Options {
 pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) warnings: Vec<Problem>,
-    facts: Vec<FolderFacts>,
+    pub(super) facts: Vec<FolderFacts>,
 }
 
 /// Reads the configuration and looks for everything that would keep the service from running.

@@ -5,7 +5,7 @@ use clap::Args;
 use super::check::{load, print_problems};
 use super::{ConfigOptions, Exit, complain, complain_of_daemon, serve};
 use crate::config::{self, LogFileNames, LogFormat};
-use crate::daemon::{Error, Service, Shutdown, Signals, Surroundings};
+use crate::daemon::{Error, FolderFacts, Service, Shutdown, Signals, Surroundings};
 use crate::{seams, telemetry};
 
 /// Run the service in the foreground
@@ -26,6 +26,11 @@ impl Options {
         };
         if let Err(error) = init_logging(&loaded.config) {
             return complain(&error, "see telemetry.log_level in the configuration");
+        }
+        for FolderFacts { route, facts } in &loaded.facts {
+            for fact in facts {
+                tracing::info!(route, fact, "folder tried out");
+            }
         }
         for warning in &loaded.warnings {
             tracing::warn!(key = %warning.key, reason = %warning.reason, remedy = %warning.remedy, "configuration");

@@ -27,7 +27,7 @@ pub use entry::{Entry, EntryKind, Mode};
 pub use error::Error;
 pub use file_system::FileSystem;
 pub use group::group_number;
-pub use probe::{Leases, NoReplace, PROBE_PREFIX, Probe, remove_old_probes, show_probe, try_move};
+pub use probe::{Leases, NoReplace, PROBE_PREFIX, Probe, show_probe, try_move};
 pub use room::{Claimed, Lack, Room};
 pub use stream::{BLOCK_BYTES, Writer, read_blocks};
 pub use sys::{Writers, ignore_lease_signals, writers};

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -13,6 +14,11 @@ use crate::seams::Random;
 
 /// What everything begins with that a probe makes: hidden, so that nobody sends it or opens it.
 pub const PROBE_PREFIX: &str = ".formidlingd-probe-";
+
+/// A probe takes a moment; one of this age was left by a crash.
+const OLD_NS: i64 = 60_000_000_000;
+/// Old probes that are removed at once.
+const MAX_LEFT: usize = 1000;
 
 /// How the kernel tells whether somebody has a file open for writing (fcntl(2), "Leases").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +82,7 @@ impl Probe {
         let euid = rustix::process::geteuid().as_raw();
         let others_write = entry.mode & 0o022 != 0;
         let file = folder.create_probe(&name.first)?;
+        remove_old_probes(folder, &file)?;
         let (tells_case, tells_composition) = (folder.look(&name.first_in_capitals)?.is_none(), {
             drop(folder.create_probe(&name.composed)?);
             folder.look(&name.decomposed)?.is_none()
@@ -127,7 +134,8 @@ impl Probe {
 /// system: an error that [`Error::is_cross_device`] then.
 pub fn try_move(from: &Dir, to: &Dir, random: &dyn Random) -> Result<(), Error> {
     let name = Names::new(random).first;
-    drop(from.create_probe(&name)?);
+    let file = from.create_probe(&name)?;
+    remove_old_probes(to, &file)?;
     // Nothing else has this name, so that nothing can be overwritten.
     let moved = rustix::fs::renameat(&*from.fd, &name, &*to.fd, &name);
     from.remove_probe(&name)?;
@@ -232,22 +240,27 @@ impl Dir {
     }
 }
 
-/// Removes what a crash left of probes in a folder before a moment (nanoseconds since 1970): what is empty, and named
-/// as a probe.
-pub fn remove_old_probes(folder: &Dir, before_ns: i64) -> Result<(), Error> {
+/// Removes what a crash left of probes in a folder: what is empty, named as a probe, and older by a while than the one
+/// that has just been made. By the file system's own clock, which may be another machine's.
+fn remove_old_probes(folder: &Dir, newest: &File) -> Result<(), Error> {
+    let newest = Entry::of_file(newest).map_err(|error| Error::new("look at a file in", folder.path(), error))?;
+    remove_probes_before(folder, newest.changed_ns.saturating_sub(OLD_NS))
+}
+
+fn remove_probes_before(folder: &Dir, before: i64) -> Result<(), Error> {
     let mut left = Vec::new();
     folder.for_each_name(|name| {
-        if name.to_string_lossy().starts_with(PROBE_PREFIX) {
+        if name.as_bytes().starts_with(PROBE_PREFIX.as_bytes()) {
             left.push(name.to_owned());
         }
-        left.len() < 1000
+        left.len() < MAX_LEFT
     })?;
     for name in left {
-        let is_probe = |entry: Entry| {
-            entry.kind == EntryKind::File && entry.identity.size == 0 && entry.changed_ns < before_ns
+        let is_old = |entry: Entry| {
+            entry.kind == EntryKind::File && entry.identity.size == 0 && entry.changed_ns < before
         };
-        if folder.look(&name)?.is_some_and(is_probe) {
-            folder.remove_file(&name)?;
+        if folder.look(&name)?.is_some_and(is_old) {
+            folder.remove_probe(&name)?;
         }
     }
     Ok(())
@@ -314,9 +327,11 @@ mod tests {
         }
         std::fs::write(temporary.path().join("file"), "").unwrap();
         let folder = Dir::open(temporary.path()).unwrap();
-        remove_old_probes(&folder, 0).unwrap();
-        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 3, "a probe that goes on");
-        remove_old_probes(&folder, i64::MAX).unwrap();
-        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 2);
+        let count = || std::fs::read_dir(temporary.path()).unwrap().count();
+        show_probe(&folder, &OsRandom).unwrap();
+        assert_eq!(count(), 3, "a probe that goes on");
+        let newest = File::open(temporary.path().join("file")).unwrap();
+        remove_probes_before(&folder, Entry::of_file(&newest).unwrap().changed_ns + 1).unwrap();
+        assert_eq!(count(), 2);
     }
 }

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Layout;
 use crate::route::{Hold, Means, Mount, Trouble, work_off};
+use crate::seams::OsRandom;
 use crate::transfer::{Incoming, IncomingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use folders::Folders;
@@ -73,12 +74,17 @@ impl Inbox {
             let (settings, names) = (settings.clone(), Arc::clone(&names));
             move |used| Folders::open(&settings, Arc::clone(&names), used)
         };
+        let prober = {
+            let settings = settings.clone();
+            move || probe(&settings, &OsRandom)
+        };
         let folders = Arc::new(Mount::new(
             settings.name.clone(),
             settings.path.clone(),
             means.store.known_folders().clone(),
             Arc::clone(&means.clock),
             opener,
+            prober,
         ));
         let hold = Hold::new(settings.name.clone(), means.retry.max);
         let quota = Quota::new(settings.name.clone(), settings.layout, settings.max_waiting);

@@ -287,3 +287,40 @@ impl OpenFolder {
         Ok(self.0.as_ref().map(|(_, folder)| folder))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn settings(path: &Path) -> config::Outbox {
+        let text = format!(
+            "[altinn]\nenvironment = \"tt02\"\n[client.default]\nclient_id = \"a\"\nkey_id = \"b\"\n\
+             private_key = {{ env = \"HOME\" }}\n[identity.default]\norganization = \"0192:991825827\"\n\
+             [outbox.a]\npath = {path:?}\nidentity = \"default\"\nresource_id = \"agency-files\"\n\
+             recipients = [\"0192:910753614\"]\nexclude = [\"*.bak\"]\n[state]\npath = \"/nowhere/state\"\n"
+        );
+        let file = path.with_extension("toml");
+        std::fs::write(&file, text).unwrap();
+        let loaded = config::load(&file).unwrap_or_else(|problems| panic!("{problems:?}"));
+        loaded.config.outboxes.into_values().next().unwrap()
+    }
+
+    #[test]
+    fn what_has_been_ignored_for_long_is_counted() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("outbox");
+        std::fs::create_dir(&path).unwrap();
+        for name in ["a.part", "~$b.docx", "Thumbs.db", "c.txt", "d.bak.tmp", "e.pdf.meta.json", "f.bak"] {
+            std::fs::write(path.join(name), "x").unwrap();
+        }
+        std::fs::create_dir(path.join(super::super::folders::PRIVATE)).unwrap();
+        std::fs::create_dir(path.join("sent")).unwrap();
+        let (folder, settings) = (Dir::open(&path).unwrap(), settings(&path));
+        let (count, example) = ignored_before(&folder, &settings, i64::MAX).unwrap();
+        assert_eq!((count, example.is_some()), (4, true));
+        // What has just come may yet become something else.
+        assert_eq!(ignored_before(&folder, &settings, 0).unwrap(), (0, None));
+    }
+}

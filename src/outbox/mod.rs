@@ -37,6 +37,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::route::{Hold, Means, Mount, Trouble, work_off};
+use crate::seams::OsRandom;
 use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use folders::Folders;
@@ -81,12 +82,17 @@ impl Outbox {
             let settings = settings.clone();
             move |used| Folders::open(&settings, used)
         };
+        let prober = {
+            let settings = settings.clone();
+            move || probe(&settings, &OsRandom)
+        };
         let folders = Arc::new(Mount::new(
             settings.name.clone(),
             settings.path.clone(),
             means.store.known_folders().clone(),
             Arc::clone(&means.clock),
             opener,
+            prober,
         ));
         let hold = Hold::new(settings.name.clone(), means.retry.max);
         let slots = Semaphore::new(settings.max_concurrent);

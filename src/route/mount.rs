@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::{Kind, Trouble, later};
+use super::{Kind, Report, Trouble, later};
 use crate::files::{self, Dir};
 use crate::seams::{self, Clock};
 use crate::store::KnownFolders;
@@ -25,12 +25,15 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Opens a route's folders. The flag says that the folder was used before, so that it must be recognised: one
 /// without what the service has made in it is not it.
 type Open<F> = Box<dyn Fn(bool) -> Result<F, files::Error> + Send + Sync>;
+/// Tries the folders out.
+type Probe = Box<dyn Fn() -> Report + Send + Sync>;
 
 /// The folders of a route, as long as they are there.
 pub struct Mount<F> {
     route: RouteName,
     path: PathBuf,
     open: Open<F>,
+    probe: Probe,
     known: KnownFolders,
     clock: Arc<dyn Clock>,
     state: Mutex<State<F>>,
@@ -54,19 +57,22 @@ impl<F> std::fmt::Debug for Mount<F> {
 }
 
 impl<F: Clone + Send + 'static> Mount<F> {
-    /// Opens the folders at `path` with `open`. Where they cannot be opened, the route waits for them. Blocks.
+    /// Opens the folders at `path` with `open`. Where they cannot be opened, the route waits for them; when they are
+    /// there at last or again, they are tried out with `probe`, as they were before the service began to run. Blocks.
     pub fn new(
         route: RouteName,
         path: PathBuf,
         known: KnownFolders,
         clock: Arc<dyn Clock>,
         open: impl Fn(bool) -> Result<F, files::Error> + Send + Sync + 'static,
+        probe: impl Fn() -> Report + Send + Sync + 'static,
     ) -> Self {
         let nothing = Trouble::new(Kind::Temporary(None), "folder_missing", String::new(), "", clock.now());
         let (openings, _) = watch::channel(0);
         let state = Mutex::new(State::Away(nothing));
-        let mount = Self { route, path, open: Box::new(open), known, clock, state, openings };
-        mount.look();
+        let (open, probe) = (Box::new(open), Box::new(probe));
+        let mount = Self { route, path, open, probe, known, clock, state, openings };
+        mount.look(false);
         mount
     }
 
@@ -104,12 +110,12 @@ impl<F: Clone + Send + 'static> Mount<F> {
                 () = tokio::time::sleep(EVERY) => {}
             }
             let mount = Arc::clone(&self);
-            seams::blocking(move || mount.look()).await;
+            seams::blocking(move || mount.look(true)).await;
         }
     }
 
     /// Sees whether what is held open is what stands at the path, and opens what stands there where nothing is held.
-    fn look(&self) {
+    fn look(&self, probes: bool) {
         let found = Dir::open(&self.path).and_then(|folder| folder.entry());
         let found = found.map(|entry| (entry.identity.device, entry.identity.inode));
         let held = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -118,7 +124,7 @@ impl<F: Clone + Send + 'static> Mount<F> {
         };
         match (held, found) {
             (Some(held), Ok(found)) if held == found => {}
-            (_, Ok(found)) => match self.open_anew() {
+            (_, Ok(found)) => match self.open_anew(probes) {
                 Ok(folders) => self.is_here(folders, found),
                 Err(trouble) => self.is_away(trouble),
             },
@@ -126,13 +132,31 @@ impl<F: Clone + Send + 'static> Mount<F> {
         }
     }
 
-    fn open_anew(&self) -> Result<F, Trouble> {
+    fn open_anew(&self, probes: bool) -> Result<F, Trouble> {
         let now = self.clock.now();
         let store = |error: &crate::store::Error| Trouble::store(error, now);
         let used = self.known.has_used(&self.route, &self.path).map_err(|error| store(&error))?;
         let folders = (self.open)(used).map_err(|error| Trouble::files(&error, now))?;
+        if probes {
+            self.try_out()?;
+        }
         self.known.remember(&self.route, &self.path).map_err(|error| store(&error))?;
         Ok(folders)
+    }
+
+    /// What is mounted now may be another file system than before.
+    fn try_out(&self) -> Result<(), Trouble> {
+        let Report { facts, warnings, problems } = (self.probe)();
+        let route = self.route.as_str();
+        for fact in facts {
+            info!(route, fact, "folder tried out");
+        }
+        for warning in warnings {
+            warn!(route, reason = %warning.reason, remedy = %warning.remedy, "folder tried out");
+        }
+        let Some(problem) = problems.into_iter().next() else { return Ok(()) };
+        let kind = Kind::Temporary(None);
+        Err(Trouble::new(kind, "folder_unfit", problem.reason, &problem.remedy, self.clock.now()))
     }
 
     fn is_here(&self, folders: F, inode: (u64, u64)) {
@@ -169,11 +193,13 @@ mod tests {
         let opened = Store::open(state, Arc::new(SystemClock), Arc::new(OsRandom)).unwrap();
         let known = opened.store.known_folders().clone();
         let at = path.to_owned();
-        Mount::new("a".parse().unwrap(), path.to_owned(), known, Arc::new(SystemClock), move |used| {
+        let open = move |used| {
             let folder = Dir::open(&at)?;
             folder.own_subfolder(".formidlingd", used)?;
             Ok(folder)
-        })
+        };
+        let probe = Report::default;
+        Mount::new("a".parse().unwrap(), path.to_owned(), known, Arc::new(SystemClock), open, probe)
     }
 
     #[test]
@@ -187,10 +213,10 @@ mod tests {
         let held = mount.folders().unwrap();
 
         std::fs::rename(&path, &away).unwrap();
-        mount.look();
+        mount.look(true);
         assert!(mount.folders().is_err());
         std::fs::create_dir(&path).unwrap();
-        mount.look();
+        mount.look(true);
         let trouble = mount.folders().unwrap_err();
         assert_eq!(trouble.failure.code, "folder_not_recognised", "{trouble}");
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "nothing is made in what is not ours");
@@ -200,9 +226,40 @@ mod tests {
 
         std::fs::remove_dir(&path).unwrap();
         std::fs::rename(&away, &path).unwrap();
-        mount.look();
+        mount.look(true);
         assert!(mount.folders().is_ok());
         assert_eq!(*openings.borrow(), 2);
+    }
+
+    #[test]
+    fn what_comes_back_is_tried_out_and_waited_for_if_it_is_unfit() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("inbox");
+        let unfit = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let (at, is_unfit) = (path.clone(), Arc::clone(&unfit));
+        let state = temporary.path().join("state");
+        let store = Store::open(&state, Arc::new(SystemClock), Arc::new(OsRandom)).unwrap().store;
+        let mount = Mount::new(
+            "a".parse().unwrap(),
+            path.clone(),
+            store.known_folders().clone(),
+            Arc::new(SystemClock),
+            move |_| Dir::open(&at),
+            move || {
+                let mut report = Report::default();
+                if is_unfit.load(std::sync::atomic::Ordering::SeqCst) {
+                    report.problem("path", "it lies on two file systems", "use one");
+                }
+                report
+            },
+        );
+        assert!(mount.folders().is_err(), "it is not there");
+        std::fs::create_dir(&path).unwrap();
+        mount.look(true);
+        assert_eq!(mount.folders().unwrap_err().failure.code, "folder_unfit");
+        unfit.store(false, std::sync::atomic::Ordering::SeqCst);
+        mount.look(true);
+        assert!(mount.folders().is_ok());
     }
 
     #[test]
@@ -215,7 +272,7 @@ mod tests {
         let mount = mount(&path, &temporary.path().join("state"));
         assert_eq!(mount.folders().unwrap_err().failure.code, "folder_not_trusted");
         std::fs::remove_file(path.join(".formidlingd")).unwrap();
-        mount.look();
+        mount.look(true);
         assert!(mount.folders().is_ok());
     }
 }
