@@ -243,7 +243,8 @@ impl Dir {
 /// Removes what a crash left of probes in a folder: what is empty, named as a probe, and older by a while than the one
 /// that has just been made. By the file system's own clock, which may be another machine's.
 fn remove_old_probes(folder: &Dir, newest: &File) -> Result<(), Error> {
-    let newest = Entry::of_file(newest).map_err(|error| Error::new("look at a file in", folder.path(), error))?;
+    let newest =
+        Entry::of_file(newest).map_err(|error| Error::new("look at a file in", folder.path(), error))?;
     remove_probes_before(folder, newest.changed_ns.saturating_sub(OLD_NS))
 }
 

@@ -16,9 +16,9 @@ const FILES: u64 = 60;
 fn look(folder: &Path, sent: &BTreeMap<String, Content>, seen: &mut BTreeSet<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".formidlingd"))
-            || seen.contains(&path)
-        {
+        let name = path.file_name().unwrap().to_string_lossy();
+        // The service's own, and hidden.
+        if name.starts_with(".formidlingd") || seen.contains(&path) {
             continue;
         }
         if path.is_dir() {
