@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 use super::error::{RECOGNISE, TRUST};
+use crate::seams::crash_point;
 use crate::transfer::FileIdentity;
 
 /// Permission bits of something that is created.
@@ -363,6 +364,9 @@ impl Dir {
             Ok(()) => Ok(()),
             // NFS and CIFS know no such flag; a hard link does not overwrite either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.link_and_unlink(name, to, new_name),
+            // The kernel itself refuses a name that is taken, whatever the file system can: also one that was taken by
+            // our link, before a crash came between it and the unlink.
+            Err(Errno::EXIST) if is_same_file(self.look(name)?, to.look(new_name)?) => self.remove_file(name),
             Err(error @ Errno::EXIST) => Err(to.error("move to", new_name, error)),
             Err(error) => Err(self.error("move", name, error)),
         }
@@ -381,9 +385,10 @@ impl Dir {
         match rustix::fs::linkat(&*self.fd, name, &*to.fd, new_name, AtFlags::empty()) {
             Ok(()) => {}
             // The link was made before, by us: a crash came between the two, or the answer was lost.
-            Err(Errno::EXIST) if entry.is_some() && is_same_file(entry, to.look(new_name)?) => {}
+            Err(Errno::EXIST) if is_same_file(entry, to.look(new_name)?) => {}
             Err(error) => return Err(to.error("move to", new_name, error)),
         }
+        crash_point("move:linked");
         self.remove_file(name)
     }
 
@@ -473,8 +478,8 @@ impl Dir {
 
 /// Whether two names stand for one file.
 fn is_same_file(one: Option<Entry>, other: Option<Entry>) -> bool {
-    let inode = |entry: Option<Entry>| entry.map(|entry| (entry.identity.device, entry.identity.inode));
-    inode(one) == inode(other)
+    let inode = |entry: Entry| (entry.identity.device, entry.identity.inode);
+    matches!((one, other), (Some(one), Some(other)) if inode(one) == inode(other))
 }
 
 /// A single path component, or an error: the promise on which every call above rests.
@@ -509,6 +514,18 @@ mod tests {
         dir.link_and_unlink(OsStr::new("a"), &dir, OsStr::new("c")).unwrap();
         assert_eq!(std::fs::read(temporary.path().join("c")).unwrap(), b"a");
         assert!(dir.look("a").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_move_that_was_cut_after_its_link_is_finished() {
+        let (temporary, dir) = folder();
+        std::fs::write(temporary.path().join("a"), "a").unwrap();
+        std::fs::hard_link(temporary.path().join("a"), temporary.path().join("b")).unwrap();
+        dir.move_to("a", &dir, "b").unwrap();
+        std::fs::hard_link(temporary.path().join("b"), temporary.path().join("c")).unwrap();
+        dir.link_and_unlink(OsStr::new("b"), &dir, OsStr::new("c")).unwrap();
+        assert_eq!(dir.names().unwrap(), ["c"]);
+        assert_eq!(std::fs::read(temporary.path().join("c")).unwrap(), b"a");
     }
 
     #[test]
