@@ -21,6 +21,8 @@ mod faults;
 mod house;
 mod kills;
 mod lost_answers;
+mod mounts;
+mod mounts_defects;
 mod operating;
 mod receiving;
 mod sending;
