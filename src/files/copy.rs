@@ -38,6 +38,7 @@ impl Dir {
             }
             to.sync()?;
         }
+        crate::seams::crash_point("copy:placed");
         self.remove_file(name)
     }
 

@@ -28,6 +28,9 @@ impl Dir {
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 self.link_and_unlink(entry, name, to, new_name)
             }
+            // The kernel itself refuses a name that is taken, whatever the file system can: also one that was taken by
+            // our link, before a crash came between it and the unlink.
+            Err(Errno::EXIST) if is_same_file(entry, to.look(new_name)?) => self.remove_file(name),
             Err(error @ Errno::EXIST) => Err(to.error("move to", new_name, error)),
             Err(error) => Err(self.error("move", name, error)),
         };
@@ -146,5 +149,15 @@ mod tests {
         // As where a link was made, and the process died before the old name went.
         dir.link_and_unlink(before, OsStr::new("a"), &dir, OsStr::new("c")).unwrap();
         assert!(moved("c"));
+    }
+
+    #[test]
+    fn a_move_that_was_cut_after_its_link_is_finished() {
+        let (temporary, dir) = folder();
+        std::fs::write(temporary.path().join("a"), "a").unwrap();
+        std::fs::hard_link(temporary.path().join("a"), temporary.path().join("b")).unwrap();
+        dir.move_to("a", &dir, "b").unwrap();
+        assert_eq!(dir.names().unwrap(), ["b"]);
+        assert_eq!(std::fs::read(temporary.path().join("b")).unwrap(), b"a");
     }
 }

@@ -66,7 +66,11 @@ pub(super) fn take(
         return withdraw(folders, Some(&source), id, claim);
     }
     crash_point("claim:renamed");
-    unlink_twin(&source, &own, &claim.name)?;
+    unlink_twin(&source, &claim.name, &own, FILE)?;
+    if claim.sidecar {
+        // One that stayed would be the sidecar of the next file of this name.
+        unlink_twin(&source, &sidecar_name(&claim.name), &own, SIDECAR)?;
+    }
     own.sync()?;
     source.sync()?;
     crash_point("claim:synced");
@@ -113,9 +117,9 @@ fn give_back(own: &Dir, source: &Dir, id: TransferId, claim: &Claim) -> Result<(
 }
 
 /// Where a move is a link and an unlink (NFS, CIFS), a crash between the two leaves the file under both names.
-fn unlink_twin(source: &Dir, own: &Dir, name: &str) -> Result<(), Error> {
+fn unlink_twin(source: &Dir, name: &str, own: &Dir, own_name: &str) -> Result<(), Error> {
     let inode = |entry: crate::files::Entry| (entry.identity.device, entry.identity.inode);
-    match (source.look(name)?.map(inode), own.look(FILE)?.map(inode)) {
+    match (source.look(name)?.map(inode), own.look(own_name)?.map(inode)) {
         (Some(left), Some(taken)) if left == taken => source.remove_file(name),
         _ => Ok(()),
     }

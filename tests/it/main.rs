@@ -25,6 +25,8 @@ mod folders;
 mod house;
 mod kills;
 mod lost_answers;
+mod mounts;
+mod mounts_defects;
 mod names;
 mod operating;
 mod power;

@@ -6,12 +6,12 @@ use crate::route::{Finding, Report};
 use crate::seams::Random;
 use crate::{inbox, outbox};
 
-/// Tries the folders of every route out; each must be there and writable.
+/// Tries the folders of every route out that are there. That others are away has been told of.
 pub(super) fn check(config: &Config, random: &dyn Random, found: &mut Found) {
-    for settings in config.outboxes.values() {
+    for settings in config.outboxes.values().filter(|outbox| outbox.path.is_dir()) {
         take(format!("outbox.{}", settings.name), outbox::probe(settings, random), found);
     }
-    for settings in config.inboxes.values() {
+    for settings in config.inboxes.values().filter(|inbox| inbox.path.is_dir()) {
         take(format!("inbox.{}", settings.name), inbox::probe(settings, random), found);
     }
 }

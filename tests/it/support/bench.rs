@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::child::{Child, DEADLINE, until};
+use super::child::{Child, DEADLINE, Ended, PROGRAM, run_by, until};
 use super::content::write_noise;
 use super::http::ask;
 use super::promises::{Dropped, Fate};
@@ -44,6 +44,9 @@ pub(crate) struct Party {
     pub(crate) folder: PathBuf,
     pub(crate) settings: Settings,
     pub(crate) child: Option<Child>,
+    /// The program, perhaps with a command before it that puts it in other circumstances and then runs it.
+    pub(crate) launcher: Vec<String>,
+    archive: Option<PathBuf>,
     configuration: PathBuf,
     log: PathBuf,
     /// How much of the log is from processes before this one.
@@ -63,7 +66,18 @@ impl Party {
         let folder = PathBuf::from(printed["folder"].as_str().unwrap());
         let configuration = dir.join(format!("{name}.toml"));
         let log = dir.join(format!("{name}.log"));
-        Self { name: name.to_owned(), folder, settings, child: None, configuration, log, said_before: 0 }
+        let launcher = vec![PROGRAM.to_owned()];
+        Self {
+            name: name.to_owned(),
+            folder,
+            settings,
+            child: None,
+            launcher,
+            archive: None,
+            configuration,
+            log,
+            said_before: 0,
+        }
     }
 
     /// Sets a key; see [`Settings::set`].
@@ -88,7 +102,13 @@ impl Party {
         let configuration = self.configuration().to_owned();
         self.said_before = self.log().len();
         let arguments = ["run".as_ref(), "--config".as_ref(), configuration.as_os_str()];
-        self.child = Some(Child::start(&arguments, environment, &self.log));
+        self.child = Some(Child::start(&self.launcher, &arguments, environment, &self.log));
+    }
+
+    /// What `check` or another command that takes a configuration says of its own.
+    pub(crate) fn run(&self, command: &str) -> Ended {
+        let configuration = self.configuration().to_str().unwrap();
+        run_by(&self.launcher, &[command, "--config", configuration], &[])
     }
 
     /// Starts it so that it dies at a crash point, and waits for its death.
@@ -145,6 +165,17 @@ impl Party {
 
     pub(crate) fn outbox(&self) -> PathBuf {
         self.folder.join("outbox")
+    }
+
+    /// Puts what it has sent somewhere else.
+    pub(crate) fn archive_in(&mut self, folder: &Path) {
+        self.set(OUTBOX, "archive_path", format!("\"{}\"", folder.display()));
+        self.archive = Some(folder.to_owned());
+    }
+
+    /// Where it puts what it has sent.
+    pub(crate) fn sent(&self) -> PathBuf {
+        self.archive.clone().unwrap_or_else(|| self.outbox().join("sent"))
     }
 
     pub(crate) fn inbox(&self) -> PathBuf {

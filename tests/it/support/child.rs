@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy with other tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_formidlingd");
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Waits until something holds; whether it ever did.
@@ -33,9 +35,14 @@ pub(crate) fn until(deadline: Duration, mut condition: impl FnMut() -> bool) -> 
 pub(crate) struct Child(std::process::Child);
 
 impl Child {
-    /// Starts the program, whose output is appended to `log`.
-    pub(crate) fn start<A: AsRef<OsStr>>(arguments: &[A], environment: &[(&str, &str)], log: &Path) -> Self {
-        let mut command = command(arguments, environment);
+    /// Starts the program by a command that takes its place, or by its own name; its output is appended to `log`.
+    pub(crate) fn start<L: AsRef<OsStr>, A: AsRef<OsStr>>(
+        launcher: &[L],
+        arguments: &[A],
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> Self {
+        let mut command = command_by(launcher, arguments, environment);
         let log = append(log);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         Self(command.spawn().unwrap())
@@ -122,8 +129,17 @@ pub(crate) struct Ended {
 
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    run_by(&[PROGRAM], arguments, environment)
+}
+
+/// Runs it to its end by a command that takes its place.
+pub(crate) fn run_by<L: AsRef<OsStr>>(
+    launcher: &[L],
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Ended {
     let output = tempfile::NamedTempFile::new().unwrap();
-    let mut child = Child::start(arguments, environment, output.path());
+    let mut child = Child::start(launcher, arguments, environment, output.path());
     let status = child.wait();
     let text = std::fs::read_to_string(output.path()).unwrap();
     let status = status.unwrap_or_else(|| panic!("{arguments:?} did not end\n{text}"));
@@ -132,7 +148,16 @@ pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
 
 /// The program, untouched by the environment of the tests.
 pub(crate) fn command<A: AsRef<OsStr>>(arguments: &[A], environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_formidlingd"));
+    command_by(&[PROGRAM], arguments, environment)
+}
+
+fn command_by<L: AsRef<OsStr>, A: AsRef<OsStr>>(
+    launcher: &[L],
+    arguments: &[A],
+    environment: &[(&str, &str)],
+) -> Command {
+    let mut command = Command::new(&launcher[0]);
+    command.args(&launcher[1..]);
     let ours = std::env::vars_os().map(|(name, _)| name);
     for name in ours.filter(|name| name.to_string_lossy().starts_with("FORMIDLINGD_")) {
         command.env_remove(name);

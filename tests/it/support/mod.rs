@@ -4,6 +4,7 @@ mod bench;
 mod child;
 mod content;
 mod http;
+mod mounts;
 mod points;
 mod promises;
 mod proxy;
@@ -12,8 +13,9 @@ mod stranger;
 mod swap;
 
 pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
-pub(crate) use child::{Child, Ended, run};
+pub(crate) use child::{Child, Ended, PROGRAM, run};
 pub(crate) use content::{Content, noise};
+pub(crate) use mounts::{Ballast, Mount, assert_alone_as_root};
 pub(crate) use points::points;
 pub(crate) use promises::{Fate, files_below};
 pub(crate) use proxy::{Fault, Proxy, Rule};

@@ -113,7 +113,7 @@ fn companions(folder: &Path, suffix: &str) -> Vec<(PathBuf, Value)> {
 impl Bench {
     /// Every receipt, with the path of the file it belongs to.
     pub(crate) fn receipts(&self) -> Vec<(PathBuf, Value)> {
-        companions(&self.sender.outbox().join("sent"), ".receipt.json")
+        companions(&self.sender.sent(), ".receipt.json")
     }
 
     /// Every error file, with the path of the file it belongs to.
@@ -251,7 +251,7 @@ impl Bench {
             }
         }
         assert!(left.is_empty(), "published without a receipt: {left:?}");
-        for path in files_below(&self.sender.outbox().join("sent")) {
+        for path in files_below(&self.sender.sent()) {
             let text = path.to_string_lossy();
             let belongs = text.ends_with(".receipt.json")
                 || with_suffix(&path, ".receipt.json").exists()
@@ -366,7 +366,8 @@ impl Bench {
 
     /// Neither partial files nor temporary ones.
     fn assert_nothing_stray(&self) {
-        for path in files_below(&self.sender.folder).into_iter().chain(files_below(&self.recipient.folder)) {
+        let folders = [&self.sender.folder, &self.sender.sent(), &self.recipient.folder];
+        for path in folders.into_iter().flat_map(|folder| files_below(folder)) {
             let name = path.file_name().unwrap().to_string_lossy();
             let is_state = path.starts_with(self.sender.state()) || path.starts_with(self.recipient.state());
             let is_waiting = self.dropped.iter().any(|dropped| dropped.path == path);
