@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::{SEVERAL_BLOCKS, names};
-use crate::support::{
-    Bench, Content, Fate, INBOX, OUTBOX, PROGRAM, Party, Setup, assert_alone_as_root, noise,
-};
+use crate::support::{Bench, Content, Fate, OUTBOX, PROGRAM, Party, Setup, assert_alone_as_root, noise};
 
 /// The service's user, and the group that the folders are shared with. Numbers that no account need have.
 pub(crate) const SERVICE: u32 = 64_101;
@@ -225,39 +223,52 @@ fn in_a_sticky_folder_nobody_moves_what_is_the_services_or_anothers() {
     assert_eq!(names(&outbox.join("sent-moved")).len(), 1);
 }
 
+/// Whether a file is the service's and of the folder's group, whose people may read it.
+fn assert_shared(path: &Path, case: &str) {
+    let file = path.metadata().unwrap();
+    let found = (file.uid(), file.gid(), file.mode() & 0o7777);
+    assert_eq!(found, (SERVICE, GROUP, 0o640), "{}: {case}", path.display());
+    assert!(succeeds(person("cat \"$1\" > /dev/null", path)), "{} cannot be read: {case}", path.display());
+}
+
 #[test]
 #[ignore = "needs root: mounts"]
 fn what_is_delivered_to_a_shared_folder_belongs_to_its_group() {
     assert_alone_as_root();
-    let mut bench = Bench::new(&Setup::default());
-    bench.recipient.launcher = as_service(&bench, &bench.recipient, false);
-    bench.recipient.set(INBOX, "write_metadata", "true");
-    bench.start();
-    bench.drop_file("a.pdf", b"a");
-    bench.assert_promises();
-    let inbox = bench.recipient.inbox();
-    for name in ["a.pdf", "a.pdf.meta.json"] {
-        let path = inbox.join(name);
-        let file = path.metadata().unwrap();
-        assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (SERVICE, GROUP, 0o640), "{name}");
-        assert!(succeeds(person("cat \"$1\" > /dev/null", &path)), "{name} cannot be read by the group");
+    // Whether or not the folder passes its group on by itself.
+    for mode in [0o3770, 0o1770] {
+        let mut bench = Bench::new(&Setup::default());
+        bench.recipient.launcher = as_service(&bench, &bench.recipient, false);
+        let inbox = bench.recipient.inbox();
+        share(&inbox, mode);
+        bench.start();
+        bench.drop_file("a.pdf", b"a");
+        bench.assert_promises();
+        for name in ["a.pdf", "a.pdf.meta.json"] {
+            assert_shared(&inbox.join(name), &format!("in a folder of mode {mode:o}"));
+        }
     }
 }
 
 #[test]
 #[ignore = "needs root: mounts"]
-fn receipts_and_error_files_belong_to_the_group_of_the_outbox() {
+fn receipts_and_error_files_belong_to_the_group_of_an_outbox_that_passes_it_on() {
+    assert_companions_are_shared(0o3770);
+}
+
+/// Sends a file and fails another, from an outbox of this mode.
+pub(crate) fn assert_companions_are_shared(mode: u32) {
     let mut bench = shared_outbox(true);
+    share(&bench.sender.outbox(), mode);
     bench.start();
     bench.drop_file("a.pdf", b"a");
     bench.sidecar("b.pdf", &serde_json::json!({ "recipients": [] }));
     bench.drop_file("b.pdf", b"b").fate = Fate::Refused("no_recipients");
+    bench.wait_for_completion();
     bench.assert_promises();
-    let suffixed = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-    let receipt = suffixed(&bench.receipts()[0].0, ".receipt.json");
-    let error = suffixed(&bench.errors()[0].0, ".error.json");
-    for path in [receipt, error] {
-        assert_eq!(path.metadata().unwrap().gid(), GROUP, "{}", path.display());
-        assert!(succeeds(person("cat \"$1\" > /dev/null", &path)), "{} cannot be read", path.display());
+    let beside = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    let (receipts, errors) = (bench.receipts(), bench.errors());
+    for path in [beside(&receipts[0].0, ".receipt.json"), beside(&errors[0].0, ".error.json")] {
+        assert_shared(&path, &format!("in a folder of mode {mode:o}"));
     }
 }
