@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::{BLOCK_BYTES, Dir, Error, Mode, digest_file};
+use super::{Access, BLOCK_BYTES, Dir, Error, Mode, digest_file};
 use crate::transfer::Sha256;
 
 impl Dir {
@@ -17,6 +17,7 @@ impl Dir {
         to: &Self,
         new_name: &str,
         expected: Option<Sha256>,
+        access: Access,
     ) -> Result<(), Error> {
         let mut source = self.open_file(name)?;
         let path = self.path().join(name);
@@ -27,7 +28,7 @@ impl Dir {
             return Err(Error::new("copy", &path, reason));
         }
         if to.look(new_name)?.is_none() {
-            let temporary = to.temporary_copy(&mut source, &path, new_name, found)?;
+            let temporary = to.temporary_copy(&mut source, &path, new_name, found, access)?;
             to.prepared(temporary, new_name.as_ref()).put_in_place()?;
             to.sync()?;
         } else {
@@ -42,25 +43,29 @@ impl Dir {
         self.remove_file(name)
     }
 
-    /// A synced copy in the scratch folder, with the mode and the time of the file, read back and compared.
+    /// A synced copy in the scratch folder, with the time of the file, read back and compared.
     fn temporary_copy(
         &self,
         source: &mut File,
         path: &Path,
         new_name: &str,
         expected: Sha256,
+        access: Access,
     ) -> Result<std::ffi::OsString, Error> {
         let metadata = source.metadata().map_err(|error| Error::new("look at", path, error))?;
         let temporary = self.temporary_name(new_name.as_ref(), expected.to_string().as_bytes());
         let mut copy = self.open_scratch(&temporary)?;
         let at = self.scratch_path(&temporary);
+        let wrong = |error| Error::new("copy", &at, error);
+        // The copy is the service's own, so who may read it is said anew, and not by its owner before.
         let copied = copy_content(source, &mut copy)
-            .and_then(|()| copy.set_permissions(metadata.permissions()))
-            .and_then(|()| metadata.modified().and_then(|time| copy.set_modified(time)))
-            .and_then(|()| copy.sync_all());
+            .map_err(wrong)
+            .and_then(|()| self.share_file(&copy, access).map(|_changed| ()))
+            .and_then(|()| metadata.modified().and_then(|time| copy.set_modified(time)).map_err(wrong))
+            .and_then(|()| copy.sync_all().map_err(wrong));
         if let Err(error) = copied {
             self.remove_scratch(&temporary)?;
-            return Err(Error::new("copy", &at, error));
+            return Err(error);
         }
         if digest(&mut copy, &at)? == expected {
             return Ok(temporary);
@@ -124,14 +129,14 @@ mod tests {
         std::fs::write(&path, &content).unwrap();
         let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
         File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-        from.copy_to("file", &to, "a", None).unwrap();
+        from.copy_to("file", &to, "a", None, Access::FILE).unwrap();
         let copy = temporary.path().join("to/a");
         assert_eq!(std::fs::read(&copy).unwrap(), content);
         assert_eq!(std::fs::metadata(&copy).unwrap().modified().unwrap(), time);
         assert!(!path.exists());
         // A crash came before the file was removed.
         std::fs::write(&path, &content).unwrap();
-        from.copy_to("file", &to, "a", None).unwrap();
+        from.copy_to("file", &to, "a", None, Access::FILE).unwrap();
         assert!(!path.exists());
         assert_eq!(std::fs::read_dir(temporary.path().join("to")).unwrap().count(), 1);
     }
@@ -141,9 +146,9 @@ mod tests {
         let (temporary, from, to) = two();
         std::fs::write(temporary.path().join("from/file"), "new").unwrap();
         std::fs::write(temporary.path().join("to/a"), "old").unwrap();
-        assert!(from.copy_to("file", &to, "a", None).unwrap_err().is_taken());
+        assert!(from.copy_to("file", &to, "a", None, Access::FILE).unwrap_err().is_taken());
         let other = Some(Sha256::from_bytes([1; 32]));
-        assert!(!from.copy_to("file", &to, "b", other).unwrap_err().is_taken());
+        assert!(!from.copy_to("file", &to, "b", other, Access::FILE).unwrap_err().is_taken());
         assert_eq!(std::fs::read_to_string(temporary.path().join("to/a")).unwrap(), "old");
         assert_eq!(std::fs::read_to_string(temporary.path().join("from/file")).unwrap(), "new");
         assert_eq!(std::fs::read_dir(temporary.path().join("to")).unwrap().count(), 1);

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::candidate::Source;
 use crate::config;
 use crate::files::{Access, Dir, Error, Mode, group_number};
-use crate::transfer::{Place, TransferId};
+use crate::store::KnownFolders;
+use crate::transfer::{Place, RouteName, TransferId};
 
 /// The file that is being sent, in its folder under `sending/`.
 pub(super) const FILE: &str = "file";
@@ -39,7 +40,11 @@ pub(super) struct Folders {
 
 impl Folders {
     /// Opens them, making those that are the service's own, but not in place of those that were used before.
-    pub(super) fn open(settings: &config::Outbox, used_before: bool) -> Result<Self, Error> {
+    pub(super) fn open(
+        settings: &config::Outbox,
+        known: &KnownFolders,
+        used_before: bool,
+    ) -> Result<Self, Error> {
         let drop = Dir::open(&settings.path)?;
         let private = drop.own_subfolder(PRIVATE, used_before)?;
         let drop = drop.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
@@ -49,7 +54,7 @@ impl Folders {
         let access = Access { mode: Mode(settings.file_mode), group };
         let folder = access.of_folder();
         let sent = match &settings.archive_path {
-            Some(path) => archive(path)?,
+            Some(path) => archive(path, &settings.name, known)?,
             None => drop.ensure_shared_subfolder(SENT, folder)?,
         };
         let failed = drop.ensure_shared_subfolder(FAILED, folder)?;
@@ -85,9 +90,13 @@ impl Folders {
 }
 
 /// The archive, where it lies elsewhere: it may be on another file system, so it has a place for temporary files of
-/// its own.
-fn archive(path: &Path) -> Result<Dir, Error> {
+/// its own, and is recognised like the drop folder.
+fn archive(path: &Path, route: &RouteName, known: &KnownFolders) -> Result<Dir, Error> {
     let archive = Dir::open(path)?;
-    let private = archive.own_subfolder(PRIVATE, false)?;
-    archive.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)
+    // Where nobody can tell, it is not taken for new.
+    let private = archive.own_subfolder(PRIVATE, known.has_archived_in(route, path).unwrap_or(true))?;
+    let archive = archive.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
+    let remembered = known.remember_archive(route, path);
+    remembered.map_err(|error| Error::new("remember", path, std::io::Error::other(error)))?;
+    Ok(archive)
 }

@@ -3,7 +3,7 @@
 
 use super::folders::{FILE, Folders, SIDECAR};
 use super::take::remove_own;
-use crate::files::{Dir, Error};
+use crate::files::{Access, Dir, Error};
 use crate::seams::crash_point;
 use crate::transfer::document::MAX_COMPANION_BYTES;
 use crate::transfer::{Companion, Place, SafeFileName, Sha256, TransferId};
@@ -94,7 +94,7 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     };
     if own.look(FILE)?.is_some() {
         if laying.keep_file {
-            match move_or_copy(&own, FILE, &into, name.as_str(), laying.content) {
+            match move_or_copy(&own, FILE, &into, name.as_str(), laying.content, folders.access) {
                 Err(error) if error.is_taken() => {
                     into.remove_file(&companion)?;
                     return Ok(Laid::NameTaken);
@@ -107,10 +107,10 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     }
     crash_point("lay_down:moved");
     if own.look(SIDECAR)?.is_some() {
-        match move_or_copy(&own, SIDECAR, &into, &name.companion(Companion::Metadata), None) {
+        match move_or_copy(&own, SIDECAR, &into, &name.companion(Companion::Metadata), None, folders.access) {
             Err(error) if error.is_taken() => {
                 let other = name.distinguished(&laying.id.to_string()).companion(Companion::Metadata);
-                move_or_copy(&own, SIDECAR, &into, &other, None)?;
+                move_or_copy(&own, SIDECAR, &into, &other, None, folders.access)?;
             }
             moved => moved?,
         }
@@ -129,9 +129,10 @@ fn move_or_copy(
     into: &Dir,
     new_name: &str,
     content: Option<Sha256>,
+    access: Access,
 ) -> Result<(), Error> {
     match own.move_to(name, into, new_name) {
-        Err(error) if error.is_cross_device() => own.copy_to(name, into, new_name, content),
+        Err(error) if error.is_cross_device() => own.copy_to(name, into, new_name, content, access),
         moved => moved,
     }
 }

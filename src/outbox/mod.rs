@@ -79,8 +79,8 @@ impl Outbox {
     #[must_use]
     pub fn open(settings: config::Outbox, identity: config::Identity, means: Means) -> Self {
         let opener = {
-            let settings = settings.clone();
-            move |used| Folders::open(&settings, used)
+            let (settings, known) = (settings.clone(), means.store.known_folders().clone());
+            move |used| Folders::open(&settings, &known, used)
         };
         let prober = {
             let settings = settings.clone();

@@ -42,7 +42,11 @@ pub struct Mount<F> {
 }
 
 enum State<F> {
-    Here { folders: F, inode: (u64, u64) },
+    /// The folder itself is held beside what was made of it.
+    Here {
+        folders: F,
+        root: Dir,
+    },
     Away(Trouble),
 }
 
@@ -116,15 +120,16 @@ impl<F: Clone + Send + 'static> Mount<F> {
 
     /// Sees whether what is held open is what stands at the path, and opens what stands there where nothing is held.
     fn look(&self, probes: bool) {
-        let found = Dir::open(&self.path).and_then(|folder| folder.entry());
-        let found = found.map(|entry| (entry.identity.device, entry.identity.inode));
+        let found = Dir::open(&self.path).and_then(|folder| Ok((folder.entry()?, folder)));
         let held = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Here { inode, .. } => Some(*inode),
+            State::Here { root, .. } => Some(root.clone()),
             State::Away(_) => None,
         };
+        // As it is now: some file systems number their inodes anew while they are mounted.
+        let held = held.and_then(|root| root.entry().ok());
         match (held, found) {
-            (Some(held), Ok(found)) if held == found => {}
-            (_, Ok(found)) => match self.open_anew(probes) {
+            (Some(held), Ok((found, _))) if held.is_same_file(&found) => {}
+            (_, Ok((_, found))) => match self.open_anew(probes) {
                 Ok(folders) => self.is_here(folders, found),
                 Err(trouble) => self.is_away(trouble),
             },
@@ -159,8 +164,8 @@ impl<F: Clone + Send + 'static> Mount<F> {
         Err(Trouble::new(kind, "folder_unfit", problem.reason, &problem.remedy, self.clock.now()))
     }
 
-    fn is_here(&self, folders: F, inode: (u64, u64)) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Here { folders, inode };
+    fn is_here(&self, folders: F, root: Dir) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Here { folders, root };
         let before = *self.openings.borrow();
         self.openings.send_replace(before + 1);
         info!(route = self.route.as_str(), path = ?self.path, "folder opened");

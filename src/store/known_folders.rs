@@ -30,7 +30,16 @@ impl KnownFolders {
 
     /// Whether the route has used this folder before.
     pub fn has_used(&self, route: &RouteName, folder: &Path) -> Result<bool, Error> {
-        let path = self.dir.join(route.as_str());
+        self.has(route.as_str(), folder)
+    }
+
+    /// The same of the folder of its archive, where that lies elsewhere.
+    pub fn has_archived_in(&self, route: &RouteName, folder: &Path) -> Result<bool, Error> {
+        self.has(&archive_of(route), folder)
+    }
+
+    fn has(&self, key: &str, folder: &Path) -> Result<bool, Error> {
+        let path = self.dir.join(key);
         match std::fs::read(&path) {
             Ok(known) => Ok(Path::new(OsStr::from_bytes(&known)) == folder),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -40,10 +49,19 @@ impl KnownFolders {
 
     /// Remembers that the route uses this folder, durably.
     pub fn remember(&self, route: &RouteName, folder: &Path) -> Result<(), Error> {
-        if self.has_used(route, folder)? {
+        self.put(route.as_str(), folder)
+    }
+
+    /// Remembers that the route archives in this folder, durably.
+    pub fn remember_archive(&self, route: &RouteName, folder: &Path) -> Result<(), Error> {
+        self.put(&archive_of(route), folder)
+    }
+
+    fn put(&self, key: &str, folder: &Path) -> Result<(), Error> {
+        if self.has(key, folder)? {
             return Ok(());
         }
-        let (path, new) = (self.dir.join(route.as_str()), self.dir.join(format!("{route}.new")));
+        let (path, new) = (self.dir.join(key), self.dir.join(format!("{key}.new")));
         let written = std::fs::File::create(&new).and_then(|mut file| {
             file.write_all(folder.as_os_str().as_bytes())?;
             file.sync_all()
@@ -53,6 +71,11 @@ impl KnownFolders {
             .map_err(|source| Error::io("write", path, source))?;
         disk::sync_dir(&self.dir)
     }
+}
+
+/// No route's name has a dot.
+fn archive_of(route: &RouteName) -> String {
+    format!("{route}.archive")
 }
 
 #[cfg(test)]
@@ -70,6 +93,10 @@ mod tests {
         assert!(known().has_used(&route, Path::new("/a")).unwrap());
         known().remember(&route, Path::new("/b")).unwrap();
         assert!(!known().has_used(&route, Path::new("/a")).unwrap());
+        assert!(known().has_used(&route, Path::new("/b")).unwrap());
+        assert!(!known().has_archived_in(&route, Path::new("/b")).unwrap());
+        known().remember_archive(&route, Path::new("/c")).unwrap();
+        assert!(known().has_archived_in(&route, Path::new("/c")).unwrap());
         assert!(known().has_used(&route, Path::new("/b")).unwrap());
     }
 }

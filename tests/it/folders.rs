@@ -218,6 +218,20 @@ fn sent_files_can_be_archived_elsewhere() {
     assert!(!bench.sender.outbox().join("sent").exists());
     assert_eq!(names(&bench.sender.outbox().join(".formidlingd/sending")), [""; 0]);
     assert_eq!(bench.sender.stop(), Some(0));
+
+    // An empty folder where the archive was is not the archive.
+    let away = elsewhere.path().with_extension("away");
+    std::fs::rename(elsewhere.path(), &away).unwrap();
+    std::fs::create_dir(elsewhere.path()).unwrap();
+    bench.drop_file("b.bin", &content).kept = false;
+    bench.sender.start();
+    bench.wait_until("it is told apart", || bench.sender.said().contains("folder_not_recognised"));
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    assert!(bench.sender.outbox().join("b.bin").exists());
+    std::fs::remove_dir(elsewhere.path()).unwrap();
+    std::fs::rename(&away, elsewhere.path()).unwrap();
+    bench.wait_until("it is archived", || bench.sender.said().contains("archived"));
+    assert_eq!(bench.sender.stop(), Some(0));
 }
 
 #[test]
