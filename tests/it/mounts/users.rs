@@ -252,23 +252,20 @@ fn what_is_delivered_to_a_shared_folder_belongs_to_its_group() {
 
 #[test]
 #[ignore = "needs root: mounts"]
-fn receipts_and_error_files_belong_to_the_group_of_an_outbox_that_passes_it_on() {
-    assert_companions_are_shared(0o3770);
-}
-
-/// Sends a file and fails another, from an outbox of this mode.
-pub(crate) fn assert_companions_are_shared(mode: u32) {
-    let mut bench = shared_outbox(true);
-    share(&bench.sender.outbox(), mode);
-    bench.start();
-    bench.drop_file("a.pdf", b"a");
-    bench.sidecar("b.pdf", &serde_json::json!({ "recipients": [] }));
-    bench.drop_file("b.pdf", b"b").fate = Fate::Refused("no_recipients");
-    bench.wait_for_completion();
-    bench.assert_promises();
-    let beside = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-    let (receipts, errors) = (bench.receipts(), bench.errors());
-    for path in [beside(&receipts[0].0, ".receipt.json"), beside(&errors[0].0, ".error.json")] {
-        assert_shared(&path, &format!("in a folder of mode {mode:o}"));
+fn receipts_and_error_files_belong_to_the_group_of_the_outbox() {
+    for mode in [0o3770, 0o1770] {
+        let mut bench = shared_outbox(true);
+        share(&bench.sender.outbox(), mode);
+        bench.start();
+        bench.drop_file("a.pdf", b"a");
+        bench.sidecar("b.pdf", &serde_json::json!({ "recipients": [] }));
+        bench.drop_file("b.pdf", b"b").fate = Fate::Refused("no_recipients");
+        bench.wait_for_completion();
+        bench.assert_promises();
+        let beside = |path: &Path, suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+        let (receipts, errors) = (bench.receipts(), bench.errors());
+        for path in [beside(&receipts[0].0, ".receipt.json"), beside(&errors[0].0, ".error.json")] {
+            assert_shared(&path, &format!("in a folder of mode {mode:o}"));
+        }
     }
 }
