@@ -87,10 +87,12 @@ impl Probe {
             drop(folder.create_probe(&name.composed)?);
             folder.look(&name.decomposed)?.is_none()
         });
-        let leases = leases(folder, name, file)?;
+        let file_system = FileSystem::of(folder)?;
+        // Of who writes on another machine, or behind a FUSE file system, this kernel knows nothing.
+        let leases = if file_system.is_shared() { Leases::OfNone } else { leases(folder, name, file)? };
         drop(folder.create_probe(&name.second)?);
         Ok(Self {
-            file_system: FileSystem::of(folder)?,
+            file_system,
             leases,
             no_replace: no_replace(folder, name)?,
             syncs_folders: folder.can_sync()?,

@@ -21,8 +21,7 @@ pub fn probe(settings: &config::Inbox, random: &dyn Random) -> Report {
     }
     match report.existing(&inbox, &[PRIVATE, "incoming"]) {
         Some(incoming) => report.try_move("path", &incoming, &inbox, random, ONE_MOUNT),
-        None if matches!(inbox.look(PRIVATE), Ok(None)) => report.try_new_subfolder(&inbox, random),
-        None => {}
+        None => report.try_private(&inbox, PRIVATE, random, ONE_MOUNT),
     }
     report
 }

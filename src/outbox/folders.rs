@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::candidate::Source;
 use crate::config;
-use crate::files::{Access, Dir, Error, Mode, group_number};
+use crate::files::{Access, Dir, Error, FileSystem, Mode, group_number};
 use crate::store::KnownFolders;
 use crate::transfer::{Place, RouteName, TransferId};
 
@@ -36,6 +36,8 @@ pub(super) struct Folders {
     pub(super) access: Access,
     /// Whether a sidecar beside a file is part of it.
     pub(super) reads_sidecars: bool,
+    /// Whether others may write in the drop folder without this machine's kernel knowing.
+    pub(super) is_shared: bool,
 }
 
 impl Folders {
@@ -64,7 +66,8 @@ impl Folders {
             }
         }
         let reads_sidecars = settings.sidecar != config::Sidecar::Off;
-        Ok(Self { drop, sending, sent, failed, access, reads_sidecars })
+        let is_shared = FileSystem::of(&drop)?.is_shared();
+        Ok(Self { drop, sending, sent, failed, access, reads_sidecars, is_shared })
     }
 
     /// The folder that a file was dropped in.

@@ -210,8 +210,8 @@ pub(super) fn examine(folders: &Folders, candidate: &Candidate) -> Result<Examin
     }
     let pair = Pair { file: entry, sidecar };
     Ok(match files::writers(&file) {
-        Writers::None => Examined::Free(pair),
-        Writers::Unknown => Examined::Unverified(pair),
+        Writers::None if !folders.is_shared => Examined::Free(pair),
+        Writers::None | Writers::Unknown => Examined::Unverified(pair),
         Writers::Some => Examined::Waits(Waiting::BeingWritten, None),
     })
 }

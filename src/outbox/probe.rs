@@ -64,10 +64,7 @@ fn settling(settings: &config::Outbox, probe: &Probe, report: &mut Report) {
 
 fn moving(settings: &config::Outbox, drop: &Dir, report: &mut Report, random: &dyn Random) {
     let Some(sending) = report.existing(drop, &[PRIVATE, "sending"]) else {
-        if matches!(drop.look(PRIVATE), Ok(None)) {
-            report.try_new_subfolder(drop, random);
-        }
-        return;
+        return report.try_private(drop, PRIVATE, random, ONE_MOUNT);
     };
     report.try_move("path", drop, &sending, random, ONE_MOUNT);
     if let Some(failed) = report.existing(drop, &[FAILED]) {

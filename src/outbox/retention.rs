@@ -129,6 +129,7 @@ mod tests {
             failed: folder("failed"),
             access: crate::files::Access::FILE,
             reads_sidecars: true,
+            is_shared: false,
             drop: drop.clone(),
         };
         let day = |day: &str| Some(day.parse::<Date>().unwrap());

@@ -86,8 +86,17 @@ impl Report {
         }
     }
 
-    /// The same into a folder of the service's own that is made for it, where there is none yet.
-    pub fn try_new_subfolder(&mut self, folder: &Dir, random: &dyn Random) {
+    /// The same into the service's own folder, or into one that is made for it where there is none yet.
+    pub fn try_private(&mut self, folder: &Dir, name: &str, random: &dyn Random, remedy: &str) {
+        match self.existing(folder, &[name]) {
+            Some(private) => self.try_move("path", folder, &private, random, remedy),
+            None if matches!(folder.look(name), Ok(None)) => self.try_new_subfolder(folder, random),
+            // Nobody but the service can tell, which has been said.
+            None => {}
+        }
+    }
+
+    fn try_new_subfolder(&mut self, folder: &Dir, random: &dyn Random) {
         let name = format!("{PROBE_PREFIX}{:032x}-d", u128::from_ne_bytes(random.bytes()));
         match folder.ensure_subfolder(&name, Mode::PRIVATE_FOLDER) {
             Ok(below) => {

@@ -26,7 +26,6 @@ mod house;
 mod kills;
 mod lost_answers;
 mod mounts;
-mod mounts_defects;
 mod names;
 mod operating;
 mod power;

@@ -21,14 +21,17 @@ pub(super) struct Named<'a> {
     pub(super) route: Option<&'a RouteName>,
 }
 
-/// Looks at every folder by itself, and at whether any two are one or lie in one another.
-pub(super) fn check(config: &Config, found: &mut Found) {
+/// Looks at every folder by itself, and at whether any two are one or lie in one another; those of the routes that can
+/// be used.
+pub(super) fn check<'a>(config: &'a Config, found: &mut Found) -> Vec<&'a Path> {
     let known = KnownFolders::of(&config.state.path);
     let usable: Vec<Named<'_>> =
         of_routes(config).filter(|folder| can_be_used(folder, &known, found)).collect();
     let state = Named { key: "state.path".to_owned(), path: &config.state.path, route: None };
     state_can_be_made(&state, found);
+    let paths = usable.iter().map(|folder| folder.path).collect();
     nesting::check(&[usable, vec![state]].concat(), &Mounts::of_this_process(), found);
+    paths
 }
 
 /// The folders that somebody else makes, so that they must be there.
@@ -49,30 +52,30 @@ fn of_routes(config: &Config) -> impl Iterator<Item = Named<'_>> {
 
 fn can_be_used(folder: &Named<'_>, known: &KnownFolders, found: &mut Found) -> bool {
     let Named { key, path, route } = folder;
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
+    let Some((reason, remedy)) = trouble(path) else { return true };
+    if route.is_some_and(|route| matches!(known.has_used(route, path), Ok(true))) {
         // Its file system may be away, which is no reason to keep the other routes from working.
-        Err(error) if route.is_some_and(|route| matches!(known.has_used(route, path), Ok(true))) => {
-            let reason = format!("{} was there before, and cannot be opened now: {error}", path.display());
-            found.warn(key, reason, "mount its file system; the route waits for it");
-            return false;
-        }
+        let reason = format!("{reason}; it was there before");
+        found.warn(key, reason, format!("mount its file system, or {remedy}; the route waits for it"));
+    } else {
+        found.add(key, reason, remedy);
+    }
+    false
+}
+
+/// Why a folder cannot be used, and what to do about it.
+fn trouble(path: &Path) -> Option<(String, String)> {
+    match std::fs::metadata(path) {
         Err(error) => {
             let reason = format!("{} cannot be opened: {error}", path.display());
-            found.add(key, reason, "make the folder, and let the service's user into it");
-            return false;
+            Some((reason, "make the folder, and let the service's user into it".to_owned()))
         }
-    };
-    if !metadata.is_dir() {
-        found.add(key, format!("{} is not a folder", path.display()), "name a folder");
-        return false;
-    }
-    match rustix::fs::access(*path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) => true,
-        Err(errno) => {
-            let (reason, remedy) = not_writable(path, errno);
-            found.add(key, reason, remedy);
-            false
+        Ok(metadata) if !metadata.is_dir() => {
+            Some((format!("{} is not a folder", path.display()), "name a folder".to_owned()))
+        }
+        Ok(_) => {
+            let access = rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK);
+            access.err().map(|errno| not_writable(path, errno))
         }
     }
 }

@@ -49,9 +49,9 @@ pub fn preflight(config: &Config, file: &Path, random: &dyn Random) -> Preflight
     groups::check(config, &mut found);
     programs(config, &mut found);
     let before = found.problems.len();
-    folders::check(config, &mut found);
+    let usable = folders::check(config, &mut found);
     if found.problems.len() == before {
-        probing::check(config, random, &mut found);
+        probing::check(config, &usable, random, &mut found);
     }
     Preflight { problems: found.problems, warnings: found.warnings, facts: found.facts }
 }

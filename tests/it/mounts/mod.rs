@@ -4,9 +4,10 @@
 mod archives;
 mod away;
 mod between;
+mod corrected;
 mod full;
 mod fuse;
-pub(crate) mod users;
+mod users;
 mod watches;
 
 use std::path::{Path, PathBuf};

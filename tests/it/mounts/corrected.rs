@@ -1,15 +1,14 @@
-//! What real mounts have shown to be wrong, and is not right yet: each of these fails. What has been corrected moves to
-//! `mounts`, which `.ci/run` tries.
+//! What real mounts have shown to be wrong once.
 
 use std::io::Write;
 use std::os::unix::fs::chown;
 
-use crate::mounts::users::{GROUP, SERVICE, as_service};
-use crate::mounts::{OtherOutbox, folder, names};
+use super::users::{GROUP, SERVICE, as_service};
+use super::{OtherOutbox, folder, names};
 use crate::support::{Bench, Content, Mount, OUTBOX, Setup};
 
 #[test]
-#[ignore = "needs root, and fails: the kernel grants leases on FUSE, though it does not see who writes behind it"]
+#[ignore = "needs root: mounts"]
 fn a_file_that_is_written_behind_fuse_is_waited_for_longer() {
     let mut bench = Bench::new(&Setup::default());
     let behind = folder(&bench, "behind");
@@ -34,7 +33,7 @@ fn a_file_that_is_written_behind_fuse_is_waited_for_longer() {
 }
 
 #[test]
-#[ignore = "needs root, and fails: an archive is not recognised, so files are copied below its mount point"]
+#[ignore = "needs root: mounts"]
 fn an_archive_whose_file_system_is_away_is_waited_for() {
     let mut bench = Bench::new(&Setup::default());
     let archive = folder(&bench, "archive");
@@ -55,7 +54,7 @@ fn an_archive_whose_file_system_is_away_is_waited_for() {
 }
 
 #[test]
-#[ignore = "needs root, and fails: a mount point that the service may not write to keeps every route from starting"]
+#[ignore = "needs root: mounts"]
 fn a_start_with_a_mount_point_that_is_not_the_services_serves_the_other_routes() {
     let mut bench = Bench::new(&Setup::default());
     let behind = folder(&bench, "behind");
@@ -82,7 +81,7 @@ fn a_start_with_a_mount_point_that_is_not_the_services_serves_the_other_routes()
 }
 
 #[test]
-#[ignore = "needs root, and fails: moves into `.formidlingd` are tried only where `sending` is there or neither is"]
+#[ignore = "needs root: mounts"]
 fn an_empty_mount_on_the_private_folder_is_refused() {
     let mut bench = Bench::running();
     bench.drop_file("first.txt", b"first");
