@@ -174,7 +174,7 @@ impl Error {
         match &*self.kind {
             Kind::Token(error) => error.code(),
             Kind::Http(error) => error.code(),
-            Kind::Problem(_) => by_trouble(self.trouble()),
+            Kind::Problem(_) => trouble_code(self.trouble()),
             Kind::Garbled { .. } => "altinn_garbled",
         }
     }
@@ -215,7 +215,7 @@ fn said(problem: &Problem) -> String {
     format!("HTTP {}{code}{colon}{}", problem.status, problem.detail)
 }
 
-fn by_trouble(trouble: Trouble) -> &'static str {
+fn trouble_code(trouble: Trouble) -> &'static str {
     match trouble {
         Trouble::Token => "token_refused",
         Trouble::Key => "subscription_key",

@@ -57,6 +57,13 @@ pub(super) fn seen(overview: &Overview) -> Seen {
     }
 }
 
+/// Why a file is not sent again after Altinn has failed it.
+struct Verdict {
+    code: &'static str,
+    message: &'static str,
+    remedy: &'static str,
+}
+
 impl Route {
     /// Finds out what became of bytes that were sent when the answer was lost or the service killed.
     pub(super) async fn settle_upload(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
@@ -142,22 +149,22 @@ impl Route {
         }
         let now = self.means.now();
         let text: String = overview.status_text.chars().take(MAX_TEXT).collect();
-        let failure = if text.starts_with(MALWARE) {
-            Some((
-                "malware_found",
-                "Altinn's malware scan refused the file",
-                "see what is in the file; send a clean one",
-            ))
+        let verdict = if text.starts_with(MALWARE) {
+            Some(Verdict {
+                code: "malware_found",
+                message: "Altinn's malware scan refused the file",
+                remedy: "see what is in the file; send a clean one",
+            })
         } else if abandoned(transfer) >= MAX_ABANDONED {
-            Some((
-                "altinn_failed",
-                "Altinn failed every attempt to send the file",
-                "send the detail to Altinn's support",
-            ))
+            Some(Verdict {
+                code: "altinn_failed",
+                message: "Altinn failed every attempt to send the file",
+                remedy: "send the detail to Altinn's support",
+            })
         } else {
             None
         };
-        if let Some((code, message, remedy)) = failure {
+        if let Some(Verdict { code, message, remedy }) = verdict {
             let altinn = crate::transfer::AltinnAnswer { detail: Some(text.clone()), ..Default::default() };
             let failure = Failure {
                 code: code.to_owned(),

@@ -71,7 +71,7 @@ impl<F: Clone + Send + 'static> Mount<F> {
         open: impl Fn(bool) -> Result<F, files::Error> + Send + Sync + 'static,
         probe: impl Fn() -> Report + Send + Sync + 'static,
     ) -> Self {
-        let nothing = Trouble::new(Kind::Temporary(None), "folder_missing", String::new(), "", clock.now());
+        let nothing = Trouble::new(Kind::Temporary(None), "file_missing", String::new(), "", clock.now());
         let (openings, _) = watch::channel(0);
         let state = Mutex::new(State::Away(nothing));
         let (open, probe) = (Box::new(open), Box::new(probe));
