@@ -129,7 +129,8 @@ impl Dir {
         let name = component(&self.path, name.as_ref())?;
         match rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Entry::of(&stat))),
-            Err(Errno::NOENT) => Ok(None),
+            // A name that is too long to be there is not there.
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
             Err(error) => Err(self.error("look at", name, error)),
         }
     }

@@ -68,6 +68,13 @@ impl FileSystem {
         self.name
     }
 
+    /// Whether it may refuse a read lease though nobody writes: network file systems give one only where their server
+    /// has given them a delegation.
+    #[must_use]
+    pub fn refuses_leases(self) -> bool {
+        ["nfs", "cifs", "smb2", "smb"].contains(&self.name)
+    }
+
     /// Whether others may change it without this machine's kernel seeing it, so that no event tells of a file that
     /// they put there (inotify(7), "Limitations").
     #[must_use]

@@ -54,6 +54,12 @@ impl Dir {
         matches!(self.look(name), Ok(None)) && to.look(new_name).is_ok_and(|found| is_same_file(entry, found))
     }
 
+    /// Whether nobody but the service can change what lies in the folder.
+    fn is_private(&self) -> Result<bool, Error> {
+        let entry = self.entry()?;
+        Ok(entry.mode & 0o022 == 0 && entry.owner == rustix::process::geteuid().as_raw())
+    }
+
     fn link_and_unlink(
         &self,
         entry: Option<Entry>,
@@ -73,6 +79,12 @@ impl Dir {
             Ok(()) => {}
             // The link was made before, by us: a crash came between the two, or the answer was lost.
             Err(Errno::EXIST) if is_same_file(entry, to.look(new_name)?) => {}
+            // Others' files may not be linked (fs.protected_hardlinks, proc(5)). In a folder that nobody else can write
+            // to, nothing can take the name between the look and the rename.
+            Err(Errno::PERM) if to.is_private()? && to.look(new_name)?.is_none() => {
+                return rustix::fs::renameat(&*self.fd, name, &*to.fd, new_name)
+                    .map_err(|error| self.error("move", name, error));
+            }
             Err(error) => return Err(to.error("move to", new_name, error)),
         }
         crash_point("move:linked");

@@ -49,7 +49,8 @@ impl Source {
         })?;
         let mut sources = Vec::new();
         for name in names {
-            if drop.look(&name)?.is_none_or(|entry| entry.kind != EntryKind::Folder) {
+            // What cannot be looked at is no folder that anything could be taken from.
+            if !matches!(drop.look(&name), Ok(Some(entry)) if entry.kind == EntryKind::Folder) {
                 continue;
             }
             let Some(text) = name.to_str() else {

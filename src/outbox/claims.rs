@@ -28,6 +28,9 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
             describe_anew(route, transfer).await?;
         }
     }
+    if let Err(trouble) = route.on_files(super::orphans::forget_taken_away).await {
+        warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "cannot look at what is known of sidecars that were set aside");
+    }
     match route.on_files(|folders| folders.sending.names()).await {
         Ok(names) => {
             for name in names {

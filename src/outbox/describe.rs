@@ -6,7 +6,9 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::candidate::Source;
 use super::folders::{FILE, Folders, SIDECAR};
+use super::take;
 use crate::config::{self, Recipients, SidecarMember};
 use crate::files::{self, Digests, Entry, EntryKind, Error, Writers};
 use crate::route::{Kind, Trouble};
@@ -42,22 +44,42 @@ pub(super) enum ReadOutcome {
     Changing,
 }
 
+/// The sidecar of a claimed file.
+#[derive(Debug)]
+pub(super) enum TakenSidecar {
+    /// It came without one.
+    None,
+    /// Its content.
+    Content(Vec<u8>),
+    /// It came with one, which is gone.
+    Lost,
+    /// It is too large to be one: so many bytes.
+    TooLarge(u64),
+}
+
 /// The sidecar that was taken with a file.
-pub(super) fn sidecar(folders: &Folders, id: TransferId) -> Result<Option<Vec<u8>>, Error> {
-    match folders.own(id)?.read(SIDECAR, MAX_SIDECAR_BYTES) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.is_missing() => Ok(None),
-        Err(error) => Err(error),
+pub(super) fn sidecar(folders: &Folders, id: TransferId, claim: &Claim) -> Result<TakenSidecar, Error> {
+    if !claim.sidecar {
+        return Ok(TakenSidecar::None);
+    }
+    let own = folders.own(id)?;
+    take::fetch_sidecar(&folders.source(&Source::of(claim))?, &own, claim)?;
+    match own.look(SIDECAR)? {
+        None => Ok(TakenSidecar::Lost),
+        Some(entry) if entry.identity.size > MAX_SIDECAR_BYTES => {
+            Ok(TakenSidecar::TooLarge(entry.identity.size))
+        }
+        Some(_) => own.read(SIDECAR, MAX_SIDECAR_BYTES).map(TakenSidecar::Content),
     }
 }
 
-/// Whether the claimed file is what was seen in the drop folder.
-pub(super) fn identity(folders: &Folders, id: TransferId) -> Result<FileIdentity, Error> {
+/// The claimed file as it is now, and whether the kernel tells who writes it.
+pub(super) fn look(folders: &Folders, id: TransferId) -> Result<(Entry, bool), Error> {
     let own = folders.own(id)?;
-    let entry = own.look(FILE)?;
-    entry
-        .map(|entry| entry.identity)
-        .ok_or_else(|| Error::new("find", own.path().join(FILE), io::Error::from(io::ErrorKind::NotFound)))
+    let path = own.path().join(FILE);
+    let file = own.open_file(FILE)?;
+    let entry = Entry::of_file(&file).map_err(|error| Error::new("look at", &path, error))?;
+    Ok((entry, folders.writers(&file) != Writers::Unknown))
 }
 
 /// Reads and hashes a claimed file. One that a writer has open, or that changes meanwhile, is not taken.
@@ -72,12 +94,12 @@ pub(super) fn read(folders: &Folders, id: TransferId) -> Result<ReadOutcome, Err
         let reason = io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file any more");
         return Err(Error::new("read", &path, reason));
     }
-    if files::writers(&file) == Writers::Some {
+    if folders.writers(&file) == Writers::Some {
         return Ok(ReadOutcome::Changing);
     }
     let digests = files::digest_file(&mut file).map_err(|error| Error::new("read", &path, error))?;
     let after = look(&file)?;
-    if before != after || digests.bytes() != after.identity.size || files::writers(&file) == Writers::Some {
+    if before != after || digests.bytes() != after.identity.size || folders.writers(&file) == Writers::Some {
         return Ok(ReadOutcome::Changing);
     }
     Ok(ReadOutcome::Still(Box::new(Content { digests, file: after.identity })))
@@ -138,7 +160,7 @@ impl Outline {
 
 impl Ingredients<'_> {
     /// What Altinn is to be told of a file of this size and with this sidecar, or why it cannot be sent as it is.
-    pub(super) fn outline(&self, sidecar: Option<&[u8]>, size: u64) -> Result<Outline, Trouble> {
+    pub(super) fn outline(&self, sidecar: &TakenSidecar, size: u64) -> Result<Outline, Trouble> {
         self.check_folder()?;
         let sidecar = self.sidecar(sidecar)?;
         let file_name = match sidecar.file_name {
@@ -191,12 +213,25 @@ impl Ingredients<'_> {
         Err(self.refuse("resource_not_allowed", message, remedy))
     }
 
-    fn sidecar(&self, content: Option<&[u8]>) -> Result<Sidecar, Trouble> {
-        let Some(content) = content else { return Ok(Sidecar::default()) };
+    fn sidecar(&self, taken: &TakenSidecar) -> Result<Sidecar, Trouble> {
+        let content = match taken {
+            TakenSidecar::None => return Ok(Sidecar::default()),
+            TakenSidecar::Content(content) => content.as_slice(),
+            TakenSidecar::Lost => {
+                let message = "the sidecar that came with the file is gone, and may have said who it is for";
+                let remedy = "drop the file again with its sidecar";
+                return Err(self.refuse("sidecar_missing", message.to_owned(), remedy));
+            }
+            TakenSidecar::TooLarge(bytes) => {
+                let message = format!("the sidecar has {bytes} bytes, and may have {MAX_SIDECAR_BYTES}");
+                let remedy = "correct the sidecar, then drop it again before the file";
+                return Err(self.refuse("sidecar_invalid", message, remedy));
+            }
+        };
         // Notepad writes a byte order mark, which is not JSON.
         let content = content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(content);
         let sidecar: Sidecar = serde_json::from_slice(content).map_err(|error| {
-            let name = super::take::sidecar_name(&self.claim.name);
+            let name = take::sidecar_name(&self.claim.name);
             let remedy = "correct the sidecar, then drop it again before the file";
             self.refuse("sidecar_invalid", format!("the sidecar {name:?} cannot be used: {error}"), remedy)
         })?;

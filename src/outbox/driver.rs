@@ -13,6 +13,7 @@ use super::lay_down::{self, Laid, Laying};
 use super::receipt;
 use super::take::{self, Taken};
 use crate::config::AfterSend;
+use crate::files::Entry;
 use crate::route::{Drive, Hold, Kind, Means, Next, Trouble};
 use crate::seams::crash_point;
 use crate::transfer::document::to_json;
@@ -87,6 +88,10 @@ impl Route {
         match self.on_files(move |folders| take::take(folders, id, &claim, &beside)).await? {
             Taken::Ours => self.happened(transfer, OutgoingEvent::FileTaken).await?,
             Taken::Withdrawn => self.happened(transfer, OutgoingEvent::FileWithdrawn).await?,
+            Taken::Immovable => {
+                self.cannot_move(transfer);
+                self.happened(transfer, OutgoingEvent::FileWithdrawn).await?;
+            }
         }
         Ok(Next::Step)
     }
@@ -95,7 +100,8 @@ impl Route {
         let Work::Outgoing { claim, abandoned, .. } = &transfer.work else { return Ok(Next::Wait) };
         let (id, claim, abandoned) = (transfer.id, claim.clone(), abandoned.len());
         let found = self.wait_until_still(transfer, claim.file).await?;
-        let sidecar = self.on_files(move |folders| describe::sidecar(folders, id)).await?;
+        let taken = claim.clone();
+        let sidecar = self.on_files(move |folders| describe::sidecar(folders, id, &taken)).await?;
         let now = self.means.now();
         let date = local_date(now);
         let ingredients = Ingredients {
@@ -108,7 +114,7 @@ impl Route {
             now,
         };
         // What cannot be sent anyhow is not read first: it may be large.
-        let outline = ingredients.outline(sidecar.as_deref(), found.size)?;
+        let outline = ingredients.outline(&sidecar, found.identity.size)?;
         let slot = self.slots.acquire().await;
         let read = self.on_files(move |folders| describe::read(folders, id)).await?;
         drop(slot);
@@ -123,16 +129,19 @@ impl Route {
         self: &Arc<Self>,
         transfer: &Transfer,
         seen: FileIdentity,
-    ) -> Result<FileIdentity, Trouble> {
+    ) -> Result<Entry, Trouble> {
         let id = transfer.id;
-        let look = move |folders: &super::Folders| describe::identity(folders, id);
-        let before = self.on_files(look).await?;
-        if before.is_same_file(&seen) {
+        let look = move |folders: &super::Folders| describe::look(folders, id);
+        let (before, is_verified) = self.on_files(look).await?;
+        if before.identity.is_same_file(&seen) {
             return Ok(before);
         }
-        let settle = if before.size == 0 { self.settings.settle_empty } else { self.settings.settle };
+        let settle =
+            if before.identity.size == 0 { self.settings.settle_empty } else { self.settings.settle };
+        let settle = if is_verified { settle } else { settle.max(self.settings.settle_unverified) };
         tokio::time::sleep(settle.max(Duration::from_millis(1))).await;
-        if self.on_files(look).await? == before { Ok(before) } else { Err(changing(self.means.now())) }
+        let (after, _) = self.on_files(look).await?;
+        if after == before { Ok(before) } else { Err(changing(self.means.now())) }
     }
 
     async fn intend_archive(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
@@ -196,9 +205,12 @@ impl Route {
         document: Vec<u8>,
         keep_file: bool,
     ) -> Result<Laid, Trouble> {
+        let Some(beside) = claim_file(transfer) else { return Ok(Laid::Down) };
         let id = transfer.id;
         let content = super::initialize::dispatch(transfer).map(|dispatch| dispatch.sha256);
         self.on_files(move |folders| {
+            // A loss of power may have put it back where it was dropped.
+            take::take_back(folders, id, &beside.claim, &beside)?;
             lay_down::lay_down(
                 folders,
                 &Laying { id, place: &place, companion, document: &document, keep_file, content },

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::candidate::Source;
 use crate::config;
-use crate::files::{Access, Dir, Error, FileSystem, Mode, group_number};
+use crate::files::{Access, Dir, Error, FileSystem, Mode, Writers, group_number, writers};
 use crate::store::KnownFolders;
 use crate::transfer::{Place, RouteName, TransferId};
 
@@ -28,6 +28,8 @@ pub(super) struct Folders {
     pub(super) drop: Dir,
     /// Files being sent, a folder each.
     pub(super) sending: Dir,
+    /// For each sidecar that was set aside, where it lies, by whose it would be.
+    pub(super) aside: Dir,
     /// Published files, a folder for each day.
     pub(super) sent: Dir,
     /// Files that were not sent.
@@ -38,6 +40,9 @@ pub(super) struct Folders {
     pub(super) reads_sidecars: bool,
     /// Whether others may write in the drop folder without this machine's kernel knowing.
     pub(super) is_shared: bool,
+    /// Whether the file system refuses read leases as if there was a writer, as NFS and CIFS do where they hold no
+    /// delegation.
+    pub(super) refuses_leases: bool,
 }
 
 impl Folders {
@@ -52,6 +57,7 @@ impl Folders {
         let drop = drop.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
         let private = drop.subfolder(PRIVATE)?;
         let sending = private.ensure_subfolder("sending", Mode::PRIVATE_FOLDER)?;
+        let aside = private.ensure_subfolder("aside", Mode::PRIVATE_FOLDER)?;
         let group = settings.group.as_deref().map(group_number).transpose()?;
         let access = Access { mode: Mode(settings.file_mode), group };
         let folder = access.of_folder();
@@ -66,8 +72,9 @@ impl Folders {
             }
         }
         let reads_sidecars = settings.sidecar != config::Sidecar::Off;
-        let is_shared = FileSystem::of(&drop)?.is_shared();
-        Ok(Self { drop, sending, sent, failed, access, reads_sidecars, is_shared })
+        let file_system = FileSystem::of(&drop)?;
+        let (is_shared, refuses_leases) = (file_system.is_shared(), file_system.refuses_leases());
+        Ok(Self { drop, sending, aside, sent, failed, access, reads_sidecars, is_shared, refuses_leases })
     }
 
     /// The folder that a file was dropped in.
@@ -75,6 +82,15 @@ impl Folders {
         match source.name() {
             Some(name) => self.drop.subfolder(name),
             None => Ok(self.drop.clone()),
+        }
+    }
+
+    /// Whether somebody has a file open for writing, as far as this machine's kernel can be believed.
+    pub(super) fn writers(&self, file: &std::fs::File) -> Writers {
+        match writers(file) {
+            Writers::Some if self.refuses_leases => Writers::Unknown,
+            Writers::None if self.is_shared => Writers::Unknown,
+            writers => writers,
         }
     }
 

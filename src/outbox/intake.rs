@@ -135,6 +135,13 @@ async fn examine(
     intake: &mut Intake,
     candidate: Candidate,
 ) -> Result<Option<Claim>, Trouble> {
+    if route.is_immovable(&candidate) {
+        if let Some(observation) = intake.listing.observed.get_mut(&candidate) {
+            observation.waiting = Some(Waiting::Immovable);
+        }
+        intake.listing.tell(&candidate, Waiting::Immovable, None);
+        return Ok(None);
+    }
     let opened = {
         let candidate = candidate.clone();
         route.on_files(move |folders| observe::examine(folders, &candidate)).await

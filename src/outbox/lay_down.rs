@@ -69,7 +69,12 @@ fn is_free(into: &Dir, name: &SafeFileName, id: TransferId) -> Result<bool, Erro
 
 /// Whether a companion that is there already is this transfer's, from before a crash.
 fn is_ours(into: &Dir, companion: &str, id: TransferId) -> Result<bool, Error> {
-    let document = into.read_json::<serde_json::Value>(companion, MAX_COMPANION_BYTES)?.unwrap_or_default();
+    let document = match into.read_json::<serde_json::Value>(companion, MAX_COMPANION_BYTES) {
+        Ok(document) => document.unwrap_or_default(),
+        // We can read what is ours.
+        Err(error) if error.is_forbidden() || error.source.raw_os_error().is_none() => return Ok(false),
+        Err(error) => return Err(error),
+    };
     Ok(document.get("transferId").and_then(serde_json::Value::as_str) == Some(&id.to_string()))
 }
 
@@ -79,15 +84,20 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
     let name = &laying.place.name;
     let into = folders.place(laying.place)?;
     let companion = name.companion(laying.companion);
-    match into.create(&companion, laying.document, folders.access) {
-        Ok(()) => {}
-        Err(error) if error.is_taken() && is_ours(&into, &companion, laying.id)? => {}
+    let is_first = match into.create(&companion, laying.document, folders.access) {
+        Ok(()) => true,
+        Err(error) if error.is_taken() && is_ours(&into, &companion, laying.id)? => false,
         Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
         Err(error) => return Err(error),
-    }
+    };
     crash_point("lay_down:companion");
     let own = match folders.own(laying.id) {
         Ok(own) => own,
+        // This is not the folder that it was taken into.
+        Err(error) if error.is_missing() && is_first && laying.keep_file => {
+            into.remove_file(&companion)?;
+            return Err(error);
+        }
         // Everything was moved, and only the store did not hear of it.
         Err(error) if error.is_missing() => return Ok(Laid::Down),
         Err(error) => return Err(error),
@@ -132,7 +142,10 @@ fn move_or_copy(
     access: Access,
 ) -> Result<(), Error> {
     match own.move_to(name, into, new_name) {
-        Err(error) if error.is_cross_device() => own.copy_to(name, into, new_name, content, access),
+        // Others' files may not be linked, where a move is a link and an unlink.
+        Err(error) if error.is_cross_device() || error.is_forbidden() => {
+            own.copy_to(name, into, new_name, content, access)
+        }
         moved => moved,
     }
 }

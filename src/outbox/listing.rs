@@ -16,6 +16,7 @@ use super::observe::{self, Observation, Pair, Waiting, waits_from_outside};
 use super::window::{Admission, Window};
 use crate::config::{self, Recipients, Sidecar};
 use crate::files::{self, Dir, EntryKind, PROBE_PREFIX};
+use crate::transfer::{Companion, folded};
 
 /// Files observed at once. More than this wait for their turn in the folder, so that a backlog costs no memory.
 const WINDOW: usize = 4096;
@@ -40,6 +41,8 @@ pub(super) struct Listing {
     pub(super) next_look: Duration,
     window: Window,
     arrived: HashSet<PathBuf>,
+    /// The files, with their names folded, that there are sidecars for.
+    sidecars: HashSet<(Source, String)>,
     told: HashSet<(OsString, Waiting)>,
     number: u64,
     ignored_told: Option<Instant>,
@@ -55,6 +58,7 @@ impl Listing {
             next_look: Duration::ZERO,
             window: Window::default(),
             arrived: HashSet::new(),
+            sidecars: HashSet::new(),
             told: HashSet::new(),
             number: 0,
             ignored_told: None,
@@ -97,6 +101,7 @@ impl Listing {
         let room = WINDOW.saturating_sub(self.observed.len());
         let mut admission = self.window.admit(room);
         let mut known = Vec::new();
+        self.sidecars.clear();
         for source in &sources {
             let names = self.names(folders, source, &mut admission, &mut known);
             match names {
@@ -109,7 +114,10 @@ impl Listing {
         let (admitted, left_out) = self.window.close(admission);
         let mut open = OpenFolder::default();
         for candidate in known.into_iter().chain(admitted) {
-            self.observe(folders, &mut open, candidate, now)?;
+            // One file or folder that cannot be looked at does not keep the others.
+            if let Err(error) = self.observe(folders, &mut open, candidate.clone(), now) {
+                self.tell(&candidate, Waiting::Unreadable, Some(&error));
+            }
         }
         let number = self.number;
         self.observed.retain(|_, observation| observation.seen_in == number);
@@ -127,7 +135,7 @@ impl Listing {
     }
 
     fn names(
-        &self,
+        &mut self,
         folders: &Folders,
         source: &Source,
         admission: &mut Admission,
@@ -138,13 +146,18 @@ impl Listing {
             Err(error) if error.is_missing() && *source != Source::Drop => return Ok(()),
             Err(error) => return Err(error),
         };
+        let (settings, observed, sidecars) = (&self.settings, &self.observed, &mut self.sidecars);
         folder.for_each_name(|name| {
-            if is_ignored(name) || !self.settings.include.matches(name) || self.settings.exclude.matches(name)
+            if let Some((Companion::Metadata, file)) = name.to_str().and_then(Companion::of)
+                && sidecars.len() < WINDOW
             {
+                sidecars.insert((source.clone(), folded(file)));
+            }
+            if is_ignored(name) || !settings.include.matches(name) || settings.exclude.matches(name) {
                 return true;
             }
             let candidate = Candidate { source: source.clone(), name: name.to_owned() };
-            if self.observed.contains_key(&candidate) {
+            if observed.contains_key(&candidate) {
                 known.push(candidate);
             } else {
                 admission.offer(candidate);
@@ -172,9 +185,14 @@ impl Listing {
         let pair = Pair { file, sidecar };
         let arrived = name.is_some_and(|name| self.arrived.contains(&folder.path().join(name)));
         let number = self.number;
-        let waiting = waits_from_outside(&self.settings, &candidate, &pair);
-        if let Some(waiting @ (Waiting::NotUtf8 | Waiting::NameNotCarried | Waiting::SidecarNotAFile)) =
-            waiting
+        let waiting = waits_from_outside(&self.settings, &candidate, &pair)
+            .or_else(|| self.has_misnamed_sidecar(&candidate, &pair).then_some(Waiting::SidecarNameDiffers));
+        if let Some(
+            waiting @ (Waiting::SidecarNameDiffers
+            | Waiting::NotUtf8
+            | Waiting::NameNotCarried
+            | Waiting::SidecarNotAFile),
+        ) = waiting
         {
             self.tell(&candidate, waiting, None);
         }
@@ -189,7 +207,9 @@ impl Listing {
         let mut ready: Vec<_> = Vec::new();
         let mut next_look = self.next_look;
         for (candidate, observation) in &self.observed {
-            if waits_from_outside(&self.settings, candidate, &observation.pair).is_some() {
+            if waits_from_outside(&self.settings, candidate, &observation.pair).is_some()
+                || self.has_misnamed_sidecar(candidate, &observation.pair)
+            {
                 continue;
             }
             let missing = observation.missing(&self.settings, now);
@@ -203,6 +223,15 @@ impl Listing {
         // The oldest first: nothing is promised about order, but nothing should wait for ever either.
         ready.sort_by(|one, other| (one.0, &one.1.name).cmp(&(other.0, &other.1.name)));
         self.ready = ready.into_iter().map(|(_, candidate)| candidate).collect();
+    }
+
+    /// Whether the file has no sidecar, but there is one for a name that is its own but for upper and lower case: on a
+    /// share the two are a pair.
+    fn has_misnamed_sidecar(&self, candidate: &Candidate, pair: &Pair) -> bool {
+        let Some(name) = candidate.name.to_str() else { return false };
+        self.reads_sidecars()
+            && pair.sidecar.is_none()
+            && self.sidecars.contains(&(candidate.source.clone(), folded(name)))
     }
 
     /// Tells once why a file is not taken.
@@ -253,7 +282,7 @@ fn ignored_before(
         let is_ours = name == OsStr::new(super::folders::PRIVATE)
             || name.to_string_lossy().starts_with(PROBE_PREFIX)
             // A sidecar waits for its file, and is told of if none comes.
-            || name.to_string_lossy().ends_with(crate::transfer::Companion::Metadata.suffix());
+            || name.to_string_lossy().ends_with(Companion::Metadata.suffix());
         let is_skipped = !settings.include.matches(name) || settings.exclude.matches(name);
         if is_ignored(name) && !is_ours && !is_skipped {
             names.push(name.to_owned());

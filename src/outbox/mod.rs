@@ -30,20 +30,33 @@ mod window;
 
 pub use probe::probe;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::route::{Hold, Means, Mount, Trouble, work_off};
 use crate::seams::OsRandom;
 use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
+use candidate::{Candidate, Source};
 use folders::Folders;
 
 /// Files of one route that are claimed and wait for people, beyond which they count as work in hand.
 const MAX_APART: usize = 256;
+
+/// What cannot be moved is tried again this often.
+const TRY_TO_MOVE_EVERY: Duration = Duration::from_mins(5);
+
+/// What cannot be moved out of the drop folder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Immovable {
+    File(Candidate),
+    AllIn(Source),
+}
 
 /// One `[outbox.NAME]`.
 #[derive(Debug)]
@@ -68,6 +81,8 @@ struct Route {
     unsent: Mutex<HashSet<TransferId>>,
     /// Unsent transfers that wait for something that only people can change.
     apart: Mutex<HashSet<TransferId>>,
+    /// What cannot be moved out of the drop folder, and since when: it is tried again after a while.
+    immovable: Mutex<HashMap<Immovable, Instant>>,
     /// Transfers have become due, or there is room for more.
     wake: Arc<Notify>,
     room: Notify,
@@ -106,6 +121,7 @@ impl Outbox {
             slots,
             unsent: Mutex::default(),
             apart: Mutex::default(),
+            immovable: Mutex::default(),
             wake: Arc::new(Notify::new()),
             room: Notify::new(),
         };
@@ -179,6 +195,28 @@ impl Route {
             apart.insert(id);
             self.room.notify_one();
         }
+    }
+
+    /// A claimed file could not be moved: it waits, and where its folder is the reason, so do all in it.
+    fn cannot_move(&self, transfer: &Transfer) {
+        let Work::Outgoing { claim, .. } = &transfer.work else { return };
+        let source = Source::of(claim);
+        let what = match source {
+            Source::Drop => Immovable::File(Candidate { source, name: claim.name.clone().into() }),
+            source => Immovable::AllIn(source),
+        };
+        let mut immovable = self.immovable.lock().unwrap_or_else(PoisonError::into_inner);
+        if immovable.len() < MAX_APART {
+            immovable.insert(what, Instant::now());
+        }
+    }
+
+    /// Whether a file was found to be immovable not long ago.
+    fn is_immovable(&self, candidate: &Candidate) -> bool {
+        let mut immovable = self.immovable.lock().unwrap_or_else(PoisonError::into_inner);
+        immovable.retain(|_, since| since.elapsed() < TRY_TO_MOVE_EVERY);
+        immovable.contains_key(&Immovable::AllIn(candidate.source.clone()))
+            || immovable.contains_key(&Immovable::File(candidate.clone()))
     }
 
     /// A claim that was not made after all.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::folders::Folders;
+use super::orphans;
 use super::take::sidecar_name;
 use crate::config::{self, Sidecar};
 use crate::files::{self, Dir, Entry, EntryKind, Writers};
@@ -41,6 +42,10 @@ pub(super) enum Waiting {
     Unreadable,
     /// Somebody has it open for writing.
     BeingWritten,
+    /// It cannot be moved out of its folder.
+    Immovable,
+    /// There is a sidecar for it, whose name is another in case.
+    SidecarNameDiffers,
 }
 
 impl Waiting {
@@ -54,6 +59,8 @@ impl Waiting {
             Self::SidecarSetAside => "sidecar_set_aside",
             Self::Unreadable => "file_not_readable",
             Self::BeingWritten => "file_changing",
+            Self::Immovable => "file_not_movable",
+            Self::SidecarNameDiffers => "sidecar_name_differs",
         }
     }
 
@@ -71,6 +78,12 @@ impl Waiting {
             }
             Self::Unreadable => "the service may not read it",
             Self::BeingWritten => "somebody has it open for writing",
+            Self::Immovable => {
+                "it cannot be moved out of its folder, which the service may not write to, or which is another mount"
+            }
+            Self::SidecarNameDiffers => {
+                "there is a sidecar whose name differs from the file's in upper and lower case alone"
+            }
         }
     }
 
@@ -83,6 +96,10 @@ impl Waiting {
             Self::SidecarNotAFile => "put the sidecar itself there, or nothing",
             Self::SidecarSetAside => "put that sidecar back beside the file, or delete it from failed/",
             Self::Unreadable => "let the service's user read the file",
+            Self::Immovable => {
+                "let the service's user write to the folder and own it, and keep it on the drop folder's file system"
+            }
+            Self::SidecarNameDiffers => "give the sidecar the file's own name with .meta.json behind it",
             Self::BeingWritten => "nothing, if it is still being written; otherwise see what has it open",
         }
     }
@@ -205,22 +222,22 @@ pub(super) fn examine(folders: &Folders, candidate: &Candidate) -> Result<Examin
         return Ok(Examined::Gone);
     }
     let sidecar = if folders.reads_sidecars { sidecar(&folder, name)? } else { None };
-    if sidecar.is_none() && folders.reads_sidecars && has_sidecar_set_aside(folders, name)? {
+    if sidecar.is_some()
+        && let Err(error) = folder.open_file(sidecar_name(name))
+    {
+        return match error {
+            error if error.is_missing() => Ok(Examined::Gone),
+            error if error.is_forbidden() => Ok(Examined::Waits(Waiting::Unreadable, Some(error))),
+            error => Err(error),
+        };
+    }
+    if folders.reads_sidecars && orphans::is_set_aside(folders, candidate)? && sidecar.is_none() {
         return Ok(Examined::Waits(Waiting::SidecarSetAside, None));
     }
     let pair = Pair { file: entry, sidecar };
-    Ok(match files::writers(&file) {
-        Writers::None if !folders.is_shared => Examined::Free(pair),
-        Writers::None | Writers::Unknown => Examined::Unverified(pair),
+    Ok(match folders.writers(&file) {
+        Writers::None => Examined::Free(pair),
+        Writers::Unknown => Examined::Unverified(pair),
         Writers::Some => Examined::Waits(Waiting::BeingWritten, None),
     })
-}
-
-/// Whether `failed/` has a sidecar of this name without its file.
-fn has_sidecar_set_aside(folders: &Folders, name: &str) -> Result<bool, files::Error> {
-    let sidecar = sidecar_name(name);
-    if sidecar.len() > MAX_NAME_BYTES {
-        return Ok(false);
-    }
-    Ok(folders.failed.look(sidecar)?.is_some() && folders.failed.look(name)?.is_none())
 }

@@ -1,8 +1,9 @@
 //! Sidecars without their files: those that came too late, and those whose file never came. Left where they are, they
 //! would be applied to the next file of that name, and send it to whomever the last one was for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use super::candidate::{Candidate, Source};
 use super::folders::Folders;
 use super::ignore::unfinished_name;
 use super::take::sidecar_name;
-use crate::files::{Dir, EntryKind, Error};
+use super::window::Window;
+use crate::files::{Digests, Entry, EntryKind, Error, Mode};
 use crate::route::Trouble;
 use crate::seams::crash_point;
 use crate::transfer::document::{ErrorFile, to_json};
@@ -24,6 +26,10 @@ use crate::transfer::{Companion, SafeFileName, TransferId};
 const MAX_REMEMBERED: usize = 4096;
 /// Folders are searched this many times in the time that a sidecar is waited with.
 const PASSES: u32 = 5;
+/// A file that a program has yet to finish is waited for as long as it changes now and then.
+const UNFINISHED_FOR_NS: i64 = 3_600_000_000_000;
+/// A marker is a name; more than this is something else.
+const MAX_MARKER_BYTES: u64 = 4096;
 /// And not more often than this, nor more seldom than a minute.
 const SHORTEST: Duration = Duration::from_millis(200);
 
@@ -75,12 +81,14 @@ pub(super) struct Orphans {
     alone: HashMap<Candidate, Instant>,
     /// Files that were taken without a sidecar, and when.
     taken: HashMap<Candidate, Instant>,
+    window: Window,
     next_pass: Option<Instant>,
 }
 
 impl Orphans {
     pub(super) fn new(patience: Duration) -> Self {
-        Self { patience, alone: HashMap::new(), taken: HashMap::new(), next_pass: None }
+        let (alone, taken) = (HashMap::new(), HashMap::new());
+        Self { patience, alone, taken, window: Window::default(), next_pass: None }
     }
 
     /// A file was claimed without a sidecar: one that comes now comes too late.
@@ -104,19 +112,29 @@ impl Orphans {
             return;
         }
         self.next_pass = Some(now + (self.patience / PASSES).clamp(SHORTEST, Duration::from_mins(1)));
-        let sources = sources.to_vec();
-        let Ok(found) = route.on_files(move |folders| search(folders, &sources)).await else {
-            // The listing has the same trouble, and tells of it.
-            return;
+        let search = Search {
+            sources: std::iter::once(Source::Drop).chain(sources.iter().cloned()).collect(),
+            known: self.alone.keys().cloned().collect(),
+            taken: self.taken.keys().cloned().collect(),
+            window: std::mem::take(&mut self.window),
+            recent_ns: nanoseconds(route.means.now()).saturating_sub(UNFINISHED_FOR_NS),
         };
-        self.alone.retain(|candidate, _| found.contains(candidate));
-        for candidate in found {
+        // Where the folders are away, that has been told.
+        let Ok(found) = route.on_files(move |folders| Ok(search.run(folders))).await else { return };
+        self.window = found.window;
+        self.alone.retain(|candidate, _| found.alone.contains(candidate));
+        for candidate in found.alone {
             let orphan = if self.taken.contains_key(&candidate) {
                 Orphan::Late
-            } else if now.duration_since(*self.alone.entry(candidate.clone()).or_insert(now)) >= self.patience
-            {
+            } else if let Some(since) = self.alone.get(&candidate) {
+                if now.duration_since(*since) < self.patience {
+                    continue;
+                }
                 Orphan::Alone
             } else {
+                if self.alone.len() < MAX_REMEMBERED {
+                    self.alone.insert(candidate, now);
+                }
                 continue;
             };
             self.alone.remove(&candidate);
@@ -127,41 +145,72 @@ impl Orphans {
     }
 }
 
-/// The files of which there is the sidecar alone, and nothing that looks as if it was going to be the file.
-fn search(folders: &Folders, sources: &[Source]) -> Result<Vec<Candidate>, Error> {
-    let mut found = Vec::new();
-    for source in std::iter::once(&Source::Drop).chain(sources) {
-        let folder = match folders.source(source) {
-            Ok(folder) => folder,
-            Err(error) if error.is_missing() => continue,
-            Err(error) => return Err(error),
-        };
-        for name in sidecars_alone(&folder)? {
-            found.push(Candidate { source: source.clone(), name: name.into() });
-        }
-    }
-    Ok(found)
+fn nanoseconds(time: jiff::Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-fn sidecars_alone(folder: &Dir) -> Result<Vec<String>, Error> {
-    let (mut sidecars, mut unfinished) = (Vec::new(), Vec::new());
-    folder.for_each_name(|name| {
-        if let Some(file) = file_of(name) {
-            sidecars.push(file.to_owned());
-        } else if let Some(begun) = unfinished_name(name) {
-            unfinished.push(begun.to_owned());
+/// A look for sidecars without files: at all that are known, and at the next in turn of the others.
+#[derive(Debug)]
+struct Search {
+    sources: Vec<Source>,
+    known: HashSet<Candidate>,
+    taken: HashSet<Candidate>,
+    window: Window,
+    /// An unfinished file that has not changed since then is nobody's any more.
+    recent_ns: i64,
+}
+
+#[derive(Debug)]
+struct SearchOutcome {
+    alone: HashSet<Candidate>,
+    window: Window,
+}
+
+impl Search {
+    fn run(mut self, folders: &Folders) -> SearchOutcome {
+        let mut admission = self.window.admit(MAX_REMEMBERED);
+        let mut unfinished: HashMap<Source, Vec<String>> = HashMap::new();
+        for source in &self.sources {
+            // One folder that cannot be opened or listed does not keep the others' sidecars.
+            let Ok(folder) = folders.source(source) else { continue };
+            let mut begun = Vec::new();
+            let _told_by_the_listing = folder.for_each_name(|name| {
+                if let Some(file) = file_of(name) {
+                    admission.offer(Candidate { source: source.clone(), name: file.into() });
+                } else if begun.len() < MAX_REMEMBERED && unfinished_name(name).is_some() {
+                    begun.push(name.to_owned());
+                }
+                true
+            });
+            let recent = begun.into_iter().filter(
+                |name| matches!(folder.look(name), Ok(Some(entry)) if entry.changed_ns >= self.recent_ns),
+            );
+            let names = recent.filter_map(|name| unfinished_name(&name).map(str::to_owned)).collect();
+            unfinished.insert(source.clone(), names);
         }
-        sidecars.len() < MAX_REMEMBERED && unfinished.len() < MAX_REMEMBERED
-    })?;
-    let mut alone = Vec::new();
-    for file in sidecars {
-        let is_coming = unfinished.iter().any(|begun| file.starts_with(begun) || begun.starts_with(&file));
-        let is_file = |name: &str| Ok(folder.look(name)?.is_some_and(|entry| entry.kind == EntryKind::File));
-        if !is_coming && folder.look(&file)?.is_none() && is_file(&sidecar_name(&file))? {
-            alone.push(file);
-        }
+        let (admitted, _) = self.window.close(admission);
+        let all = admitted.into_iter().chain(self.known).collect::<HashSet<_>>();
+        let alone = all.into_iter().filter(|candidate| {
+            let is_late = self.taken.contains(candidate);
+            let begun = unfinished.get(&candidate.source).map_or(&[][..], Vec::as_slice);
+            is_alone(folders, candidate) && (is_late || !is_coming(candidate, begun))
+        });
+        SearchOutcome { alone: alone.collect(), window: self.window }
     }
-    Ok(alone)
+}
+
+/// Whether there is the sidecar, and not its file.
+fn is_alone(folders: &Folders, candidate: &Candidate) -> bool {
+    let look = |name: &OsStr| folders.source(&candidate.source).and_then(|folder| folder.look(name));
+    let Some(name) = candidate.name.to_str() else { return false };
+    let is_file = |entry: Option<Entry>| entry.is_some_and(|entry| entry.kind == EntryKind::File);
+    look(OsStr::new(&sidecar_name(name))).is_ok_and(is_file) && matches!(look(&candidate.name), Ok(None))
+}
+
+/// Whether something lies there that looks as if it was going to be the file.
+fn is_coming(candidate: &Candidate, unfinished: &[String]) -> bool {
+    let name = candidate.name.to_string_lossy();
+    unfinished.iter().any(|begun| name.starts_with(begun.as_str()) || begun.starts_with(name.as_ref()))
 }
 
 /// The file that a name is the sidecar of.
@@ -170,6 +219,38 @@ fn file_of(name: &OsStr) -> Option<&str> {
         Some((Companion::Metadata, file)) if !file.starts_with(['.', '~']) => Some(file),
         _ => None,
     }
+}
+
+/// Whether a sidecar for this file was set aside and still lies in `failed/`: without it, the file might go to somebody
+/// that it is not for.
+pub(super) fn is_set_aside(folders: &Folders, candidate: &Candidate) -> Result<bool, Error> {
+    let marker = marker_of(candidate);
+    let Some(place) = folders.aside.read_json::<String>(&marker, MAX_MARKER_BYTES)? else { return Ok(false) };
+    if folders.failed.look(&place)?.is_some() {
+        return Ok(true);
+    }
+    folders.aside.remove_file(&marker)?;
+    Ok(false)
+}
+
+/// Forgets sidecars that were set aside and that somebody has taken away since.
+pub(super) fn forget_taken_away(folders: &Folders) -> Result<(), Error> {
+    for marker in folders.aside.names()? {
+        let place = folders.aside.read_json::<String>(&marker, MAX_MARKER_BYTES)?;
+        if place.is_none_or(|place| matches!(folders.failed.look(place), Ok(None))) {
+            folders.aside.remove_file(&marker)?;
+        }
+    }
+    Ok(())
+}
+
+/// A name for what is known of a file's sidecar, whatever characters the file's name has.
+fn marker_of(candidate: &Candidate) -> String {
+    let mut digests = Digests::default();
+    digests.update(candidate.source.name().unwrap_or_default().as_bytes());
+    digests.update(b"/");
+    digests.update(candidate.name.as_bytes());
+    digests.finish().1.to_string()
 }
 
 /// Moves a sidecar to `failed/`, with an error file that says why.
@@ -193,9 +274,9 @@ async fn set_aside(
         attempts: 1,
         altinn: None,
     });
-    let source = candidate.source.clone();
     let name = sidecar_name(&file);
-    route.on_files(move |folders| lay_aside(folders, &source, &file, id, &document)).await?;
+    let orphaned = candidate.clone();
+    route.on_files(move |folders| lay_aside(folders, &orphaned, &file, id, &document)).await?;
     error!(route = route.settings.name.as_str(), name = %name, code = orphan.code(), reason = %orphan.message(patience), remedy = orphan.remedy(), "a sidecar without its file is in failed/");
     Ok(())
 }
@@ -203,12 +284,12 @@ async fn set_aside(
 /// May be repeated: a crash in the middle leaves an error file too many, and the sidecar in one place.
 fn lay_aside(
     folders: &Folders,
-    source: &Source,
+    candidate: &Candidate,
     file: &str,
     id: TransferId,
     document: &[u8],
 ) -> Result<(), Error> {
-    let from = folders.source(source)?;
+    let from = folders.source(&candidate.source)?;
     // The name was a directory entry with a suffix that is gone now.
     let Ok(name) = SafeFileName::for_local(file, &id.short()) else { return Ok(()) };
     for name in [name.clone(), name.distinguished(&id.short()), name.distinguished(&id.to_string())] {
@@ -221,6 +302,8 @@ fn lay_aside(
             Err(error) if error.is_taken() => continue,
             written => written?,
         }
+        let place = serde_json::Value::from(sidecar.as_str()).to_string();
+        folders.aside.replace(marker_of(candidate), place.as_bytes(), Mode::PRIVATE_FILE)?;
         crash_point("orphan:explained");
         match from.move_to(sidecar_name(file), &folders.failed, &sidecar) {
             Ok(()) => {}

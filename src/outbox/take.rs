@@ -3,6 +3,7 @@
 
 use super::candidate::Source;
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
+use super::observe::sidecar;
 use crate::files::{Dir, EntryKind, Error, Mode};
 use crate::seams::crash_point;
 use crate::transfer::document::{ClaimFile, to_json};
@@ -15,6 +16,8 @@ pub(super) enum Taken {
     Ours,
     /// It is not there any more, or is being changed: it stays whoever's it is.
     Withdrawn,
+    /// The system does not let it be moved out of its folder.
+    Immovable,
 }
 
 /// The sidecar's name in the drop folder.
@@ -44,11 +47,10 @@ pub(super) fn take(
         if claim.sidecar && own.look(SIDECAR)?.is_none() {
             match source.move_to(sidecar_name(&claim.name), &own, SIDECAR) {
                 Ok(()) => {}
-                Err(error) if error.is_missing() => return withdraw(folders, Some(&source), id, claim),
-                Err(error) => return Err(error),
+                Err(error) => return not_moved(folders, &source, id, claim, error),
             }
         }
-        if !claim.sidecar && folders.reads_sidecars && source.look(sidecar_name(&claim.name))?.is_some() {
+        if !claim.sidecar && folders.reads_sidecars && sidecar(&source, &claim.name)?.is_some() {
             // It came after the file was looked at, and may say who the file is for.
             return withdraw(folders, Some(&source), id, claim);
         }
@@ -57,7 +59,7 @@ pub(super) fn take(
         if let Err(error) = source.move_to(&claim.name, &own, FILE)
             && own.look(FILE)?.is_none()
         {
-            return if error.is_missing() { withdraw(folders, Some(&source), id, claim) } else { Err(error) };
+            return not_moved(folders, &source, id, claim, error);
         }
     }
     if !is_what_was_seen(&own, claim)? {
@@ -68,6 +70,7 @@ pub(super) fn take(
     crash_point("claim:renamed");
     unlink_twin(&source, &claim.name, &own, FILE)?;
     if claim.sidecar {
+        fetch_sidecar(&source, &own, claim)?;
         // One that stayed would be the sidecar of the next file of this name.
         unlink_twin(&source, &sidecar_name(&claim.name), &own, SIDECAR)?;
     }
@@ -96,6 +99,36 @@ pub(super) fn take_back(
     };
     let is_it = source.look(&claim.name)?.is_some_and(|entry| entry.identity.is_same_file(&claim.file));
     Ok(is_it && take(folders, id, claim, claim_file)? == Taken::Ours)
+}
+
+/// A file that could not be moved stays where it is. Where that is for good (the folder is not writable, or lies on
+/// another mount), it is said.
+fn not_moved(
+    folders: &Folders,
+    source: &Dir,
+    id: TransferId,
+    claim: &Claim,
+    error: Error,
+) -> Result<Taken, Error> {
+    if error.is_missing() {
+        return withdraw(folders, Some(source), id, claim);
+    }
+    if error.is_cross_device() || error.is_forbidden() {
+        withdraw(folders, Some(source), id, claim)?;
+        return Ok(Taken::Immovable);
+    }
+    Err(error)
+}
+
+/// Moves the sidecar of a file that is ours already, if a loss of power has undone that move alone.
+pub(super) fn fetch_sidecar(source: &Dir, own: &Dir, claim: &Claim) -> Result<(), Error> {
+    if own.look(SIDECAR)?.is_some() {
+        return Ok(());
+    }
+    match source.move_to(sidecar_name(&claim.name), own, SIDECAR) {
+        Err(error) if error.is_missing() => Ok(()),
+        moved => moved,
+    }
 }
 
 /// Whether what was moved is the file that was seen, however much it has been written since.

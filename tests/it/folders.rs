@@ -122,6 +122,28 @@ fn a_file_that_cannot_be_read_waits_and_others_go() {
 }
 
 #[test]
+fn a_file_that_cannot_be_moved_waits_and_keeps_no_place_from_others() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.set(OUTBOX, "max_concurrent", 1);
+    for number in 0..4 {
+        bench.drop_file(&format!("stays-{number}.txt"), &noise(number, 100));
+    }
+    bench.recipient.start();
+    // What a mount between the folders answers, or a folder that is another's and sticky.
+    bench.sender.start_with(&[("FORMIDLINGD_FAIL_AT", "move:1:4:18")]);
+    bench.wait_until("it is told", || bench.sender.log().matches("file_not_movable").count() == 4);
+    for number in 0..4 {
+        assert!(bench.sender.outbox().join(format!("stays-{number}.txt")).exists());
+    }
+    bench.drop_file("goes.txt", b"goes");
+    bench.wait_until("another is sent", || bench.receipts().len() == 1);
+    // They are tried again after a while, or by a new start.
+    assert_eq!(bench.sender.stop(), Some(0));
+    bench.sender.start();
+    bench.assert_promises();
+}
+
+#[test]
 fn an_outbox_that_goes_away_is_waited_for_and_what_takes_its_place_is_left_alone() {
     let mut bench = Bench::running();
     bench.drop_file("before.txt", b"before");

@@ -59,6 +59,8 @@ fn a_dropped_file_is_published_archived_received_and_confirmed() {
 fn names_of_many_kinds_arrive_as_they_are() {
     let mut bench = Bench::running();
     let longest = "ø".repeat(120) + ".txt";
+    // No sidecar's name has room beside this one.
+    let too_long = "l".repeat(251) + ".txt";
     let names = [
         "årsrapport for Sør-Øst.pdf",
         "čáhppes guovža ŋ đ ŧ.docx",
@@ -69,6 +71,7 @@ fn names_of_many_kinds_arrive_as_they_are() {
         "#+&=%20.txt",
         "$(touch x);`id`.sh",
         longest.as_str(),
+        too_long.as_str(),
     ];
     for (seed, name) in (0..).zip(names) {
         bench.drop_file(name, &noise(seed, 1000));

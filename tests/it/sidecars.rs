@@ -32,7 +32,7 @@ fn a_sidecar_without_its_file_is_set_aside_and_not_used_for_the_next() {
     assert_eq!(error["code"], "sidecar_orphaned");
     assert_eq!(error["fileName"], "a.pdf.meta.json");
     assert!(error["transferId"].is_null(), "{error}");
-    assert!(bench.sender.log().contains("sidecar_orphaned"));
+    bench.wait_until("it is told", || bench.sender.log().contains("sidecar_orphaned"));
     assert!(!bench.sender.outbox().join("a.pdf.meta.json").exists());
 
     // Its file comes after all: it must go neither to the sidecar's recipient unseen, nor to the default one.
@@ -157,6 +157,100 @@ fn a_folder_that_names_nobody_and_a_sidecar_that_names_another_are_refused() {
     std::fs::write(outbox.join("910753614/d.txt.meta.json"), json!({ "recipients": [MOTTAKER] }).to_string())
         .unwrap();
     bench.drop_at(&outbox.join("910753614/d.txt"), b"d");
+    bench.start();
+    bench.assert_promises();
+}
+
+#[test]
+fn a_sidecar_whose_name_differs_in_case_is_not_passed_over() {
+    let mut bench = Bench::new(&Setup::default());
+    let outbox = bench.sender.outbox();
+    let sidecar = json!({ "recipients": [OTHER] }).to_string();
+    for (file, beside) in [("a.pdf", "a.pdf.META.JSON"), ("b.pdf", "B.pdf.meta.json")] {
+        std::fs::write(outbox.join(beside), &sidecar).unwrap();
+        let dropped = bench.drop_file(file, file.as_bytes());
+        (dropped.recipients, dropped.fate) = (vec![OTHER.to_owned()], Fate::Published);
+    }
+    bench.start();
+    bench.drop_file("c.pdf", b"c");
+    bench.wait_until("they wait, and are told of", || {
+        bench.sender.log().matches("sidecar_name_differs").count() == 2 && bench.receipts().len() == 1
+    });
+    assert!(outbox.join("a.pdf").exists() && outbox.join("b.pdf").exists());
+    std::fs::rename(outbox.join("a.pdf.META.JSON"), outbox.join("a.pdf.meta.json")).unwrap();
+    std::fs::rename(outbox.join("B.pdf.meta.json"), outbox.join("b.pdf.meta.json")).unwrap();
+    bench.assert_promises();
+}
+
+#[test]
+fn a_sidecar_that_is_set_aside_under_another_name_stops_its_file_too() {
+    let mut bench = impatient();
+    bench.start();
+    // An earlier file of that name lies in failed/.
+    bench.sidecar("a.pdf", &json!({ "recipients": [] }));
+    bench.drop_file("a.pdf", b"first").fate = Fate::Refused("no_recipients");
+    bench.settle();
+    bench.sidecar("a.pdf", &json!({ "recipients": [OTHER] }));
+    bench.wait_until("it is set aside", || failed(&bench).len() == 5);
+    let dropped = bench.drop_file("a.pdf", b"second");
+    (dropped.recipients, dropped.fate) = (vec![OTHER.to_owned()], Fate::Published);
+    bench.wait_until("its file waits", || bench.sender.log().contains("sidecar_set_aside"));
+    assert!(bench.sender.outbox().join("a.pdf").exists());
+    let names = failed(&bench);
+    let aside = names.iter().find(|name| name.contains('~') && name.ends_with(".meta.json")).unwrap();
+    let folder = bench.sender.outbox().join("failed");
+    std::fs::rename(folder.join(aside), bench.sender.outbox().join("a.pdf.meta.json")).unwrap();
+    std::fs::remove_file(folder.join(aside.replace(".meta.json", ".error.json"))).unwrap();
+    bench.assert_promises();
+}
+
+#[test]
+fn a_file_whose_sidecar_got_lost_goes_to_nobody() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.recipient.start();
+    bench.sidecar("a.pdf", &json!({ "recipients": [OTHER] }));
+    bench.drop_file("a.pdf", b"for the other alone").fate = Fate::Refused("sidecar_missing");
+    bench.sender.die_at("claim:synced");
+    assert!(bench.sender.has_died());
+    let sending = bench.sender.outbox().join(".formidlingd/sending");
+    let sidecar = crate::support::files_below(&sending)
+        .into_iter()
+        .find(|path| path.ends_with("sidecar.json"))
+        .unwrap();
+    // Back where it was, as after a loss of power, it is found.
+    let dropped = bench.sender.outbox().join("a.pdf.meta.json");
+    std::fs::rename(&sidecar, &dropped).unwrap();
+    bench.sender.die_at("initialize:intended");
+    assert!(bench.sender.has_died());
+    assert!(!dropped.exists() && sidecar.exists());
+    std::fs::remove_file(&sidecar).unwrap();
+    bench.dropped[0].fate = Fate::Published;
+    bench.dropped[0].recipients = vec![OTHER.to_owned()];
+    bench.sender.start();
+    bench.assert_promises();
+
+    // Before Altinn was told who it is for, it is not sent at all.
+    let mut bench = Bench::new(&Setup::default());
+    bench.recipient.start();
+    bench.sidecar("a.pdf", &json!({ "recipients": [OTHER] }));
+    bench.drop_file("a.pdf", b"for the other alone").fate = Fate::Refused("sidecar_missing");
+    bench.sender.die_at("claim:synced");
+    assert!(bench.sender.has_died());
+    let sending = bench.sender.outbox().join(".formidlingd/sending");
+    for path in crate::support::files_below(&sending) {
+        if path.ends_with("sidecar.json") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    bench.sender.start();
+    bench.assert_promises();
+}
+
+#[test]
+fn a_sidecar_that_is_too_large_is_refused() {
+    let mut bench = Bench::new(&Setup::default());
+    std::fs::write(bench.sender.outbox().join("a.pdf.meta.json"), vec![b' '; 1024 * 1024 + 1]).unwrap();
+    bench.drop_file("a.pdf", b"a").fate = Fate::Refused("sidecar_invalid");
     bench.start();
     bench.assert_promises();
 }

@@ -312,7 +312,8 @@ impl Bench {
         }
         for path in files_below(&outbox) {
             let first = path.strip_prefix(&outbox).unwrap().iter().next().unwrap().to_str().unwrap();
-            if ["sent", "failed"].contains(&first) {
+            let is_marker = path.starts_with(outbox.join(".formidlingd/aside"));
+            if ["sent", "failed"].contains(&first) || is_marker {
                 continue;
             }
             let file = without_suffix(&path, ".meta.json");
