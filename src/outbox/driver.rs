@@ -42,6 +42,8 @@ impl Drive for Driver {
     async fn step(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let route = &self.0;
+        // Where the folders are away, no call is spent on what could not be finished.
+        route.folders.folders()?;
         if progress.is_unsent() && transfer.problem.is_some() && route.means.is_hopeless(transfer) {
             return Err(give_up(transfer, route.means.now()));
         }

@@ -196,10 +196,15 @@ impl Listing {
         {
             self.tell(&candidate, waiting, None);
         }
+        let named = candidate.clone();
         let observation =
             self.observed.entry(candidate).or_insert_with(|| Observation::new(pair, now, arrived, number));
         observation.see(pair, now, arrived, number);
         observation.waiting = waiting.or(observation.waiting);
+        let overdue = observation.waiting.filter(|_| observation.is_overdue(&self.settings, now));
+        if let Some(waiting) = overdue {
+            self.tell(&named, waiting, None);
+        }
         Ok(())
     }
 

@@ -140,6 +140,11 @@ impl Observation {
         (self.still_since, self.arrived, self.waiting) = (now, false, Some(Waiting::BeingWritten));
     }
 
+    /// Whether it has waited for so long that somebody should be told.
+    pub(super) fn is_overdue(&self, settings: &config::Outbox, now: Instant) -> bool {
+        self.waiting.is_some() && now.duration_since(self.still_since) >= settings.sidecar_patience
+    }
+
     /// How much longer it has to be still; zero when it may be taken.
     pub(super) fn missing(&self, settings: &config::Outbox, now: Instant) -> Duration {
         settle(settings, self).saturating_sub(now.duration_since(self.still_since))
