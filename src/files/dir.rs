@@ -39,10 +39,20 @@ impl Dir {
 
     /// The same folder, whose temporary files, and those of every folder opened below it, are written in
     /// `scratch`: so what a crash leaves of them lies in one place, out of everybody's sight. Both must lie on one
-    /// file system. What is left from before is removed.
-    pub fn with_scratch(&self, scratch: Self) -> Result<Self, Error> {
-        scratch.names()?.iter().try_for_each(|name| scratch.remove_file(name))?;
-        Ok(Self { scratch: Some(Arc::new(scratch)), ..self.clone() })
+    /// file system.
+    #[must_use]
+    pub fn with_scratch(&self, scratch: Self) -> Self {
+        Self { scratch: Some(Arc::new(scratch)), ..self.clone() }
+    }
+
+    /// Removes every file in this folder. Anything else is not the service's, and stays.
+    pub fn remove_files(&self) -> Result<(), Error> {
+        for name in self.names()? {
+            if self.look(&name)?.is_some_and(|entry| entry.kind == EntryKind::File) {
+                self.remove_file(&name)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn scratch(&self) -> &Self {

@@ -138,14 +138,15 @@ mod tests {
     #[test]
     fn what_a_crash_leaves_of_temporary_files_lies_in_one_place_and_is_removed() {
         let (temporary, dir) = folder();
-        let scratch = || dir.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER).unwrap();
-        let dir = dir.with_scratch(scratch()).unwrap();
+        let scratch = dir.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER).unwrap();
+        let dir = dir.with_scratch(scratch.clone());
         let below = dir.ensure_subfolder("below", Mode::PRIVATE_FOLDER).unwrap();
         let left = below.write_temporary(OsStr::new("x"), b"half", Mode::PRIVATE_FILE.into()).unwrap();
         assert!(temporary.path().join("tmp").join(&left).exists());
         assert_eq!(std::fs::read_dir(temporary.path().join("below")).unwrap().count(), 0);
-        dir.with_scratch(scratch()).unwrap();
-        assert!(!temporary.path().join("tmp").join(&left).exists());
+        scratch.ensure_subfolder("not-ours", Mode::PRIVATE_FOLDER).unwrap();
+        scratch.remove_files().unwrap();
+        assert_eq!(scratch.names().unwrap(), ["not-ours"]);
         below.create("x", b"whole", Mode::PRIVATE_FILE).unwrap();
         assert_eq!(below.read("x", 10).unwrap(), b"whole");
     }

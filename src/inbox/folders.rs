@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::names::Names;
 use crate::config;
 use crate::files::{Access, Dir, Error, Mode};
+use crate::route::Opening;
 use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, SafeFileName, TransferId};
 
 /// The file that is being received, in its folder under `incoming/`.
@@ -47,14 +48,10 @@ pub(super) struct Marker {
 
 impl Folders {
     /// Opens them, making those that are the service's own, but not in place of those that were used before.
-    pub(super) fn open(
-        settings: &config::Inbox,
-        names: Arc<Names>,
-        used_before: bool,
-    ) -> Result<Self, Error> {
+    pub(super) fn open(settings: &config::Inbox, names: Arc<Names>, opening: Opening) -> Result<Self, Error> {
         let inbox = Dir::open(&settings.path)?;
-        let private = inbox.own_subfolder(PRIVATE, used_before)?;
-        let inbox = inbox.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
+        let private = inbox.own_subfolder(PRIVATE, opening.used_before)?;
+        let inbox = inbox.with_scratch(opening.scratch(&private)?);
         let private = inbox.subfolder(PRIVATE)?;
         let incoming = private.ensure_subfolder("incoming", Mode::PRIVATE_FOLDER)?;
         let rejected = private.ensure_subfolder("rejected", Mode::PRIVATE_FOLDER)?;

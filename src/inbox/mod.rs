@@ -72,7 +72,7 @@ impl Inbox {
         let names = Arc::new(Names::default());
         let opener = {
             let (settings, names) = (settings.clone(), Arc::clone(&names));
-            move |used| Folders::open(&settings, Arc::clone(&names), used)
+            move |opening| Folders::open(&settings, Arc::clone(&names), opening)
         };
         let prober = {
             let settings = settings.clone();

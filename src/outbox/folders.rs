@@ -5,6 +5,7 @@ use std::path::Path;
 use super::candidate::Source;
 use crate::config;
 use crate::files::{Access, Dir, Error, FileSystem, Mode, Writers, group_number, writers};
+use crate::route::Opening;
 use crate::store::KnownFolders;
 use crate::transfer::{Place, RouteName, TransferId};
 
@@ -50,11 +51,11 @@ impl Folders {
     pub(super) fn open(
         settings: &config::Outbox,
         known: &KnownFolders,
-        used_before: bool,
+        opening: Opening,
     ) -> Result<Self, Error> {
         let drop = Dir::open(&settings.path)?;
-        let private = drop.own_subfolder(PRIVATE, used_before)?;
-        let drop = drop.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
+        let private = drop.own_subfolder(PRIVATE, opening.used_before)?;
+        let drop = drop.with_scratch(opening.scratch(&private)?);
         let private = drop.subfolder(PRIVATE)?;
         let sending = private.ensure_subfolder("sending", Mode::PRIVATE_FOLDER)?;
         let aside = private.ensure_subfolder("aside", Mode::PRIVATE_FOLDER)?;
@@ -62,7 +63,7 @@ impl Folders {
         let access = Access { mode: Mode(settings.file_mode), group };
         let folder = access.of_folder();
         let sent = match &settings.archive_path {
-            Some(path) => archive(path, &settings.name, known)?,
+            Some(path) => archive(path, &settings.name, known, opening)?,
             None => drop.ensure_shared_subfolder(SENT, folder)?,
         };
         let failed = drop.ensure_shared_subfolder(FAILED, folder)?;
@@ -110,11 +111,11 @@ impl Folders {
 
 /// The archive, where it lies elsewhere: it may be on another file system, so it has a place for temporary files of
 /// its own, and is recognised like the drop folder.
-fn archive(path: &Path, route: &RouteName, known: &KnownFolders) -> Result<Dir, Error> {
+fn archive(path: &Path, route: &RouteName, known: &KnownFolders, opening: Opening) -> Result<Dir, Error> {
     let archive = Dir::open(path)?;
     // Where nobody can tell, it is not taken for new.
     let private = archive.own_subfolder(PRIVATE, known.has_archived_in(route, path).unwrap_or(true))?;
-    let archive = archive.with_scratch(private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?)?;
+    let archive = archive.with_scratch(opening.scratch(&private)?);
     let remembered = known.remember_archive(route, path);
     remembered.map_err(|error| Error::new("remember", path, std::io::Error::other(error)))?;
     Ok(archive)

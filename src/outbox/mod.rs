@@ -95,7 +95,7 @@ impl Outbox {
     pub fn open(settings: config::Outbox, identity: config::Identity, means: Means) -> Self {
         let opener = {
             let (settings, known) = (settings.clone(), means.store.known_folders().clone());
-            move |used| Folders::open(&settings, &known, used)
+            move |opening| Folders::open(&settings, &known, opening)
         };
         let prober = {
             let settings = settings.clone();

@@ -8,7 +8,7 @@ mod trouble;
 mod work;
 
 pub use hold::Hold;
-pub use mount::Mount;
+pub use mount::{Mount, Opening};
 pub use probing::{Finding, Report};
 pub use trouble::{Kind, Trouble, text_for_people};
 pub use work::{Drive, Next, work_off};

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{Kind, Report, Trouble, later};
-use crate::files::{self, Dir};
+use crate::files::{self, Dir, Mode};
 use crate::seams::{self, Clock};
 use crate::store::KnownFolders;
 use crate::transfer::RouteName;
@@ -22,9 +22,30 @@ use crate::transfer::RouteName;
 /// How often it is looked whether the folders are still there.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Opens a route's folders. The flag says that the folder was used before, so that it must be recognised: one
-/// without what the service has made in it is not it.
-type Open<F> = Box<dyn Fn(bool) -> Result<F, files::Error> + Send + Sync>;
+/// How a route's folders are to be opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening {
+    /// The folder was used before, so that it must be recognised: one without what the service has made in it is not
+    /// it.
+    pub used_before: bool,
+    /// This process has not worked in the folders yet.
+    pub is_first: bool,
+}
+
+impl Opening {
+    /// The place for temporary files in the folder that is the service's own. It is emptied at the first opening
+    /// alone: what was begun in the folders before they went away may still be writing there.
+    pub fn scratch(self, private: &Dir) -> Result<Dir, files::Error> {
+        let scratch = private.ensure_subfolder("tmp", Mode::PRIVATE_FOLDER)?;
+        if self.is_first {
+            scratch.remove_files()?;
+        }
+        Ok(scratch)
+    }
+}
+
+/// Opens a route's folders.
+type Open<F> = Box<dyn Fn(Opening) -> Result<F, files::Error> + Send + Sync>;
 /// Tries the folders out.
 type Probe = Box<dyn Fn() -> Report + Send + Sync>;
 
@@ -68,7 +89,7 @@ impl<F: Clone + Send + 'static> Mount<F> {
         path: PathBuf,
         known: KnownFolders,
         clock: Arc<dyn Clock>,
-        open: impl Fn(bool) -> Result<F, files::Error> + Send + Sync + 'static,
+        open: impl Fn(Opening) -> Result<F, files::Error> + Send + Sync + 'static,
         probe: impl Fn() -> Report + Send + Sync + 'static,
     ) -> Self {
         let nothing = Trouble::new(Kind::Temporary(None), "file_missing", String::new(), "", clock.now());
@@ -140,8 +161,9 @@ impl<F: Clone + Send + 'static> Mount<F> {
     fn open_anew(&self, probes: bool) -> Result<F, Trouble> {
         let now = self.clock.now();
         let store = |error: &crate::store::Error| Trouble::store(error, now);
-        let used = self.known.has_used(&self.route, &self.path).map_err(|error| store(&error))?;
-        let folders = (self.open)(used).map_err(|error| Trouble::files(&error, now))?;
+        let used_before = self.known.has_used(&self.route, &self.path).map_err(|error| store(&error))?;
+        let opening = Opening { used_before, is_first: *self.openings.borrow() == 0 };
+        let folders = (self.open)(opening).map_err(|error| Trouble::files(&error, now))?;
         if probes {
             self.try_out()?;
         }
@@ -190,7 +212,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::files::Mode;
     use crate::seams::{OsRandom, SystemClock};
     use crate::store::Store;
 
@@ -198,10 +219,10 @@ mod tests {
         let opened = Store::open(state, Arc::new(SystemClock), Arc::new(OsRandom)).unwrap();
         let known = opened.store.known_folders().clone();
         let at = path.to_owned();
-        let open = move |used| {
+        let open = move |opening: Opening| {
             let folder = Dir::open(&at)?;
-            folder.own_subfolder(".formidlingd", used)?;
-            Ok(folder)
+            let private = folder.own_subfolder(".formidlingd", opening.used_before)?;
+            Ok(folder.with_scratch(opening.scratch(&private)?))
         };
         let probe = Report::default;
         Mount::new("a".parse().unwrap(), path.to_owned(), known, Arc::new(SystemClock), open, probe)
@@ -265,6 +286,27 @@ mod tests {
         unfit.store(false, std::sync::atomic::Ordering::SeqCst);
         mount.look(true);
         assert!(mount.folders().is_ok());
+    }
+
+    #[test]
+    fn what_is_being_written_when_the_folder_goes_is_there_when_it_is_back() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (path, away) = (temporary.path().join("inbox"), temporary.path().join("away"));
+        let scratch = path.join(".formidlingd/tmp");
+        std::fs::create_dir_all(scratch.join("not-ours")).unwrap();
+        std::fs::write(scratch.join("left"), "by a crash").unwrap();
+        let mount = mount(&path, &temporary.path().join("state"));
+        assert!(!scratch.join("left").exists());
+        let begun = mount.folders().unwrap().prepare("begun", b"whole", Mode::PRIVATE_FILE).unwrap();
+
+        std::fs::rename(&path, &away).unwrap();
+        mount.look(true);
+        assert!(mount.folders().is_err());
+        std::fs::rename(&away, &path).unwrap();
+        mount.look(true);
+        assert!(mount.folders().is_ok());
+        begun.put_in_place().unwrap();
+        assert_eq!(std::fs::read(path.join("begun")).unwrap(), b"whole");
     }
 
     #[test]

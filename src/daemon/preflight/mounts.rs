@@ -1,4 +1,5 @@
-//! Where a path lies in its file system, whatever it is mounted under: a bind mount gives one folder two names.
+//! Where a path lies in its file system, whatever it is mounted under: a bind mount gives one folder two names. Of file
+//! systems whose table does not tell what of them is mounted, nothing may be concluded.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -15,8 +16,8 @@ struct Mount {
     id: u64,
     /// Major and minor number of the device.
     device: String,
-    /// What of the file system is mounted.
-    root: PathBuf,
+    /// What of the file system is mounted, where the kernel can tell.
+    root: Option<PathBuf>,
     /// Where.
     point: PathBuf,
 }
@@ -47,7 +48,11 @@ impl Mounts {
             let mut fields = line.split(|byte| *byte == b' ');
             let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
             let device = String::from_utf8(fields.nth(1)?.to_vec()).ok()?;
-            Some(Mount { id, device, root: unescaped(fields.next()?), point: unescaped(fields.next()?) })
+            let (root, point) = (unescaped(fields.next()?), unescaped(fields.next()?));
+            // Any number of optional fields stands before the dash.
+            fields.find(|field| *field == b"-")?;
+            let root = if has_false_root(fields.next()?) { None } else { Some(root) };
+            Some(Mount { id, device, root, point })
         };
         Self(text.split(|byte| *byte == b'\n').filter_map(mount).collect())
     }
@@ -63,8 +68,15 @@ impl Mounts {
     fn place_on(&self, id: u64, canonical: &Path) -> Option<Place> {
         let mount = self.0.iter().find(|mount| mount.id == id)?;
         let below = canonical.strip_prefix(&mount.point).ok()?;
-        Some(Place { device: mount.device.clone(), path: mount.root.join(below) })
+        Some(Place { device: mount.device.clone(), path: mount.root.as_ref()?.join(below) })
     }
+}
+
+/// Whether `/` is written as the root of each mount of such a file system, though one may be of a folder that another
+/// is not: NFS gives two exports of one server's file system one device number.
+fn has_false_root(kind: &[u8]) -> bool {
+    const NAMES: [&[u8]; 6] = [b"nfs", b"nfs4", b"cifs", b"smb3", b"ceph", b"9p"];
+    NAMES.contains(&kind) || kind == b"fuse" || kind.starts_with(b"fuse.") || kind == b"fuseblk"
 }
 
 /// A path of the table, in which the kernel writes blanks and backslashes as `\040` and the like.
@@ -99,6 +111,22 @@ mod tests {
         assert!(place(41, "/mnt/a\\b/x/y").is_in(&direct) && !direct.is_in(&place(41, "/mnt/a\\b/x/y")));
         assert!(!place(29, "/ut boks/x").is_in(&direct), "another device");
         assert_eq!(mounts.place_on(7, Path::new("/srv")), None);
+    }
+
+    #[test]
+    fn two_mounts_of_one_server_are_not_taken_for_one_place() {
+        for kind in ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "fuse", "fuse.sshfs", "fuseblk"] {
+            let table = format!(
+                "50 29 0:60 / /srv/out rw shared:1 master:2 - {kind} server:/out rw\n\
+                 51 29 0:60 / /srv/in rw - {kind} server:/in rw"
+            );
+            let mounts = Mounts::parse(table.as_bytes());
+            assert_eq!(mounts.0.len(), 2, "{kind}");
+            for (id, path) in [(50, "/srv/out"), (51, "/srv/in"), (51, "/srv/in/below")] {
+                assert_eq!(mounts.place_on(id, Path::new(path)), None, "{kind}: {path}");
+            }
+        }
+        assert!(!has_false_root(b"fusectl") && !has_false_root(b"ext4"));
     }
 
     #[test]

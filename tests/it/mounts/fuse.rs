@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use super::{SEVERAL_BLOCKS, folder, put_sidecar};
-use crate::support::{Bench, Content, MOTTAKER, Mount, Setup, noise, points};
+use crate::support::{Bench, Content, MOTTAKER, Mount, OUTBOX, Setup, noise, points};
 
 /// A sender whose outbox lies on FUSE, and the folder behind it.
 fn with_outbox(arguments: Vec<&'static str>) -> (Bench, Mount, PathBuf) {
-    let bench = Bench::new(&Setup { arguments, ..Setup::default() });
+    let mut bench = Bench::new(&Setup { arguments, ..Setup::default() });
+    // Writers cannot be seen there, so every file is waited for that long.
+    bench.sender.set(OUTBOX, "settle_unverified", "\"300ms\"");
     let behind = folder(&bench, "behind");
     let mount = Mount::fuse(&behind, &bench.sender.outbox());
     (bench, mount, behind)
