@@ -68,6 +68,32 @@ fn every_test_of_what_goes_wrong_exists() {
     }
 }
 
+/// The words that a unit file gives a key, over all its lines.
+fn words_of(unit: &str, key: &str) -> Vec<String> {
+    let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_unit_allows_what_the_service_does_in_shared_folders() {
+    let unit = read("systemd/formidlingd.service");
+    let has = |key: &str, word: &str| words_of(&unit, key).iter().any(|found| found == word);
+    assert!(has("SystemCallFilter", "@system-service"), "is the unit read?");
+    let mut set_group_id = words_of(&unit, "RestrictSUIDSGID");
+    set_group_id.retain(|word| !["no", "false", "off", "0"].contains(&word.as_str()));
+    assert_eq!(set_group_id, Vec::<String>::new(), "folders could not be given the set-group-ID bit");
+    for key in ["AmbientCapabilities", "CapabilityBoundingSet"] {
+        assert!(has(key, "CAP_LEASE"), "{key}: writers of others' files could not be seen");
+    }
+    // A later line goes before an earlier one.
+    let filters: Vec<&str> = unit.lines().filter(|line| line.starts_with("SystemCallFilter=")).collect();
+    assert_eq!(filters.last(), Some(&"SystemCallFilter=@chown"), "files could not be given to a group");
+    assert!(
+        !unit.lines().any(|line| line.starts_with("PrivateUsers=yes")),
+        "CAP_LEASE would count for nothing"
+    );
+}
+
 #[test]
 fn a_name_belongs_to_the_file_before_it() {
     let found = named("`a/b.rs`: `one`, `two`; `c.rs`; `d/e.rs`: `three`");
