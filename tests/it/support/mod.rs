@@ -12,7 +12,7 @@ mod stranger;
 mod swap;
 
 pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
-pub(crate) use child::{Child, Ended, run};
+pub(crate) use child::{Child, DEADLINE, Ended, command, run, until};
 pub(crate) use content::{Content, noise};
 pub(crate) use points::points;
 pub(crate) use promises::{Fate, files_below};
