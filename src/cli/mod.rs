@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod hook;
 mod key;
 mod remains;
 mod run;
@@ -53,6 +54,8 @@ enum Command {
     Sandbox(sandbox::Options),
     Key(key::Options),
     State(state::Options),
+    #[command(hide = true)]
+    Hook(hook::Options),
 }
 
 /// Where the configuration is.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(options) => options.run(&mut out),
         Command::Key(options) => options.run(&mut out),
         Command::State(options) => options.run(&mut out),
+        Command::Hook(options) => options.run(),
     };
     exit.into()
 }

@@ -33,8 +33,8 @@ mod tests;
 use std::path::Path;
 
 pub use model::{
-    Altinn, Client, ClientCredential, Config, Environment, Http, Identity, KeyNaming, Limits, LogFileNames,
-    LogFormat, Proxy, Retry, State, Telemetry,
+    Altinn, Client, ClientCredential, Config, Environment, Hooks, Http, Identity, KeyNaming, Limits,
+    LogFileNames, LogFormat, Proxy, Retry, State, Telemetry,
 };
 pub use patterns::NamePatterns;
 pub use problem::{Origin, Problem, Problems};
@@ -92,6 +92,7 @@ fn build(
     let http = read::single(tree, main, &schema::HTTP, found, |section| read::http(section, environment));
     let retry = read::single(tree, main, &schema::RETRY, found, read::retry);
     let limits = read::single(tree, main, &schema::LIMITS, found, read::limits);
+    let hooks = read::single(tree, main, &schema::HOOKS, found, read::hooks);
     let telemetry = read::single(tree, main, &schema::TELEMETRY, found, read::telemetry);
     let environment = altinn.as_ref().ok().map(|altinn| altinn.environment);
     let checks = checks::Checks {
@@ -114,6 +115,7 @@ fn build(
         http: http?,
         retry: retry?,
         limits: limits?,
+        hooks: hooks?,
         telemetry: telemetry?,
     })
 }

@@ -33,6 +33,8 @@ pub struct Config {
     pub retry: Retry,
     /// `[limits]`: how much is done at once.
     pub limits: Limits,
+    /// `[hooks]`: where the programs of `on_received` run.
+    pub hooks: Hooks,
     /// `[telemetry]`: what is logged.
     pub telemetry: Telemetry,
 }
@@ -176,6 +178,14 @@ pub struct Limits {
     pub uploads: usize,
     /// Downloads at once; at least 1. Default 8.
     pub downloads: usize,
+}
+
+/// `[hooks]`: where the programs of `on_received` run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// The socket of the hook service: an absolute path that fits the address of a Unix socket. Default: none,
+    /// which means that programs run as children of the service.
+    pub socket: Option<PathBuf>,
 }
 
 /// `[telemetry]`: what is logged.

@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::model::{
-    Altinn, Client, ClientCredential, Environment as AltinnEnvironment, Http, Identity, KeyNaming, Limits,
-    Proxy, Retry, State, Telemetry,
+    Altinn, Client, ClientCredential, Environment as AltinnEnvironment, Hooks, Http, Identity, KeyNaming,
+    Limits, Proxy, Retry, State, Telemetry,
 };
 use super::problem::{Origin, Problem};
 use super::schema;
@@ -320,6 +320,12 @@ pub(super) fn limits(section: &mut Section<'_>) -> Result<Limits, Reported> {
     let uploads = section.value("uploads", values::positive);
     let downloads = section.value("downloads", values::positive);
     Ok(Limits { uploads: uploads?, downloads: downloads? })
+}
+
+/// `[hooks]`
+pub(super) fn hooks(section: &mut Section<'_>) -> Result<Hooks, Reported> {
+    let socket = section.optional("socket", values::socket_path);
+    Ok(Hooks { socket: socket? })
 }
 
 /// `[telemetry]`

@@ -209,6 +209,9 @@ pub(super) const RETRY: Section = Section {
 pub(super) const LIMITS: Section =
     Section { name: "limits", named: false, keys: &[default("uploads", "8"), default("downloads", "8")] };
 
+/// `[hooks]`
+pub(super) const HOOKS: Section = Section { name: "hooks", named: false, keys: &[optional("socket")] };
+
 /// `[telemetry]`
 pub(super) const TELEMETRY: Section = Section {
     name: "telemetry",
@@ -217,8 +220,8 @@ pub(super) const TELEMETRY: Section = Section {
 };
 
 /// All tables, in the order of `config.example.toml`.
-pub(super) const SECTIONS: [&Section; 10] =
-    [&ALTINN, &CLIENT, &IDENTITY, &OUTBOX, &INBOX, &STATE, &HTTP, &RETRY, &LIMITS, &TELEMETRY];
+pub(super) const SECTIONS: [&Section; 11] =
+    [&ALTINN, &CLIENT, &IDENTITY, &OUTBOX, &INBOX, &STATE, &HTTP, &RETRY, &LIMITS, &HOOKS, &TELEMETRY];
 
 /// The table of this name.
 pub(super) fn section(name: &str) -> Option<&'static Section> {

@@ -20,6 +20,9 @@ use crate::transfer::{OrgNumber, ParseError, ResourceId};
 /// The longest duration; longer ones would reach past the end of calendars.
 const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
+/// The longest path of a Unix socket: 108 bytes with the zero at the end (unix(7), `sun_path`).
+const LONGEST_SOCKET_PATH: usize = 107;
+
 fn mistyped(value: &Value, wanted: &str, remedy: impl Into<String>) -> Wrong {
     Wrong::new(format!("it is {}, and should be {wanted}", value.kind()), remedy)
 }
@@ -225,6 +228,18 @@ pub(super) fn path(value: &Value) -> Result<PathBuf, Wrong> {
         // Without doubled and last slashes, and without single dots.
         Ok(path.components().collect())
     }
+}
+
+/// A path that can be the address of a Unix socket.
+pub(super) fn socket_path(value: &Value) -> Result<PathBuf, Wrong> {
+    let path = path(value)?;
+    let bytes = path.as_os_str().len();
+    if bytes > LONGEST_SOCKET_PATH {
+        let reason =
+            format!("it has {bytes} bytes, and the path of a socket has at most {LONGEST_SOCKET_PATH}");
+        return Err(Wrong::new(reason, "write a shorter one, such as \"/run/formidlingd-hook/hook.sock\""));
+    }
+    Ok(path)
 }
 
 /// Permission bits, as text in octal.

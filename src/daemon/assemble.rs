@@ -68,7 +68,7 @@ impl Service {
         for settings in config.inboxes.into_values() {
             let name = format!("inbox {}", settings.name);
             let (identity, means) = shared.for_route(&settings.identity, &downloads)?;
-            inboxes.push((name, Inbox::open(settings, identity, means)));
+            inboxes.push((name, Inbox::open(settings, identity, config.hooks.clone(), means)));
         }
         let housekeeping = housekeeping::Housekeeping {
             store: store.clone(),

@@ -2,10 +2,11 @@
 //!
 //! [`hear`] asks Altinn what waits, [`download`] fetches it into a private folder and verifies
 //! it, [`deliver`] lays it down under its final name, [`confirm`] tells Altinn, and
-//! [`notify`] runs the operator's program. The [`driver`] takes these steps, one at a time, as the state
-//! machine says.
+//! [`notify`] runs the operator's program, or has the service of [`hook`] run it. The [`driver`] takes these steps,
+//! one at a time, as the state machine says.
 
 pub mod driver;
+pub mod hook;
 
 mod confirm;
 mod deliver;
@@ -49,6 +50,7 @@ pub struct Inbox {
 struct Route {
     settings: config::Inbox,
     identity: config::Identity,
+    hooks: config::Hooks,
     means: Means,
     hold: Hold,
     folders: Arc<Mount<Folders>>,
@@ -68,7 +70,12 @@ impl Inbox {
     /// Opens the route's folders, making those that are the service's own; where they cannot be opened, the route
     /// waits for them. Blocks.
     #[must_use]
-    pub fn open(settings: config::Inbox, identity: config::Identity, means: Means) -> Self {
+    pub fn open(
+        settings: config::Inbox,
+        identity: config::Identity,
+        hooks: config::Hooks,
+        means: Means,
+    ) -> Self {
         let names = Arc::new(Names::default());
         let opener = {
             let (settings, names) = (settings.clone(), Arc::clone(&names));
@@ -93,6 +100,7 @@ impl Inbox {
         let route = Route {
             settings,
             identity,
+            hooks,
             means,
             hold,
             folders,

@@ -108,7 +108,7 @@ impl Bench {
             system_user: false,
             system_user_reference: None,
         };
-        let inbox_of = Inbox::open(settings(inbox.path()), identity, means);
+        let inbox_of = Inbox::open(settings(inbox.path()), identity, config::Hooks::default(), means);
         Self { altinn, route: inbox_of.route, log: Arc::default(), inbox, _state: state, _server: server }
     }
 

@@ -175,6 +175,7 @@ async fn put_off<D: Drive>(driver: &D, transfer: Transfer, trouble: Trouble) -> 
         warn!(
             code = %failure.code,
             reason = %failure.message,
+            remedy = %failure.remedy,
             attempt = transfer.attempts + 1,
             next = %next,
             "will try again"

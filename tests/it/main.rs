@@ -22,6 +22,7 @@ mod crashes;
 mod documents;
 mod faults;
 mod folders;
+mod hooks;
 mod house;
 mod kills;
 mod lost_answers;

@@ -8,7 +8,7 @@ mod probing;
 
 use std::path::Path;
 
-use rustix::fs::Access;
+use rustix::fs::{Access, FileType};
 
 use crate::config::{Config, Origin, Problem};
 use crate::http;
@@ -105,13 +105,30 @@ fn http(config: &Config, found: &mut Found) {
     }
 }
 
+/// Programs that cannot be run are a problem where the service itself runs them. The hook service may see what this
+/// process does not, and may come later; so then it is a warning.
 fn programs(config: &Config, found: &mut Found) {
+    let mut some = false;
     for inbox in config.inboxes.values() {
-        if let Some([program, ..]) = inbox.on_received.as_deref()
-            && rustix::fs::access(program.as_str(), Access::EXEC_OK).is_err()
-        {
-            let reason = format!("{program:?} is not a program that the service may run");
-            found.add(format!("inbox.{}.on_received", inbox.name), reason, "name an executable file");
+        let Some([program, ..]) = inbox.on_received.as_deref() else { continue };
+        some = true;
+        if rustix::fs::access(program.as_str(), Access::EXEC_OK).is_ok() {
+            continue;
         }
+        let key = format!("inbox.{}.on_received", inbox.name);
+        if config.hooks.socket.is_some() {
+            let reason = format!("{program:?} is not a program, as far as can be seen from here");
+            found.warn(key, reason, "name an executable file that formidlingd-hook@.service may run");
+        } else {
+            let reason = format!("{program:?} is not a program that the service may run");
+            found.add(key, reason, "name an executable file");
+        }
+    }
+    if let Some(socket) = config.hooks.socket.as_deref().filter(|_| some)
+        && !rustix::fs::stat(socket)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+    {
+        let reason = "there is no such socket: programs of on_received wait for it";
+        found.warn("hooks.socket", reason, "start it with `systemctl enable --now formidlingd-hook.socket`");
     }
 }

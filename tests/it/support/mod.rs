@@ -13,7 +13,7 @@ mod stranger;
 mod swap;
 
 pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
-pub(crate) use child::{Child, Ended, PROGRAM, run};
+pub(crate) use child::{Child, DEADLINE, Ended, PROGRAM, command, run, until};
 pub(crate) use content::{Content, noise};
 pub(crate) use mounts::{Ballast, Mount, assert_alone_as_root};
 pub(crate) use points::points;
