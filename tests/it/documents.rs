@@ -203,7 +203,7 @@ fn arguments(tokens: &[Token]) -> Vec<&[Token]> {
 ///
 /// - in a field or a variable: `code = "disk_full"`, `code: "disk_full"`;
 /// - as the code of trouble: `Trouble::new(kind, "disk_full", …)`, `Self::new(Kind::…, "disk_full", …)`,
-///   `refuse("disk_full", …)`;
+///   `refuse("disk_full", …)`, `trouble("disk_full", …)`;
 /// - in a function that gives codes: `fn code(…) -> &'static str`, `fn …_code(…) -> &'static str`.
 fn codes(tokens: &[Token], constants: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -222,7 +222,7 @@ fn codes(tokens: &[Token], constants: &BTreeMap<String, String>) -> BTreeSet<Str
         if word == "code" && (is_mark(next, '=') || is_mark(next, ':')) {
             take(rest.get(2));
         }
-        if word == "refuse" && is_mark(next, '(') {
+        if (word == "refuse" || word == "trouble") && is_mark(next, '(') {
             take(rest.get(2));
         }
         let is_new = is_mark(next, ':') && is_mark(rest.get(2), ':') && is_word(rest.get(3), "new");
