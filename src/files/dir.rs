@@ -294,13 +294,8 @@ pub(super) fn component<'name>(path: &Path, name: &'name OsStr) -> Result<&'name
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::folder;
     use super::*;
-
-    fn folder() -> (tempfile::TempDir, Dir) {
-        let temporary = tempfile::tempdir().unwrap();
-        let dir = Dir::open(temporary.path()).unwrap();
-        (temporary, dir)
-    }
 
     #[test]
     fn links_and_paths_lead_nowhere() {

@@ -32,3 +32,15 @@ pub use room::{Claimed, Lack, Room};
 pub use stream::{BLOCK_BYTES, Writer, read_blocks};
 pub use sys::{Writers, ignore_lease_signals, writers};
 pub use writing::Prepared;
+
+#[cfg(test)]
+mod testing {
+    use super::Dir;
+
+    /// An empty folder, held open, that is gone after the test.
+    pub(super) fn folder() -> (tempfile::TempDir, Dir) {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temporary.path()).unwrap();
+        (temporary, dir)
+    }
+}

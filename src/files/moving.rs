@@ -118,13 +118,8 @@ fn is_same_file(one: Option<Entry>, other: Option<Entry>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::folder;
     use super::*;
-
-    fn folder() -> (tempfile::TempDir, Dir) {
-        let temporary = tempfile::tempdir().unwrap();
-        let dir = Dir::open(temporary.path()).unwrap();
-        (temporary, dir)
-    }
 
     #[test]
     fn a_move_never_overwrites() {

@@ -114,13 +114,8 @@ impl Prepared {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::folder;
     use super::*;
-
-    fn folder() -> (tempfile::TempDir, Dir) {
-        let temporary = tempfile::tempdir().unwrap();
-        let dir = Dir::open(temporary.path()).unwrap();
-        (temporary, dir)
-    }
 
     #[test]
     fn a_created_file_is_whole_or_not_there() {
