@@ -321,3 +321,83 @@ fn lay_aside(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::{Access, Dir};
+
+    fn folders(path: &std::path::Path) -> Folders {
+        let drop = Dir::open(path).unwrap();
+        for name in ["sent", "failed", "s", "aside"] {
+            std::fs::create_dir(path.join(name)).unwrap();
+        }
+        let folder = |name| drop.subfolder(name).unwrap();
+        Folders {
+            sending: folder("s"),
+            aside: folder("aside"),
+            sent: folder("sent"),
+            failed: folder("failed"),
+            access: Access::FILE,
+            reads_sidecars: true,
+            is_shared: false,
+            refuses_leases: false,
+            drop: drop.clone(),
+        }
+    }
+
+    fn alone(folders: &Folders, recent_ns: i64, taken: &[&str]) -> Vec<String> {
+        let candidate = |name: &&str| Candidate { source: Source::Drop, name: (*name).into() };
+        let search = Search {
+            // A folder that is not there, or cannot be opened, keeps no other's sidecars.
+            sources: vec![Source::Other("nowhere".to_owned()), Source::Drop],
+            known: HashSet::new(),
+            taken: taken.iter().map(candidate).collect(),
+            window: Window::default(),
+            recent_ns,
+        };
+        let mut names: Vec<String> = search
+            .run(folders)
+            .alone
+            .into_iter()
+            .map(|candidate| candidate.name.to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_sidecar_is_shielded_by_what_is_still_being_written_and_by_nothing_else() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folders = folders(temporary.path());
+        for name in ["a.pdf.meta.json", "a.pdf.part", "b.pdf.meta.json", "c.pdf.meta.json", "c.pdf"] {
+            std::fs::write(temporary.path().join(name), "x").unwrap();
+        }
+        assert_eq!(alone(&folders, i64::MIN, &[]), ["b.pdf"]);
+        assert_eq!(alone(&folders, i64::MAX, &[]), ["a.pdf", "b.pdf"], "nobody writes it any more");
+        assert_eq!(alone(&folders, i64::MIN, &["a.pdf"]), ["a.pdf", "b.pdf"], "its file was taken already");
+    }
+
+    #[test]
+    fn of_many_sidecars_every_one_has_its_turn() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folders = folders(temporary.path());
+        for number in 0..MAX_REMEMBERED + 500 {
+            std::fs::write(temporary.path().join(format!("{number}.txt.meta.json")), "").unwrap();
+        }
+        let (mut window, mut seen) = (Window::default(), HashSet::new());
+        for _ in 0..2 {
+            let search = Search {
+                sources: vec![Source::Drop],
+                known: HashSet::new(),
+                taken: HashSet::new(),
+                window,
+                recent_ns: 0,
+            };
+            let found = search.run(&folders);
+            window = found.window;
+            seen.extend(found.alone);
+        }
+        assert_eq!(seen.len(), MAX_REMEMBERED + 500);
+    }
+}
