@@ -57,10 +57,10 @@ impl From<Access> for Permissions {
     }
 }
 
-/// Folders, by device and inode.
-pub(super) type Warned = HashSet<(u64, u64)>;
+/// What was warned of, by code, device and inode.
+pub(super) type Warned = HashSet<(&'static str, u64, u64)>;
 
-/// Folders of which it is remembered that they were warned of.
+/// How many warnings are remembered.
 const MAX_WARNED: usize = 1000;
 /// A folder for people that is not finished: nobody gives a folder these bits, and nobody can use it.
 const UNFINISHED: Mode = Mode(0o500);
@@ -123,11 +123,29 @@ impl Dir {
         };
         let mode = Mode(access.mode.0 | kept);
         if changed || before.st_mode & 0o7777 != mode.0 {
-            rustix::fs::fchmod(to, mode.raw())
-                .map_err(|error| Error::new("set the mode for", &self.path, error))?;
-            changed = true;
+            changed |= self.give_mode(to, mode)?;
         }
         Ok(changed)
+    }
+
+    /// Sets the permission bits of something of ours, whatever the umask says, and tells whether it could. Where
+    /// the file system has none, or none of ours to set, what it has decided has to do.
+    pub(super) fn give_mode(&self, to: BorrowedFd<'_>, mode: Mode) -> Result<bool, Error> {
+        let given = Error::inject("set the mode for", &self.path).and_then(|()| {
+            rustix::fs::fchmod(to, mode.raw())
+                .map_err(|error| Error::new("set the mode for", &self.path, error))
+        });
+        match given {
+            Ok(()) => Ok(true),
+            Err(error) if is_refusal(&error) => {
+                // Of a file system, not of a folder: where each transfer has its own, there are many.
+                if self.is_first_warning("mode_not_given", self.stat(to)?.st_dev, 0) {
+                    warn!(folder = ?self.path, mode = format!("{:o}", mode.0), code = "mode_not_given", error = %error.source, "the file system does not take the permissions that files and folders are to have: see with its mount options who may read them");
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn share_group(
@@ -148,22 +166,19 @@ impl Dir {
         match given {
             Ok(()) => Ok(true),
             // Nobody has asked for this group: what has another can still be used by some.
-            Err(error)
-                if group.is_none() && error.source.raw_os_error() == Some(Errno::PERM.raw_os_error()) =>
-            {
-                self.warn_of_group((around.st_dev, around.st_ino), wanted);
+            Err(error) if group.is_none() && is_refusal(&error) => {
+                if self.is_first_warning("group_not_given", around.st_dev, around.st_ino) {
+                    warn!(folder = ?self.path, group = wanted, code = "group_not_given", error = %error.source, "what is laid down here does not get the folder's group: the service's user is not in it, or the file system gives files no groups; put the user in that group, or set `group`");
+                }
                 Ok(false)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Once for each folder.
-    fn warn_of_group(&self, folder: (u64, u64), group: u32) {
+    fn is_first_warning(&self, code: &'static str, device: u64, inode: u64) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.len() < MAX_WARNED && warned.insert(folder) {
-            warn!(folder = ?self.path, group, code = "group_not_given", "what is laid down here does not get the folder's group, since the service's user is not in it: put the user in that group, or set `group`");
-        }
+        warned.len() < MAX_WARNED && warned.insert((code, device, inode))
     }
 
     fn stat(&self, fd: BorrowedFd<'_>) -> Result<Stat, Error> {
@@ -202,6 +217,14 @@ impl Dir {
             Err(error) => Err(Error::new("read the access list of", &self.path, error)),
         }
     }
+}
+
+/// Whether the system will not do it, today or tomorrow: we may not (EPERM, and EACCES on network file systems), the
+/// number means nothing there (EINVAL), or the file system has no such thing.
+fn is_refusal(error: &Error) -> bool {
+    [Errno::PERM, Errno::ACCESS, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS]
+        .iter()
+        .any(|errno| error.source.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -363,6 +386,17 @@ mod tests {
         folders.dir.share_file(&file, Access::FILE).unwrap();
         assert_eq!(folders.private.acl(file.as_fd(), ACCESS_ACL).unwrap(), None);
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn what_a_file_system_refuses_is_told_from_what_goes_wrong() {
+        let error = |errno: Errno| Error::new("set the group for", "x", errno);
+        for errno in [Errno::PERM, Errno::ACCESS, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS] {
+            assert!(is_refusal(&error(errno)), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::NOSPC, Errno::ROFS, Errno::STALE] {
+            assert!(!is_refusal(&error(errno)), "{errno}");
+        }
     }
 
     #[test]

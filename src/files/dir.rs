@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ pub struct Dir {
     pub(super) path: PathBuf,
     /// Where temporary files are written; in the folder itself if there is none.
     pub(super) scratch: Option<Arc<Self>>,
-    /// Folders whose group could not be given, which is told once.
+    /// What could not be given to what is made for people, which is told once.
     pub(super) warned: Arc<Mutex<Warned>>,
 }
 
@@ -93,9 +93,7 @@ impl Dir {
         };
         let folder = self.subfolder(name)?;
         if is_new {
-            // Whatever the umask says.
-            rustix::fs::fchmod(&*folder.fd, mode.raw())
-                .map_err(|error| self.error("set the mode of", name, error))?;
+            self.give_mode(folder.fd.as_fd(), mode)?;
             self.sync()?;
         }
         Ok(folder)
@@ -229,32 +227,38 @@ impl Dir {
 
     /// Calls `visit` with each name in the folder until it returns `false`.
     pub fn for_each_name(&self, mut visit: impl FnMut(&OsStr) -> bool) -> Result<(), Error> {
-        self.for_each(|name, _| visit(name))
+        self.list(|name, _| visit(name))
     }
 
     /// Calls `visit` with each name in the folder, and what it stands for, until it returns `false`. Where the file
-    /// system does not say what something is, it is taken for a file.
+    /// system does not tell, it is looked at; what cannot be looked at is taken for a file.
     pub fn for_each(&self, mut visit: impl FnMut(&OsStr, EntryKind) -> bool) -> Result<(), Error> {
+        self.list(|name, file_type| visit(name, self.kind_of(name, file_type)))
+    }
+
+    fn kind_of(&self, name: &OsStr, told: FileType) -> EntryKind {
+        match told {
+            FileType::Directory => EntryKind::Folder,
+            FileType::RegularFile => EntryKind::File,
+            FileType::Unknown => match self.look(name) {
+                Ok(Some(entry)) => entry.kind,
+                _ => EntryKind::File,
+            },
+            _ => EntryKind::Other,
+        }
+    }
+
+    fn list(&self, mut visit: impl FnMut(&OsStr, FileType) -> bool) -> Result<(), Error> {
         let wrong = |error: Errno| Error::new("list", &self.path, error);
         let entries = rustix::fs::Dir::read_from(&*self.fd).map_err(wrong)?;
         for entry in entries {
             let entry = entry.map_err(wrong)?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            let kind = match entry.file_type() {
-                FileType::Directory => EntryKind::Folder,
-                FileType::RegularFile | FileType::Unknown => EntryKind::File,
-                _ => EntryKind::Other,
-            };
-            if name != "." && name != ".." && !visit(name, kind) {
+            if name != "." && name != ".." && !visit(name, entry.file_type()) {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// Sets the permission bits of an open file of ours, whatever the umask says.
-    pub(super) fn set_mode(file: &File, mode: Mode) -> std::io::Result<()> {
-        Ok(rustix::fs::fchmod(file, mode.raw())?)
     }
 
     /// Free and total bytes of the file system, as far as we may use them.
@@ -296,6 +300,19 @@ pub(super) fn component<'name>(path: &Path, name: &'name OsStr) -> Result<&'name
 mod tests {
     use super::super::testing::folder;
     use super::*;
+
+    #[test]
+    fn what_a_file_system_does_not_tell_of_its_entries_is_looked_at() {
+        let (temporary, dir) = folder();
+        std::fs::create_dir(temporary.path().join("folder")).unwrap();
+        std::fs::write(temporary.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("folder", temporary.path().join("link")).unwrap();
+        for (name, kind) in
+            [("folder", EntryKind::Folder), ("file", EntryKind::File), ("link", EntryKind::Other)]
+        {
+            assert_eq!(dir.kind_of(OsStr::new(name), FileType::Unknown), kind, "{name}");
+        }
+    }
 
     #[test]
     fn links_and_paths_lead_nowhere() {

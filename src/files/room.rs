@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::stream::Writer;
 use super::{Dir, Error};
@@ -18,7 +18,11 @@ const BLOCK: u64 = 512;
 /// What is claimed, on all file systems. One for the whole process.
 #[derive(Debug, Default)]
 pub struct Room {
+    /// Never held while a file system is asked: it is taken on async threads, too.
     claims: Mutex<Claims>,
+    /// Of each device: held while it is asked, so that no two see the same free space. One that hangs keeps only
+    /// those waiting who want room on it.
+    turns: Mutex<HashMap<u64, Arc<Mutex<()>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -27,17 +31,19 @@ struct Claims {
     held: HashMap<u64, Claim>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Claim {
     device: u64,
     size: u64,
-    file: File,
+    /// Not a handle of its own: closing one can wait for a server, and claims end on async threads.
+    file: Weak<File>,
 }
 
 impl Claim {
-    /// What the file will still take from the file system's free space.
+    /// What the file will still take from the file system's free space; nothing once it is closed.
     fn outstanding(&self) -> u64 {
-        let had = rustix::fs::fstat(&self.file).map_or(0, |stat| allocated(stat.st_blocks));
+        let Some(file) = self.file.upgrade() else { return 0 };
+        let had = rustix::fs::fstat(&file).map_or(0, |stat| allocated(stat.st_blocks));
         self.size.saturating_sub(had)
     }
 }
@@ -64,13 +70,13 @@ pub struct Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.room.claims.lock().unwrap_or_else(PoisonError::into_inner).held.remove(&self.number);
+        self.room.claims().held.remove(&self.number);
     }
 }
 
 impl Room {
     /// Claims room for a file of `size` bytes, some of which may be there, and reserves it where that can be done.
-    /// `min_free` says, for the size of the file system, how much is to stay free.
+    /// `min_free` says, for the size of the file system, how much is to stay free. Blocks.
     pub fn claim(
         self: &Arc<Self>,
         folder: &Dir,
@@ -79,10 +85,10 @@ impl Room {
         min_free: impl Fn(u64) -> u64,
     ) -> Result<Result<Claimed, Lack>, Error> {
         let device = folder.entry()?.identity.device;
-        let claim = Claim { device, size, file: writer.file()? };
-        // Held while the file system is asked, so that no two see the same free space.
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let others: Vec<&Claim> = claims.held.values().filter(|claim| claim.device == device).collect();
+        let claim = Claim { device, size, file: writer.file() };
+        let turn = self.turn(device);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = self.on_device(device);
         let (free, total) = folder.space()?;
         let claimed = others.iter().fold(0_u64, |sum, claim| sum.saturating_add(claim.outstanding()));
         let wanted = claim.outstanding().saturating_add(claimed).saturating_add(min_free(total));
@@ -93,10 +99,30 @@ impl Room {
             return Ok(Err(lack));
         }
         writer.reserve(size)?;
+        Ok(Ok(self.hold(claim)))
+    }
+
+    fn hold(self: &Arc<Self>, claim: Claim) -> Claimed {
+        let mut claims = self.claims();
         let number = claims.next;
         claims.next += 1;
         claims.held.insert(number, claim);
-        Ok(Ok(Claimed { room: Arc::clone(self), number }))
+        Claimed { room: Arc::clone(self), number }
+    }
+
+    fn on_device(&self, device: u64) -> Vec<Claim> {
+        self.claims().held.values().filter(|claim| claim.device == device).cloned().collect()
+    }
+
+    /// The turn on a device. Those that nobody waits for are forgotten: devices come and go.
+    fn turn(&self, device: u64) -> Arc<Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(device).or_default())
+    }
+
+    fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,7 +152,7 @@ mod tests {
         // Larger than what any other process takes meanwhile, and never reserved: a hole in a file of its own.
         let (one, other) = (writer(&dir, "one"), writer(&dir, "other"));
         let leave = |_total: u64| free / 4;
-        let held = hold(&room, &dir, "hole", free / 2);
+        let (held, _hole) = hold(&room, &dir, "hole", free / 2);
         let lack = room.claim(&dir, &one, free / 2, leave).unwrap().unwrap_err();
         assert!(matches!(lack, Lack::Bytes(_)), "{lack:?}");
         assert_eq!(one.offset(), 0);
@@ -140,14 +166,31 @@ mod tests {
     }
 
     /// A claim on a file system that reserves nothing.
-    fn hold(room: &Arc<Room>, dir: &Dir, name: &str, size: u64) -> Claimed {
-        let file = dir.open_or_create_file(name, Mode::PRIVATE_FILE).unwrap();
+    fn hold(room: &Arc<Room>, dir: &Dir, name: &str, size: u64) -> (Claimed, Arc<File>) {
+        let file = Arc::new(dir.open_or_create_file(name, Mode::PRIVATE_FILE).unwrap());
         let device = dir.entry().unwrap().identity.device;
-        let mut claims = room.claims.lock().unwrap();
-        let number = claims.next;
-        claims.next += 1;
-        claims.held.insert(number, Claim { device, size, file });
-        Claimed { room: Arc::clone(room), number }
+        (room.hold(Claim { device, size, file: Arc::downgrade(&file) }), file)
+    }
+
+    #[test]
+    fn a_file_system_that_hangs_keeps_nobody_else_waiting() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temporary.path()).unwrap();
+        let device = dir.entry().unwrap().identity.device;
+        let room = Arc::new(Room::default());
+        let (held, file) = hold(&room, &dir, "held", 1);
+        let one = writer(&dir, "one");
+        // Called where the file system is asked.
+        let leave = |_total: u64| {
+            assert!(room.turn(device).try_lock().is_err(), "two would see the same free space");
+            assert!(room.turn(device + 1).try_lock().is_ok(), "another file system waits for this one");
+            assert!(room.claims.try_lock().is_ok(), "the end of a claim waits for the file system");
+            1
+        };
+        room.claim(&dir, &one, 1, leave).unwrap().unwrap();
+        drop(held);
+        assert!(room.turns.lock().unwrap().len() <= 2);
+        assert_eq!(Arc::strong_count(&file), 1, "a claim keeps no file open");
     }
 
     #[test]
@@ -155,11 +198,13 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open(temporary.path()).unwrap();
         let room = Arc::new(Room::default());
-        let held = hold(&room, &dir, "file", 3 << 20);
+        let (held, file) = hold(&room, &dir, "file", 3 << 20);
         std::fs::write(temporary.path().join("file"), vec![1; 2 << 20]).unwrap();
         dir.open_file("file").unwrap().sync_all().unwrap();
         let outstanding = room.claims.lock().unwrap().held.values().map(Claim::outstanding).sum::<u64>();
         assert_eq!(outstanding, 1 << 20);
+        drop(file);
+        assert_eq!(room.on_device(dir.entry().unwrap().identity.device)[0].outstanding(), 0, "it is closed");
         drop(held);
         assert!(room.claims.lock().unwrap().held.is_empty());
     }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
@@ -43,7 +44,7 @@ pub fn read_blocks(mut file: File, size: u64, blocks: &mpsc::Sender<io::Result<B
 /// Writes what arrives to a file, hashing it on the way.
 #[derive(Debug)]
 pub struct Writer {
-    file: File,
+    file: Arc<File>,
     digests: Digests,
     unwritten_from: u64,
     path: std::path::PathBuf,
@@ -57,12 +58,12 @@ impl Writer {
             .and_then(|_| digest_file(&mut file))
             .map_err(|error| Error::new("read", &path, error))?;
         let unwritten_from = digests.bytes();
-        Ok(Self { file, digests, unwritten_from, path })
+        Ok(Self { file: Arc::new(file), digests, unwritten_from, path })
     }
 
-    /// The same open file once more, to look at.
-    pub(super) fn file(&self) -> Result<File, Error> {
-        self.file.try_clone().map_err(|error| Error::new("look at", &self.path, error))
+    /// The open file, to look at for as long as it is written.
+    pub(super) fn file(&self) -> Weak<File> {
+        Arc::downgrade(&self.file)
     }
 
     /// Bytes in the file.

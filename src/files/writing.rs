@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::OFlags;
@@ -78,7 +79,7 @@ impl Dir {
         let mut file = scratch.open_with(&temporary, flags, Mode::PRIVATE_FILE)?;
         let wrong = |error| scratch.error("write", &temporary, error);
         let written = match permissions {
-            Permissions::Own(mode) => Self::set_mode(&file, mode).map_err(wrong),
+            Permissions::Own(mode) => self.give_mode(file.as_fd(), mode).map(|_given| ()),
             Permissions::Shared(access) => self.share_file(&file, access).map(|_changed| ()),
         };
         let written = written

@@ -65,9 +65,16 @@ impl Route {
         self.verify(transfer, &offer, writer).await
     }
 
+    /// Whether the settings keep it from being fetched.
+    pub(super) fn is_too_large(&self, offer: &Offer) -> bool {
+        self.settings.max_file_size.is_some_and(|max| offer.size > max)
+    }
+
     /// What is larger than the settings allow waits at Altinn.
     fn allow_size(&self, transfer: &Transfer, offer: &Offer) -> Result<(), Trouble> {
-        let Some(max) = self.settings.max_file_size.filter(|max| offer.size > *max) else { return Ok(()) };
+        let Some(max) = self.settings.max_file_size.filter(|_| self.is_too_large(offer)) else {
+            return Ok(());
+        };
         let message = format!("the file has {} bytes, and max_file_size allows {max}", offer.size);
         let remedy = "raise max_file_size, and the file is fetched; Altinn keeps it until it expires";
         if transfer.problem.as_ref().is_none_or(|problem| problem.code != TOO_LARGE) {
@@ -109,6 +116,8 @@ impl Route {
             })
             .await?;
         opened.map_err(|lack| {
+            // There may be room for others, which are smaller.
+            self.backlog.set_apart(id);
             let lack = match lack {
                 Lack::Bytes(bytes) => format!("{bytes} bytes"),
                 Lack::Inodes(inodes) => format!("{inodes} inodes"),

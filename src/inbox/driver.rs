@@ -47,7 +47,13 @@ impl Drive for Driver {
         }
     }
 
-    fn waits_for_people(&self, _transfer: &Transfer) {}
+    fn waits_for_people(&self, transfer: &Transfer) {
+        let Work::Incoming { progress, .. } = &transfer.work else { return };
+        // What takes part of the inbox's room already counts as work in hand.
+        if matches!(progress, Incoming::Discovered { .. }) {
+            self.0.backlog.set_apart(transfer.id);
+        }
+    }
 
     async fn give_up(&self, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
         self.0.reject(transfer, failure).await

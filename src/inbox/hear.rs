@@ -117,7 +117,7 @@ impl Hearing {
             .hold
             .pass(route.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
-        if route.undelivered() >= MAX_UNDELIVERED {
+        if route.backlog.counted() >= MAX_UNDELIVERED {
             return Ok(Asked::ThereIsMore);
         }
         let mut asked = Asked::Everything;
@@ -145,7 +145,7 @@ impl Hearing {
             let ids = route.means.broker.search(&search).await.map_err(|error| broker(route, &error))?;
             let mut last = None;
             for id in &ids {
-                if route.undelivered() >= MAX_UNDELIVERED {
+                if route.backlog.counted() >= MAX_UNDELIVERED {
                     return Ok(Asked::ThereIsMore);
                 }
                 match self.consider(route, *id).await {
@@ -188,7 +188,8 @@ impl Hearing {
             return Ok(None);
         }
         let overview = overview(route, id).await?;
-        match offer(&overview, recipient, &route.settings.senders) {
+        let offered = offer(&overview, recipient, &route.settings.senders);
+        match offered.and_then(|offer| remembered(route, offer)) {
             Ok(offer) => take_on(route, offer).await?,
             Err(reason) => {
                 if reason == NOT_PUBLISHED {
@@ -252,6 +253,15 @@ pub(super) fn offer(
         published: published.unwrap_or(Timestamp::UNIX_EPOCH),
         expires: overview.expiration.unwrap_or(Timestamp::MAX),
     })
+}
+
+/// What is larger than allowed is remembered, to be told of and looked at again, unless many are already: they would
+/// count, and keep the others from being heard of.
+fn remembered(route: &Route, offer: Offer) -> Result<Offer, &'static str> {
+    if route.is_too_large(&offer) && route.backlog.is_full() {
+        return Err("it is larger than max_file_size allows, and many such files wait already");
+    }
+    Ok(offer)
 }
 
 /// Makes a record of the offer. A marker on disk shows that it was delivered before the store was lost.

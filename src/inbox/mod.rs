@@ -8,6 +8,7 @@
 pub mod driver;
 pub mod hook;
 
+mod backlog;
 mod confirm;
 mod deliver;
 mod download;
@@ -24,8 +25,7 @@ mod tests;
 
 pub use probe::probe;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -33,8 +33,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Layout;
 use crate::route::{Hold, Means, Mount, Trouble, work_off};
 use crate::seams::OsRandom;
-use crate::transfer::{Incoming, IncomingEvent, Transfer, TransferId, Work};
+use crate::transfer::{Incoming, IncomingEvent, Transfer, Work};
 use crate::{config, files};
+use backlog::Backlog;
 use folders::Folders;
 use names::Names;
 use quota::Quota;
@@ -60,8 +61,8 @@ struct Route {
     quota: Arc<Quota>,
     /// Downloads at once, in this route.
     slots: Semaphore,
-    /// Transfers that are known and not delivered: while there are many, Altinn keeps the rest.
-    undelivered: Mutex<HashSet<TransferId>>,
+    /// Transfers that are known and not delivered.
+    backlog: Backlog,
     /// Transfers have become due.
     wake: Arc<Notify>,
 }
@@ -107,7 +108,7 @@ impl Inbox {
             names,
             quota,
             slots,
-            undelivered: Mutex::default(),
+            backlog: Backlog::default(),
             wake: Arc::new(Notify::new()),
         };
         Self { route: Arc::new(route) }
@@ -166,16 +167,11 @@ impl Route {
                 | Incoming::Downloaded { .. }
                 | Incoming::Delivering { .. }
         );
-        let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
         if is_undelivered {
-            undelivered.insert(transfer.id);
+            self.backlog.count(transfer.id);
         } else {
-            undelivered.remove(&transfer.id);
+            self.backlog.remove(transfer.id);
         }
-    }
-
-    fn undelivered(&self) -> usize {
-        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Runs file work of this route off the async threads.

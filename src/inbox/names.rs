@@ -28,14 +28,16 @@ const BELIEVED: Duration = Duration::from_mins(1);
 pub(super) struct Names {
     /// With a key of its own, so that nobody can choose names whose hashes meet.
     hasher: RandomState,
+    /// What deliveries under way have chosen. Never held while a file system is asked: it is taken on async threads,
+    /// too.
+    reserved: Mutex<HashMap<TransferId, Vec<u64>>>,
+    /// Held while folders are listed and changed, on blocking threads alone. Taken after the other, never before it.
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     folders: HashMap<FolderKey, Listing>,
-    /// What deliveries under way have chosen.
-    reserved: HashMap<TransferId, Vec<u64>>,
     /// Counts uses, to forget what was used longest ago.
     uses: u64,
     #[cfg(test)]
@@ -82,7 +84,7 @@ fn pair(name: &SafeFileName) -> Vec<String> {
 
 impl Names {
     /// The first of the places that is free in `into`, reserved for this transfer until [`Names::release`].
-    /// `is_whole` says that the place's folder is what gets a name in `into`.
+    /// `is_whole` says that the place's folder is what gets a name in `into`. Blocks.
     pub(super) fn choose(
         &self,
         into: &Dir,
@@ -90,44 +92,69 @@ impl Names {
         places: impl IntoIterator<Item = InboxPlace>,
         is_whole: bool,
     ) -> Result<Option<InboxPlace>, Error> {
-        let mut known = self.known();
+        let before = self.reserved_names().get(&id).cloned();
+        let chosen = self.choose_free(into, id, places, is_whole);
+        if !matches!(chosen, Ok(Some(_))) {
+            let mut reserved = self.reserved_names();
+            match before {
+                Some(before) => reserved.insert(id, before),
+                None => reserved.remove(&id),
+            };
+        }
+        chosen
+    }
+
+    /// Each place is reserved before it is looked at, so that whoever looks at it later sees either what a delivery
+    /// has reserved or what it has laid down.
+    fn choose_free(
+        &self,
+        into: &Dir,
+        id: TransferId,
+        places: impl IntoIterator<Item = InboxPlace>,
+        is_whole: bool,
+    ) -> Result<Option<InboxPlace>, Error> {
         for place in places {
             let unit = Unit::of(&place, is_whole);
-            let hashes = self.hashes(&unit);
-            let mut others = known.reserved.iter().filter(|(other, _)| **other != id);
-            if others.any(|(_, reserved)| reserved.iter().any(|hash| hashes.contains(hash))) {
-                continue;
-            }
-            if !self.is_any_in(&mut known, into, &unit.names)? {
-                known.reserved.insert(id, hashes);
+            if self.reserve_free(id, self.hashes(&unit)) && !self.is_any_in(into, &unit.names)? {
                 return Ok(Some(place));
             }
         }
         Ok(None)
     }
 
+    /// Reserves names unless another transfer has one of them.
+    fn reserve_free(&self, id: TransferId, hashes: Vec<u64>) -> bool {
+        let mut reserved = self.reserved_names();
+        let mut others = reserved.iter().filter(|(other, _)| **other != id);
+        let is_free = !others.any(|(_, reserved)| reserved.iter().any(|hash| hashes.contains(hash)));
+        if is_free {
+            reserved.insert(id, hashes);
+        }
+        is_free
+    }
+
     /// Reserves a place that was chosen before this start.
     pub(super) fn reserve(&self, id: TransferId, place: &InboxPlace, is_whole: bool) {
         let hashes = self.hashes(&Unit::of(place, is_whole));
-        self.known().reserved.insert(id, hashes);
+        self.reserved_names().insert(id, hashes);
     }
 
     /// Ends a reservation: the file lies there, or will not.
     pub(super) fn release(&self, id: TransferId) {
-        self.known().reserved.remove(&id);
+        self.reserved_names().remove(&id);
     }
 
     /// How many deliveries are under way.
     pub(super) fn reserved(&self) -> usize {
-        self.known().reserved.len()
+        self.reserved_names().len()
     }
 
-    /// Whether a name that is the same to people lies in the folder.
+    /// Whether a name that is the same to people lies in the folder. Blocks.
     pub(super) fn is_in(&self, into: &Dir, name: &str) -> Result<bool, Error> {
-        self.is_any_in(&mut self.known(), into, &[folded(name)])
+        self.is_any_in(into, &[folded(name)])
     }
 
-    /// Adds a name to the folder by `add`, and remembers that this change was ours.
+    /// Adds a name to the folder by `add`, and remembers that this change was ours. Blocks.
     pub(super) fn add(
         &self,
         into: &Dir,
@@ -152,8 +179,9 @@ impl Names {
         added
     }
 
-    fn is_any_in(&self, known: &mut Known, into: &Dir, names: &[String]) -> Result<bool, Error> {
+    fn is_any_in(&self, into: &Dir, names: &[String]) -> Result<bool, Error> {
         let hashes: Vec<u64> = names.iter().map(|name| self.hash(name)).collect();
+        let mut known = self.known();
         let (key, stamp) = stamp(into)?;
         known.uses += 1;
         let uses = known.uses;
@@ -196,6 +224,10 @@ impl Names {
 
     fn hashes(&self, unit: &Unit) -> Vec<u64> {
         unit.names.iter().map(|name| self.hasher.hash_one((&unit.folder, name))).collect()
+    }
+
+    fn reserved_names(&self) -> MutexGuard<'_, HashMap<TransferId, Vec<u64>>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -320,6 +352,34 @@ mod tests {
         inbox.names.reserve(transfer(4), &place, false);
         assert_eq!(inbox.choose(5, "b.txt").as_deref(), Some("b~0a1b2c3d.txt"));
         assert_eq!(inbox.names.reserved(), 4);
+    }
+
+    #[test]
+    fn a_folder_that_hangs_keeps_no_reservation_waiting() {
+        let inbox = Inbox::new();
+        let place = InboxPlace { folder: None, name: "a.txt".parse().unwrap(), metadata: true };
+        let added = inbox.names.add(&inbox.dir, "a.txt", || {
+            // As a rename that hangs, or a listing.
+            assert!(inbox.names.known.try_lock().is_err(), "changes of names are told apart");
+            assert!(inbox.names.reserved.try_lock().is_ok(), "async threads would wait");
+            inbox.names.reserve(transfer(1), &place, false);
+            inbox.names.release(transfer(1));
+            inbox.dir.create("a.txt", b"x", Mode::PRIVATE_FILE)
+        });
+        added.unwrap();
+        assert_eq!(inbox.names.reserved(), 0);
+    }
+
+    #[test]
+    fn a_choice_that_fails_leaves_what_was_reserved_before() {
+        let inbox = Inbox::new();
+        assert_eq!(inbox.choose(1, "a.txt").as_deref(), Some("a.txt"));
+        for name in ["b.txt", "b~0a1b2c3d.txt"] {
+            inbox.lay(name);
+        }
+        assert_eq!((inbox.choose(1, "b.txt"), inbox.choose(2, "b.txt")), (None, None));
+        assert_eq!(inbox.names.reserved(), 1);
+        assert_eq!(inbox.choose(2, "a.txt").as_deref(), Some("a~0a1b2c3d.txt"));
     }
 
     #[test]

@@ -375,3 +375,23 @@ async fn a_name_that_was_chosen_before_this_start_is_kept_for_its_transfer() {
     let again = route.choose_place(transfer.id, progress.offer()).await.unwrap();
     assert_eq!(again.name.as_str(), "a.bin");
 }
+
+#[tokio::test]
+async fn files_that_are_too_large_do_not_keep_others_from_being_heard_of() {
+    for max_file_size in [Some(1), None] {
+        let mut bench = Bench::new(Duration::from_hours(1), true).await;
+        Arc::get_mut(&mut bench.route).unwrap().settings.max_file_size = max_file_size;
+        let min_free_space = if max_file_size.is_none() { u64::MAX } else { 1 };
+        Arc::get_mut(&mut bench.route).unwrap().settings.min_free_space = MinFreeSpace::Bytes(min_free_space);
+        let mut transfer = bench.heard().await;
+        bench.route.note(&transfer);
+        assert_eq!(bench.route.backlog.counted(), 1);
+        let trouble = bench.drive(&mut transfer).await.unwrap_err();
+        if trouble.kind == Kind::Slow {
+            Driver(Arc::clone(&bench.route)).waits_for_people(&transfer);
+        }
+        assert_eq!(bench.route.backlog.counted(), 0, "{}", trouble.failure.code);
+        bench.route.note(&transfer);
+        assert_eq!(bench.route.backlog.counted(), 1, "something has happened to it");
+    }
+}

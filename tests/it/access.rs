@@ -128,6 +128,22 @@ fn what_is_laid_down_can_be_read_by_those_it_is_for() {
 }
 
 #[test]
+fn permissions_that_a_file_system_does_not_take_cost_a_warning_and_no_file() {
+    for layout in ["flat", "by_sender", "by_transfer"] {
+        let mut bench = Bench::new(&Setup::default());
+        bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
+        bench.sender.start();
+        let fault = format!("set the mode for:1:100000:{EPERM}");
+        bench.recipient.start_with(&[("FORMIDLINGD_FAIL_AT", &fault)]);
+        for name in ["a.txt", "b.txt"] {
+            bench.drop_file(name, name.as_bytes());
+        }
+        bench.assert_promises();
+        assert_eq!(bench.recipient.log().matches("mode_not_given").count(), 1, "{}", bench.recipient.log());
+    }
+}
+
+#[test]
 fn a_group_that_the_service_is_not_in_costs_a_warning_and_no_file() {
     let Some(group) = another_group() else { return };
     let mut bench = Bench::new(&Setup::default());
