@@ -16,7 +16,7 @@ use crate::seams::Random;
 pub const PROBE_PREFIX: &str = ".formidlingd-probe-";
 
 /// A probe takes a moment; one of this age was left by a crash.
-const OLD_NS: i64 = 60_000_000_000;
+const OLD_NS: i64 = 10_000_000_000;
 /// Old probes that are removed at once.
 const MAX_LEFT: usize = 1000;
 

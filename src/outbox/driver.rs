@@ -90,8 +90,8 @@ impl Route {
         match self.on_files(move |folders| take::take(folders, id, &claim, &beside)).await? {
             Taken::Ours => self.happened(transfer, OutgoingEvent::FileTaken).await?,
             Taken::Withdrawn => self.happened(transfer, OutgoingEvent::FileWithdrawn).await?,
-            Taken::Immovable => {
-                self.cannot_move(transfer);
+            immovable @ (Taken::Immovable | Taken::ImmovableFolder) => {
+                self.cannot_move(transfer, immovable == Taken::ImmovableFolder);
                 self.happened(transfer, OutgoingEvent::FileWithdrawn).await?;
             }
         }

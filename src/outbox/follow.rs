@@ -220,7 +220,12 @@ impl Route {
         let changed = publication_recipients(transfer) != Some(recipients.as_slice());
         let all_confirmed = recipients.iter().all(RecipientProgress::has_confirmed);
         if changed {
-            self.happened(transfer, OutgoingEvent::RecipientsSeen(recipients)).await?;
+            let seen = OutgoingEvent::RecipientsSeen(recipients);
+            let after = transfer.clone().after_outgoing(seen.clone(), now);
+            let after = after.map_err(|illegal| Trouble::illegal(illegal, now))?;
+            // First the receipt, or a receipt that could not be written would be out of date for good.
+            self.refresh_receipt(&after).await?;
+            self.happened(transfer, seen).await?;
         }
         if all_confirmed {
             info!(file_transfer = %id, "every recipient has confirmed");
@@ -229,9 +234,6 @@ impl Route {
         if overview.status == Status::Purged {
             warn!(file_transfer = %id, "Altinn deleted the file before every recipient had confirmed");
             return self.close(transfer, OutgoingEvent::Expired { at: now }).await;
-        }
-        if changed {
-            self.refresh_receipt(transfer).await?;
         }
         self.look_again(transfer).await
     }

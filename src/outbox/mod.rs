@@ -197,18 +197,19 @@ impl Route {
         }
     }
 
-    /// A claimed file could not be moved: it waits, and where its folder is the reason, so do all in it.
-    fn cannot_move(&self, transfer: &Transfer) {
+    /// A claimed file could not be moved: it waits, and where its folder is the reason, so do all in it. So do they
+    /// where there are more such files than are remembered, or they would be claimed and given back without end.
+    fn cannot_move(&self, transfer: &Transfer, is_folder: bool) {
         let Work::Outgoing { claim, .. } = &transfer.work else { return };
         let source = Source::of(claim);
-        let what = match source {
-            Source::Drop => Immovable::File(Candidate { source, name: claim.name.clone().into() }),
-            source => Immovable::AllIn(source),
-        };
         let mut immovable = self.immovable.lock().unwrap_or_else(PoisonError::into_inner);
-        if immovable.len() < MAX_APART {
-            immovable.insert(what, Instant::now());
-        }
+        let is_folder = is_folder || source != Source::Drop || immovable.len() >= MAX_APART;
+        let what = if is_folder {
+            Immovable::AllIn(source)
+        } else {
+            Immovable::File(Candidate { source, name: claim.name.clone().into() })
+        };
+        immovable.insert(what, Instant::now());
     }
 
     /// Whether a file was found to be immovable not long ago.

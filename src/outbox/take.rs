@@ -18,6 +18,8 @@ pub(super) enum Taken {
     Withdrawn,
     /// The system does not let it be moved out of its folder.
     Immovable,
+    /// Nothing can be moved out of its folder, which is another mount.
+    ImmovableFolder,
 }
 
 /// The sidecar's name in the drop folder.
@@ -113,11 +115,15 @@ fn not_moved(
     if error.is_missing() {
         return withdraw(folders, Some(source), id, claim);
     }
-    if error.is_cross_device() || error.is_forbidden() {
-        withdraw(folders, Some(source), id, claim)?;
-        return Ok(Taken::Immovable);
-    }
-    Err(error)
+    let immovable = if error.is_cross_device() {
+        Taken::ImmovableFolder
+    } else if error.is_forbidden() {
+        Taken::Immovable
+    } else {
+        return Err(error);
+    };
+    withdraw(folders, Some(source), id, claim)?;
+    Ok(immovable)
 }
 
 /// Moves the sidecar of a file that is ours already, if a loss of power has undone that move alone.

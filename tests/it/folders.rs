@@ -129,8 +129,8 @@ fn a_file_that_cannot_be_moved_waits_and_keeps_no_place_from_others() {
         bench.drop_file(&format!("stays-{number}.txt"), &noise(number, 100));
     }
     bench.recipient.start();
-    // What a mount between the folders answers, or a folder that is another's and sticky.
-    bench.sender.start_with(&[("FORMIDLINGD_FAIL_AT", "move:1:4:18")]);
+    // What a sticky folder answers that is another's.
+    bench.sender.start_with(&[("FORMIDLINGD_FAIL_AT", "move:1:4:1")]);
     bench.wait_until("it is told", || bench.sender.log().matches("file_not_movable").count() == 4);
     for number in 0..4 {
         assert!(bench.sender.outbox().join(format!("stays-{number}.txt")).exists());
@@ -138,6 +138,23 @@ fn a_file_that_cannot_be_moved_waits_and_keeps_no_place_from_others() {
     bench.drop_file("goes.txt", b"goes");
     bench.wait_until("another is sent", || bench.receipts().len() == 1);
     // They are tried again after a while, or by a new start.
+    assert_eq!(bench.sender.stop(), Some(0));
+    bench.sender.start();
+    bench.assert_promises();
+}
+
+#[test]
+fn a_folder_that_nothing_can_be_moved_out_of_is_not_tried_for_every_file() {
+    let mut bench = Bench::new(&Setup::default());
+    for number in 0..20 {
+        bench.drop_file(&format!("{number}.txt"), &noise(number, 100));
+    }
+    bench.recipient.start();
+    // What a mount between the folders answers, to all that are tried at once.
+    bench.sender.start_with(&[("FORMIDLINGD_FAIL_AT", "move:1:1000:18")]);
+    bench.wait_until("it is told of all", || bench.sender.log().matches("file_not_movable").count() == 20);
+    let claimed = bench.sender.log().matches(": claimed ").count();
+    assert!(claimed <= 8, "claimed {claimed} times");
     assert_eq!(bench.sender.stop(), Some(0));
     bench.sender.start();
     bench.assert_promises();

@@ -89,8 +89,15 @@ fn read_json(path: &Path) -> Option<Value> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
+/// What a start that was killed leaves of trying a folder out: empty, hidden, and removed by a later one.
+fn is_probe(path: &Path) -> bool {
+    let is_named =
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".formidlingd-probe-"));
+    is_named && path.metadata().is_ok_and(|metadata| metadata.len() == 0)
+}
+
 fn is_private(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str() == ".formidlingd")
+    path.components().any(|part| part.as_os_str() == ".formidlingd") || is_probe(path)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -288,7 +295,9 @@ impl Bench {
             }
         }
         assert!(left.is_empty(), "refused without an error file: {left:?}");
-        for path in files_below(&self.sender.outbox().join("failed")) {
+        for path in
+            files_below(&self.sender.outbox().join("failed")).into_iter().filter(|path| !is_probe(path))
+        {
             let text = path.to_string_lossy();
             let belongs = text.ends_with(".error.json")
                 || with_suffix(&path, ".error.json").exists()
@@ -313,7 +322,7 @@ impl Bench {
         for path in files_below(&outbox) {
             let first = path.strip_prefix(&outbox).unwrap().iter().next().unwrap().to_str().unwrap();
             let is_marker = path.starts_with(outbox.join(".formidlingd/aside"));
-            if ["sent", "failed"].contains(&first) || is_marker {
+            if ["sent", "failed"].contains(&first) || is_marker || is_probe(&path) {
                 continue;
             }
             let file = without_suffix(&path, ".meta.json");
@@ -372,11 +381,16 @@ impl Bench {
             let name = path.file_name().unwrap().to_string_lossy();
             let is_state = path.starts_with(self.sender.state()) || path.starts_with(self.recipient.state());
             let is_waiting = self.dropped.iter().any(|dropped| dropped.path == path);
-            assert!(!name.starts_with('.') || is_state || is_waiting, "{} is temporary", path.display());
+            assert!(
+                !name.starts_with('.') || is_state || is_waiting || is_probe(&path),
+                "{} is temporary",
+                path.display()
+            );
         }
         let private = self.recipient.inbox().join(".formidlingd");
         for folder in [self.sender.outbox().join(".formidlingd/sending"), private.join("incoming")] {
-            let left = std::fs::read_dir(&folder).into_iter().flatten().count();
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            let left = entries.filter(|entry| !is_probe(&entry.path())).count();
             assert_eq!(left, 0, "{}: {:?}", folder.display(), files_below(&folder));
         }
         // What was delivered is remembered beside the inbox, too, for as long as Altinn could offer it again.
