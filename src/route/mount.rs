@@ -17,7 +17,7 @@ use super::{Kind, Report, Trouble, later};
 use crate::files::{self, Dir, Mode};
 use crate::seams::{self, Clock};
 use crate::store::KnownFolders;
-use crate::transfer::RouteName;
+use crate::transfer::{Failure, RouteName};
 
 /// How often it is looked whether the folders are still there.
 const EVERY: Duration = Duration::from_secs(2);
@@ -43,6 +43,9 @@ impl Opening {
         Ok(scratch)
     }
 }
+
+/// A transfer asks for folders that have long been away this often.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// Opens a route's folders.
 type Open<F> = Box<dyn Fn(Opening) -> Result<F, files::Error> + Send + Sync>;
@@ -106,7 +109,11 @@ impl<F: Clone + Send + 'static> Mount<F> {
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Here { folders, .. } => Ok(folders.clone()),
             State::Away(trouble) => {
-                Err(Trouble { kind: Kind::Held(later(self.clock.now(), EVERY)), ..trouble.clone() })
+                // The longer it has been away, the more seldom each of its transfers asks for it.
+                let now = self.clock.now();
+                let away = now.duration_since(trouble.failure.at).unsigned_abs();
+                let wait = (away / 2).clamp(EVERY, LONGEST_WAIT);
+                Err(Trouble { kind: Kind::Held(later(now, wait)), ..trouble.clone() })
             }
         }
     }
@@ -195,15 +202,18 @@ impl<F: Clone + Send + 'static> Mount<F> {
 
     fn is_away(&self, trouble: Trouble) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = match &*state {
-            State::Here { .. } => true,
-            State::Away(before) => before.failure.message != trouble.failure.message,
+        let before = match &*state {
+            State::Here { .. } => None,
+            State::Away(before) => Some(before.failure.clone()),
         };
-        if is_news {
+        if before.as_ref().is_none_or(|before| before.message != trouble.failure.message) {
             let failure = &trouble.failure;
             error!(route = self.route.as_str(), code = %failure.code, reason = %failure.message, remedy = %failure.remedy, "the route's folder is not there: its files wait");
         }
-        *state = State::Away(trouble);
+        // Since when it has been away, whatever is the matter with it now.
+        let since = before.map_or(trouble.failure.at, |before| before.at);
+        let failure = Failure { at: since, ..trouble.failure };
+        *state = State::Away(Trouble { failure, ..trouble });
     }
 }
 
