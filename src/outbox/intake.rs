@@ -21,8 +21,9 @@ use crate::seams::crash_point;
 use crate::store;
 use crate::transfer::{Claim, FileIdentity, Outgoing, Transfer, Work};
 
-/// The folder is listed at most this often, and never takes more than a tenth of the time.
+/// Listing takes no more than a tenth of the time, but for folders so large that a file would wait too long.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Claims what is dropped, until `stop`.
 pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
@@ -55,7 +56,7 @@ async fn serve(route: &Arc<Route>, stop: &CancellationToken) -> Result<(), Troub
             }
             intake.orphans.pass(route, &intake.listing.sources, Instant::now()).await;
             listed = Instant::now();
-            pause = (listed.duration_since(begun) * 10).max(SHORTEST_PAUSE);
+            pause = (listed.duration_since(begun) * 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         }
         let has_room = claim_ready(route, &mut intake).await?;
         let wait = intake.listing.next_look.min(route.settings.poll_interval);

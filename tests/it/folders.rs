@@ -48,18 +48,20 @@ fn nothing_is_lost_when_the_kernels_queue_overflows() {
     bench.wait_until("the folder is watched", || bench.sender.log().contains("watching"));
     let queue = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let queue: usize = queue.trim().parse().unwrap();
-    assert!(queue < 100_000, "the queue of this machine holds {queue} events");
-    // Nobody reads the queue while 100 000 files come.
+    // 100 000 on demand, with FORMIDLINGD_SOAK=1: a debug build takes long to list them. Each is more than one event.
+    let files = if std::env::var_os("FORMIDLINGD_SOAK").is_some() { 100_000 } else { 30_000 };
+    assert!(queue < files, "the queue of this machine holds {queue} events");
+    // Nobody reads the queue while they come.
     bench.sender.child.as_ref().unwrap().signal(Signal::STOP);
     let outbox = bench.sender.outbox();
-    fill(&outbox, 100_000, |number| format!("{number}.skip"));
+    fill(&outbox, files, |number| format!("{number}.skip"));
     for number in 0..50 {
         bench.drop_file(&format!("{number}.txt"), &noise(number, 100));
     }
     bench.sender.go_on();
     bench.settle();
     bench.sender.stop();
-    for number in 0..100_000 {
+    for number in 0..files {
         std::fs::remove_file(outbox.join(format!("{number}.skip"))).unwrap();
     }
     bench.assert_promises();
