@@ -3,11 +3,11 @@
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
+use super::broker::transfer::Transfer;
 use super::keys::{Algorithm, Parsed};
 use super::problem::{Fault, Refusal};
 use super::route::Operation;
 use super::site::Site;
-use super::transfer::Transfer;
 use super::world::{Action, Subject, bare_number};
 
 const WRITE: &str = "altinn:broker.write";

@@ -8,9 +8,9 @@ use axum::http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
+use super::broker::transfer::RecipientStatus;
 use super::problem::answer;
 use super::site::Site;
-use super::transfer::RecipientStatus;
 
 /// Objects, one a line.
 fn lines<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Response<Body> {

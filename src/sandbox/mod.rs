@@ -8,31 +8,24 @@
 mod agenda;
 mod auth;
 mod blocking;
+mod broker;
 mod clock;
 mod configuration;
-mod depot;
-mod download;
-mod exchange;
+mod events;
+mod faults;
 mod founding;
-mod initialize;
+mod identity;
 mod inspect;
-mod jobs;
 mod keys;
 mod ledger;
 mod listen;
-mod maskinporten;
-mod metadata;
 mod problem;
-mod range;
+mod registry;
 mod route;
-mod search;
 mod server;
-mod show;
 mod site;
 #[cfg(test)]
 mod tests;
-mod transfer;
-mod upload;
 mod world;
 
 use std::fs::{self, File};
@@ -48,17 +41,19 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
 pub use founding::Founded;
 pub use ledger::{Entry, Ledger};
-pub use site::Event;
-pub use transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
+pub use site::{Event, Part};
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
     World,
 };
 
+use broker::depot::Depot;
+use broker::jobs;
 use site::{Parts, Settings, Site};
 
 /// How long requests in flight may take when the sandbox stops.
@@ -182,7 +177,7 @@ impl Sandbox {
         let lock = lock(&dir)?;
         let founded =
             founding::found(&dir, options.clock.now(), options.key_gate.as_deref()).await.map_err(failed)?;
-        let depot = depot::Depot::open(&dir).map_err(failed)?;
+        let depot = Depot::open(&dir).map_err(failed)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;

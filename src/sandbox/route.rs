@@ -11,19 +11,91 @@ pub(super) enum Operation {
     Token,
     MaskinportenMetadata,
     MaskinportenKeys,
-    Exchange { provider: String },
+    Exchange {
+        provider: String,
+    },
     OpenIdConfiguration,
     OpenIdKeys,
     Initialize,
     Search,
-    Overview { id: String },
-    Details { id: String },
-    Upload { id: String },
-    Download { id: String },
-    Confirm { id: String },
+    Overview {
+        id: String,
+    },
+    Details {
+        id: String,
+    },
+    Upload {
+        id: String,
+    },
+    Download {
+        id: String,
+    },
+    Confirm {
+        id: String,
+    },
     SandboxLedger,
     SandboxTransfers,
     SandboxContent,
+    SandboxFaults,
+    /// Initialize and upload in one.
+    FormUpload,
+    /// Resumable upload.
+    Tus(TusRequest),
+    /// A resource's settings; `put` writes them.
+    Resource {
+        id: String,
+        put: bool,
+    },
+    /// The service owner; `create` makes it known to the Broker.
+    ServiceOwner {
+        create: bool,
+    },
+    /// The service owner's monthly statistics.
+    Statistics,
+    /// The Resource Registry, open to everybody.
+    Registry(Question),
+    /// Altinn Events.
+    Events(Events),
+}
+
+/// A request to the TUS endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TusRequest {
+    pub(super) method: TusMethod,
+    /// The transfer; `None` for the path without one.
+    pub(super) id: Option<String>,
+    /// The partial upload of that transfer.
+    pub(super) partial: Option<String>,
+}
+
+/// What a TUS request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TusMethod {
+    Options,
+    Create,
+    Head,
+    Patch,
+    Delete,
+}
+
+/// What the Resource Registry is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Question {
+    Resource(String),
+    Policy(String),
+    Rights(String),
+}
+
+/// An operation of Altinn Events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Events {
+    Subscribe,
+    Subscriptions,
+    Subscription(String),
+    Unsubscribe(String),
+    /// The platform's own; refused to everybody else.
+    Validate,
+    Pull,
 }
 
 impl Operation {
@@ -43,7 +115,29 @@ impl Operation {
             Self::Upload { .. } => "upload",
             Self::Download { .. } => "download",
             Self::Confirm { .. } => "confirm",
-            Self::SandboxLedger | Self::SandboxTransfers | Self::SandboxContent => "sandbox",
+            Self::SandboxLedger | Self::SandboxTransfers | Self::SandboxContent | Self::SandboxFaults => {
+                "sandbox"
+            }
+            Self::FormUpload => "form-upload",
+            Self::Tus(request) => match request.method {
+                TusMethod::Options => "tus-options",
+                TusMethod::Create => "tus-create",
+                TusMethod::Head => "tus-head",
+                TusMethod::Patch => "tus-patch",
+                TusMethod::Delete => "tus-delete",
+            },
+            Self::Resource { put: true, .. } => "resource-put",
+            Self::Resource { put: false, .. } => "resource-get",
+            Self::ServiceOwner { create: true } => "service-owner-create",
+            Self::ServiceOwner { create: false } => "service-owner-get",
+            Self::Statistics => "statistics",
+            Self::Registry(_) => "registry",
+            Self::Events(Events::Subscribe) => "subscribe",
+            Self::Events(Events::Subscriptions) => "subscriptions",
+            Self::Events(Events::Subscription(_)) => "subscription",
+            Self::Events(Events::Unsubscribe(_)) => "unsubscribe",
+            Self::Events(Events::Validate) => "validate-subscription",
+            Self::Events(Events::Pull) => "pull",
         }
     }
 
@@ -55,7 +149,10 @@ impl Operation {
             | Self::Overview { .. }
             | Self::Details { .. }
             | Self::Upload { .. }
-            | Self::Confirm { .. } => Produces::Json,
+            | Self::Confirm { .. }
+            | Self::FormUpload
+            | Self::Resource { .. }
+            | Self::ServiceOwner { create: false } => Produces::Json,
             _ => Produces::Anything,
         }
     }
@@ -70,6 +167,7 @@ impl Operation {
                 | Self::SandboxLedger
                 | Self::SandboxTransfers
                 | Self::SandboxContent
+                | Self::SandboxFaults
         )
     }
 }
@@ -97,8 +195,16 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
         },
         ["broker", "api", "v1", "filetransfer", rest @ ..] => match rest {
             [] => vec![(Method::POST, Operation::Initialize), (Method::GET, Operation::Search)],
-            // The form upload's path, which is no transfer's.
-            ["upload"] => vec![],
+            ["upload"] => vec![(Method::POST, Operation::FormUpload)],
+            ["upload", "tus", rest @ ..] => {
+                let (id, partial) = match rest {
+                    [] => (None, None),
+                    [_] => (Some(last()), None),
+                    [_, "partial", _] => (parts.iter().rev().nth(2).cloned(), Some(last())),
+                    _ => return Err(StatusCode::NOT_FOUND),
+                };
+                tus(id.as_ref(), partial.as_ref())
+            }
             [_] => vec![(Method::GET, Operation::Overview { id: last() })],
             [_, "details"] => vec![(Method::GET, Operation::Details { id: before_last() })],
             [_, "upload"] => vec![(Method::POST, Operation::Upload { id: before_last() })],
@@ -106,6 +212,40 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
             [_, "confirmdownload"] => vec![(Method::POST, Operation::Confirm { id: before_last() })],
             _ => vec![],
         },
+        ["broker", "api", "v1", "resource", _] => vec![
+            (Method::GET, Operation::Resource { id: last(), put: false }),
+            (Method::PUT, Operation::Resource { id: last(), put: true }),
+        ],
+        ["broker", "api", "v1", "serviceowner"] => vec![
+            (Method::GET, Operation::ServiceOwner { create: false }),
+            (Method::POST, Operation::ServiceOwner { create: true }),
+        ],
+        ["broker", "api", "v1", "statistics", "monthly"] => vec![(Method::GET, Operation::Statistics)],
+        ["resourceregistry", "api", "v1", "resource", rest @ ..] => match rest {
+            [_] => vec![(Method::GET, Operation::Registry(Question::Resource(last())))],
+            [_, "policy"] => vec![(Method::GET, Operation::Registry(Question::Policy(before_last())))],
+            [_, "policy", "rights"] => {
+                let id = parts.iter().rev().nth(2).cloned().unwrap_or_default();
+                vec![(Method::GET, Operation::Registry(Question::Rights(id)))]
+            }
+            _ => vec![],
+        },
+        ["events", "api", "v1", rest @ ..] => match rest {
+            ["events"] => vec![(Method::GET, Operation::Events(Events::Pull))],
+            ["subscriptions"] => vec![
+                (Method::POST, Operation::Events(Events::Subscribe)),
+                (Method::GET, Operation::Events(Events::Subscriptions)),
+            ],
+            ["subscriptions", "validate", _] => vec![(Method::PUT, Operation::Events(Events::Validate))],
+            ["subscriptions", _] => vec![
+                (Method::GET, Operation::Events(Events::Subscription(last()))),
+                (Method::DELETE, Operation::Events(Events::Unsubscribe(last()))),
+            ],
+            _ => vec![],
+        },
+        ["_sandbox", "faults"] => [Method::GET, Method::PUT, Method::POST, Method::DELETE]
+            .map(|method| (method, Operation::SandboxFaults))
+            .to_vec(),
         ["_sandbox", "ledger"] => vec![(Method::GET, Operation::SandboxLedger)],
         ["_sandbox", "transfers"] => vec![(Method::GET, Operation::SandboxTransfers)],
         ["_sandbox", "content"] => vec![(Method::GET, Operation::SandboxContent)],
@@ -116,6 +256,18 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
         None if choices.is_empty() => Err(StatusCode::NOT_FOUND),
         None => Err(StatusCode::METHOD_NOT_ALLOWED),
     }
+}
+
+/// The methods of a TUS path.
+fn tus(id: Option<&String>, partial: Option<&String>) -> Vec<(Method, Operation)> {
+    let request = |method| Operation::Tus(TusRequest { method, id: id.cloned(), partial: partial.cloned() });
+    vec![
+        (Method::OPTIONS, request(TusMethod::Options)),
+        (Method::POST, request(TusMethod::Create)),
+        (Method::HEAD, request(TusMethod::Head)),
+        (Method::PATCH, request(TusMethod::Patch)),
+        (Method::DELETE, request(TusMethod::Delete)),
+    ]
 }
 
 /// Percent-decodes one path segment; what is no valid escape stays as it is.

@@ -11,11 +11,12 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::agenda::Agenda;
+use super::broker::depot::Depot;
+use super::broker::transfer::Transfer;
 use super::clock::Clock;
-use super::depot::Depot;
+use super::faults::Faults;
 use super::keys::Key;
 use super::ledger::{Entry, Ledger};
-use super::transfer::Transfer;
 use super::world::World;
 
 /// Times and switches that hold for the whole sandbox.
@@ -29,11 +30,22 @@ pub(super) struct Settings {
     pub(super) key_gate: Option<String>,
 }
 
+/// What an organisation is in a file transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Part {
+    /// It sent the file.
+    Sender,
+    /// The file is for it.
+    Recipient,
+}
+
 /// An event that Altinn Events would deliver (Broker API, events).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
     /// The type without its prefix, such as `published`.
     pub kind: &'static str,
+    /// In which part the organisation gets it.
+    pub part: Part,
     /// The file transfer.
     pub transfer: Uuid,
     /// The bare resource id.
@@ -62,6 +74,7 @@ pub(super) struct Site {
     /// Grants and `jti`s that were used, until they would have expired anyway.
     pub(super) used_grants: Mutex<HashMap<String, i64>>,
     pub(super) events: Mutex<Vec<Event>>,
+    pub(super) faults: Faults,
     /// Bodies of refused requests, being read to their end.
     drains: Mutex<JoinSet<()>>,
 }
@@ -93,6 +106,7 @@ impl Site {
             altinn: parts.altinn,
             used_grants: Mutex::default(),
             events: Mutex::default(),
+            faults: Faults::default(),
             drains: Mutex::default(),
         }
     }
@@ -119,10 +133,20 @@ impl Site {
         look(&self.world.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes an event down for an organisation (any form of its number).
-    pub(super) fn emit(&self, kind: &'static str, transfer: &Transfer, organization: &str) {
+    /// Sends an event to the sender.
+    pub(super) fn tell_sender(&self, kind: &'static str, transfer: &Transfer) {
+        self.emit(kind, transfer, &transfer.sender, Part::Sender);
+    }
+
+    /// Sends an event to a recipient (any form of its number).
+    pub(super) fn tell_recipient(&self, kind: &'static str, transfer: &Transfer, recipient: &str) {
+        self.emit(kind, transfer, recipient, Part::Recipient);
+    }
+
+    fn emit(&self, kind: &'static str, transfer: &Transfer, organization: &str, part: Part) {
         let event = Event {
             kind,
+            part,
             transfer: transfer.id,
             resource: transfer.resource.clone(),
             organization: super::world::bare_number(organization).to_owned(),

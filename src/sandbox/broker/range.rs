@@ -2,7 +2,7 @@
 
 /// What a `Range` header comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Range {
+pub(in crate::sandbox) enum Range {
     /// None, several, another unit, or unreadable: the whole file.
     Whole,
     /// The first and the last byte.
@@ -12,7 +12,7 @@ pub(super) enum Range {
 }
 
 /// Reads the header for a file of `size` bytes.
-pub(super) fn parse(header: Option<&str>, size: u64) -> Range {
+pub(in crate::sandbox) fn parse(header: Option<&str>, size: u64) -> Range {
     let Some((unit, ranges)) = header.and_then(|header| header.split_once('=')) else { return Range::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") || ranges.contains(',') {
         return Range::Whole;

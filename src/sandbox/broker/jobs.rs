@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::agenda::Job;
-use super::blocking::blocking;
-use super::clock::{earlier, later};
 use super::depot::remove_blob;
 use super::download::grace;
-use super::site::Site;
 use super::transfer::{RecipientStatus, Status, Transfer};
 use super::upload::announce_published;
+use crate::sandbox::agenda::Job;
+use crate::sandbox::blocking::blocking;
+use crate::sandbox::clock::{earlier, later};
+use crate::sandbox::site::Site;
 
 /// The test file of the European Institute for Computer Antivirus Research, in two halves so that
 /// no scanner takes the program for it.
@@ -34,7 +34,7 @@ const STUCK: &str = "File transfer was stuck in UploadStarted as it failed uploa
 const STUCK_INTERVAL: Duration = Duration::from_mins(30);
 
 /// Puts everything on the agenda that a former sandbox left undone.
-pub(super) fn resume(site: &Site) {
+pub(in crate::sandbox) fn resume(site: &Site) {
     let now = site.now();
     for (id, expiration, status, changed, transfer) in site.depot.all(|transfer| {
         (transfer.status() != Status::Purged).then(|| {
@@ -59,7 +59,7 @@ pub(super) fn resume(site: &Site) {
 }
 
 /// Does the jobs when their time comes, until told to stop.
-pub(super) async fn run(site: Arc<Site>, stop: CancellationToken) {
+pub(in crate::sandbox) async fn run(site: Arc<Site>, stop: CancellationToken) {
     let mut scans = JoinSet::new();
     loop {
         for job in site.agenda.due(site.clock.now()) {
@@ -124,7 +124,7 @@ async fn scan(site: Arc<Site>, id: Uuid) {
     let Some(transfer) = changed.flatten() else { return };
     if failed {
         remove_blob(&path);
-        site.emit("uploadfailed", &transfer, &transfer.sender);
+        site.tell_sender("uploadfailed", &transfer);
         never_confirmed(&site, &transfer, Everyone::Yes);
         return;
     }
@@ -203,7 +203,7 @@ fn purge(site: &Site, id: Uuid) {
     if let Some(blob) = blob {
         remove_blob(&site.depot.blob(&blob));
     }
-    site.emit("filepurged", &transfer, &transfer.sender);
+    site.tell_sender("filepurged", &transfer);
     never_confirmed(site, &transfer, Everyone::No);
 }
 
@@ -223,11 +223,11 @@ fn never_confirmed(site: &Site, transfer: &Transfer, everyone: Everyone) {
             || everyone == Everyone::Yes
         {
             any = true;
-            site.emit("fileneverconfirmeddownloaded", transfer, recipient);
+            site.tell_recipient("fileneverconfirmeddownloaded", transfer, recipient);
         }
     }
     if any {
-        site.emit("fileneverconfirmeddownloaded", transfer, &transfer.sender);
+        site.tell_sender("fileneverconfirmeddownloaded", transfer);
     }
 }
 
@@ -246,7 +246,7 @@ fn fail_stuck(site: &Site) {
             Some(transfer.clone())
         });
         if let Some(transfer) = failed.flatten() {
-            site.emit("uploadfailed", &transfer, &transfer.sender);
+            site.tell_sender("uploadfailed", &transfer);
         }
     }
     let interval = (site.settings.stuck_after / 4).min(STUCK_INTERVAL).max(Duration::from_millis(10));

@@ -13,14 +13,14 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::agenda::Job;
-use super::auth::Caller;
-use super::blocking::{blocking, start_blocking};
-use super::clock::{earlier, later};
-use super::problem::{Fault, Refusal, bare};
 use super::range::{self, Range};
-use super::site::{Note, Site};
 use super::transfer::{RecipientStatus, Status, Transfer};
+use crate::sandbox::agenda::Job;
+use crate::sandbox::auth::Caller;
+use crate::sandbox::blocking::{blocking, start_blocking};
+use crate::sandbox::clock::{earlier, later};
+use crate::sandbox::problem::{Fault, Refusal, bare};
+use crate::sandbox::site::{Note, Site};
 
 /// Blocks of a download.
 const BLOCK: u64 = 256 * 1024;
@@ -30,7 +30,7 @@ const IN_FLIGHT: usize = 4;
 const DEBOUNCE: Duration = Duration::from_mins(5);
 
 /// Checks, records `DownloadStarted`, and only then lets bytes flow.
-pub(super) async fn download(
+pub(in crate::sandbox) async fn download(
     site: &Arc<Site>,
     caller: &Caller,
     transfer: Transfer,
@@ -219,7 +219,7 @@ enum Confirmed {
 }
 
 /// `POST …/confirmdownload`.
-pub(super) fn confirm(
+pub(in crate::sandbox) fn confirm(
     site: &Site,
     caller: &Caller,
     transfer: &Transfer,
@@ -261,10 +261,10 @@ pub(super) fn confirm(
         Some(Confirmed::All(transfer)) => (transfer, true),
     };
     note.entry.effect = Some(if all { "all confirmed" } else { "confirmed" });
-    site.emit("downloadconfirmed", &transfer, &party);
-    site.emit("downloadconfirmed", &transfer, &transfer.sender);
+    site.tell_recipient("downloadconfirmed", &transfer, &party);
+    site.tell_sender("downloadconfirmed", &transfer);
     if all {
-        site.emit("allconfirmeddownloaded", &transfer, &transfer.sender);
+        site.tell_sender("allconfirmeddownloaded", &transfer);
         if let Some(grace) = grace(site, &transfer) {
             site.agenda.add(later(now, grace), Job::Grace(transfer.id));
         }
@@ -273,7 +273,7 @@ pub(super) fn confirm(
 }
 
 /// The grace period, where the resource purges after the last confirmation.
-pub(super) fn grace(site: &Site, transfer: &Transfer) -> Option<Duration> {
+pub(in crate::sandbox) fn grace(site: &Site, transfer: &Transfer) -> Option<Duration> {
     site.look(|world| {
         let Some(resource) = world.resources.get(&transfer.resource) else {
             return Some(site.settings.grace);

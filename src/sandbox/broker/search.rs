@@ -10,11 +10,11 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::auth::Caller;
-use super::problem::{Fault, Messages, Refusal, json_answer};
-use super::site::Site;
 use super::transfer::{RecipientStatus, Status, Transfer};
-use super::world::Action;
+use crate::sandbox::auth::Caller;
+use crate::sandbox::problem::{Fault, Messages, Refusal, json_answer};
+use crate::sandbox::site::Site;
+use crate::sandbox::world::Action;
 
 /// There is no cursor and no total.
 const LIMIT: usize = 100;
@@ -37,7 +37,11 @@ struct Query {
 }
 
 /// Ids of the caller's transfers on a resource.
-pub(super) fn search(site: &Site, caller: &Caller, query: &str) -> Result<Response<Body>, Refusal> {
+pub(in crate::sandbox) fn search(
+    site: &Site,
+    caller: &Caller,
+    query: &str,
+) -> Result<Response<Body>, Refusal> {
     let query = parse(query)?;
     let party = caller.party().ok_or(Fault::NoAccess)?;
     let may = |action| caller.may(site, &query.resource, action, &party);

@@ -29,7 +29,7 @@ pub enum Status {
 
 impl Status {
     /// All of them, each at its number.
-    pub(super) const ALL: [Status; 8] = [
+    pub(in crate::sandbox) const ALL: [Status; 8] = [
         Status::Initialized,
         Status::UploadStarted,
         Status::UploadProcessing,
@@ -56,7 +56,7 @@ impl Status {
     }
 
     /// The text shown when no detail was stored.
-    pub(super) fn text(self) -> &'static str {
+    pub(in crate::sandbox) fn text(self) -> &'static str {
         match self {
             Status::Initialized => "Ready for upload",
             Status::UploadStarted => "Upload started",
@@ -83,7 +83,7 @@ pub enum RecipientStatus {
 
 impl RecipientStatus {
     /// All of them, each at its number.
-    pub(super) const ALL: [RecipientStatus; 3] =
+    pub(in crate::sandbox) const ALL: [RecipientStatus; 3] =
         [RecipientStatus::Initialized, RecipientStatus::DownloadStarted, RecipientStatus::DownloadConfirmed];
 
     /// The name in JSON.
@@ -97,7 +97,7 @@ impl RecipientStatus {
     }
 
     /// The text that goes with it.
-    pub(super) fn text(self) -> &'static str {
+    pub(in crate::sandbox) fn text(self) -> &'static str {
         match self {
             RecipientStatus::Initialized => "Initialized",
             RecipientStatus::DownloadStarted => "Recipient has attempted to download fileTransfer",
@@ -181,22 +181,27 @@ impl Transfer {
     }
 
     /// When the current status was entered.
-    pub(super) fn status_changed(&self) -> Timestamp {
+    pub(in crate::sandbox) fn status_changed(&self) -> Timestamp {
         self.history.last().map_or(self.created, |row| row.time)
     }
 
     /// The latest time at which `status` was entered.
-    pub(super) fn entered(&self, status: Status) -> Option<Timestamp> {
+    pub(in crate::sandbox) fn entered(&self, status: Status) -> Option<Timestamp> {
         self.history.iter().rev().find(|row| row.status == status).map(|row| row.time)
     }
 
     /// Adds a row to the history.
-    pub(super) fn enter(&mut self, status: Status, detail: Option<String>, time: Timestamp) {
+    pub(in crate::sandbox) fn enter(&mut self, status: Status, detail: Option<String>, time: Timestamp) {
         self.history.push(StatusRow { status, detail, time });
     }
 
     /// Adds a row to a recipient's history.
-    pub(super) fn enter_recipient(&mut self, recipient: &str, status: RecipientStatus, time: Timestamp) {
+    pub(in crate::sandbox) fn enter_recipient(
+        &mut self,
+        recipient: &str,
+        status: RecipientStatus,
+        time: Timestamp,
+    ) {
         self.recipients.push(RecipientRow { recipient: recipient.to_owned(), status, time });
     }
 
@@ -213,7 +218,7 @@ impl Transfer {
     }
 
     /// The rows of one recipient, oldest first.
-    pub(super) fn rows_of<'a>(
+    pub(in crate::sandbox) fn rows_of<'a>(
         &'a self,
         recipient: &'a str,
     ) -> impl DoubleEndedIterator<Item = &'a RecipientRow> {
@@ -227,7 +232,7 @@ impl Transfer {
     }
 
     /// The status of the recipient's most recent row, which is what search looks at.
-    pub(super) fn latest(&self, recipient: &str) -> Option<RecipientStatus> {
+    pub(in crate::sandbox) fn latest(&self, recipient: &str) -> Option<RecipientStatus> {
         self.rows_of(recipient).next_back().map(|row| row.status)
     }
 

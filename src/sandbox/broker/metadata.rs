@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::problem::{Messages, Refusal};
+use crate::sandbox::problem::{Messages, Refusal};
 
 const ORGANIZATION_FORM: &str = "on the form countrycode:organizationnumber (e.g. 0192:910753614) or urn:altinn:organization:identifier-no:organizationnumber";
 const ORGANIZATION_URN: &str = "urn:altinn:organization:identifier-no:";
@@ -13,22 +13,22 @@ const RESOURCE_URN: &str = "urn:altinn:resource:";
 
 /// Metadata that passed the validation.
 #[derive(Debug)]
-pub(super) struct Metadata {
-    pub(super) file_name: String,
+pub(in crate::sandbox) struct Metadata {
+    pub(in crate::sandbox) file_name: String,
     /// Bare.
-    pub(super) resource: String,
-    pub(super) reference: String,
+    pub(in crate::sandbox) resource: String,
+    pub(in crate::sandbox) reference: String,
     /// As sent.
-    pub(super) sender: String,
+    pub(in crate::sandbox) sender: String,
     /// As sent; the first null ends the request in an exception.
-    pub(super) recipients: Vec<String>,
+    pub(in crate::sandbox) recipients: Vec<String>,
     /// A null value fails in the database, after the row was written.
-    pub(super) properties: BTreeMap<String, Option<String>>,
+    pub(in crate::sandbox) properties: BTreeMap<String, Option<String>>,
     /// As it is shown until a checksum is computed.
-    pub(super) checksum: Option<String>,
+    pub(in crate::sandbox) checksum: Option<String>,
     /// The checksum that is demanded, if one was given.
-    pub(super) demanded_checksum: Option<String>,
-    pub(super) disable_virus_scan: bool,
+    pub(in crate::sandbox) demanded_checksum: Option<String>,
+    pub(in crate::sandbox) disable_virus_scan: bool,
 }
 
 /// The members of the body, found whatever the case of their names.
@@ -58,7 +58,7 @@ fn unreadable(path: &str) -> Refusal {
 }
 
 /// Reads and validates the body.
-pub(super) fn read(body: &[u8]) -> Result<Metadata, Refusal> {
+pub(in crate::sandbox) fn read(body: &[u8]) -> Result<Metadata, Refusal> {
     if body.is_empty() {
         return Err(Refusal::Invalid(Messages::from([
             (String::new(), vec!["A non-empty request body is required.".to_owned()]),

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::keys::Parsed;
-use super::problem::{answer, json_answer};
-use super::site::{Note, Site};
-use super::world::{Client, SystemUser, World, bare_number};
+use crate::sandbox::keys::Parsed;
+use crate::sandbox::problem::{answer, json_answer};
+use crate::sandbox::site::{Note, Site};
+use crate::sandbox::world::{Client, SystemUser, World, bare_number};
 
 /// How long an access token lives: what Digdir's own client observes for the Broker scopes.
 const LIFETIME: i64 = 120;
@@ -62,7 +62,12 @@ fn bad_claim(detail: &str, code: Option<&'static str>) -> Denied {
 }
 
 /// `POST /token`.
-pub(super) fn token(site: &Site, headers: &HeaderMap, body: &Bytes, note: &mut Note) -> Response<Body> {
+pub(in crate::sandbox) fn token(
+    site: &Site,
+    headers: &HeaderMap,
+    body: &Bytes,
+    note: &mut Note,
+) -> Response<Body> {
     match grant(site, headers, body, note) {
         Ok(body) => {
             note.entry.effect = Some("token issued");
@@ -312,7 +317,7 @@ fn issue(
 }
 
 /// The metadata of RFC 8414.
-pub(super) fn metadata(site: &Site) -> Value {
+pub(in crate::sandbox) fn metadata(site: &Site) -> Value {
     json!({
         "issuer": site.maskinporten_issuer(),
         "token_endpoint": format!("{}/token", site.url),

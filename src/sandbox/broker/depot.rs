@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::transfer::Transfer;
 
 /// All transfers, and where their content lies.
-pub(super) struct Depot {
+pub(in crate::sandbox) struct Depot {
     blobs: PathBuf,
     shelves: Mutex<Shelves>,
 }
@@ -31,7 +31,7 @@ struct Shelves {
 impl Depot {
     /// Reads what a former sandbox left in `dir`, drops the history of the journal, and forgets
     /// partial blobs.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+    pub(in crate::sandbox) fn open(dir: &Path) -> io::Result<Self> {
         let blobs = dir.join("blobs");
         fs::create_dir_all(&blobs)?;
         let path = dir.join("transfers.jsonl");
@@ -53,12 +53,12 @@ impl Depot {
     }
 
     /// The file of a blob.
-    pub(super) fn blob(&self, name: &str) -> PathBuf {
+    pub(in crate::sandbox) fn blob(&self, name: &str) -> PathBuf {
         self.blobs.join(name)
     }
 
     /// Adds a transfer.
-    pub(super) fn insert(&self, transfer: Transfer) {
+    pub(in crate::sandbox) fn insert(&self, transfer: Transfer) {
         let mut shelves = self.lock();
         write_line(&mut shelves.journal, &transfer);
         index(&mut shelves.by_party, &transfer);
@@ -66,12 +66,12 @@ impl Depot {
     }
 
     /// Looks at a transfer.
-    pub(super) fn read<R>(&self, id: Uuid, look: impl FnOnce(&Transfer) -> R) -> Option<R> {
+    pub(in crate::sandbox) fn read<R>(&self, id: Uuid, look: impl FnOnce(&Transfer) -> R) -> Option<R> {
         self.lock().transfers.get(&id).map(look)
     }
 
     /// Changes a transfer; what is decided inside is decided under the lock.
-    pub(super) fn change<R>(&self, id: Uuid, act: impl FnOnce(&mut Transfer) -> R) -> Option<R> {
+    pub(in crate::sandbox) fn change<R>(&self, id: Uuid, act: impl FnOnce(&mut Transfer) -> R) -> Option<R> {
         let mut shelves = self.lock();
         let Shelves { journal, transfers, by_party } = &mut *shelves;
         let transfer = transfers.get_mut(&id)?;
@@ -85,7 +85,7 @@ impl Depot {
     }
 
     /// Collects from the transfers of a party (`0192:…`) on a resource, in order of creation.
-    pub(super) fn of_party<R>(
+    pub(in crate::sandbox) fn of_party<R>(
         &self,
         resource: &str,
         party: &str,
@@ -98,7 +98,7 @@ impl Depot {
     }
 
     /// Collects from all transfers, in order of creation.
-    pub(super) fn all<R>(&self, pick: impl FnMut(&Transfer) -> Option<R>) -> Vec<R> {
+    pub(in crate::sandbox) fn all<R>(&self, pick: impl FnMut(&Transfer) -> Option<R>) -> Vec<R> {
         let shelves = self.lock();
         let mut transfers: Vec<&Transfer> = shelves.transfers.values().collect();
         transfers.sort_by_key(|transfer| (transfer.created, transfer.id));
@@ -111,7 +111,7 @@ impl Depot {
 }
 
 /// Removes a blob; one that is gone already is as good.
-pub(super) fn remove_blob(path: &Path) {
+pub(in crate::sandbox) fn remove_blob(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {

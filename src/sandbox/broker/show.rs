@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::transfer::{Status, Transfer};
 
 /// A `DateTimeOffset` in UTC as .NET writes it: `+00:00`, and no trailing zeros in the fraction.
-pub(super) fn date(time: Timestamp) -> String {
+pub(in crate::sandbox) fn date(time: Timestamp) -> String {
     let civil = time.to_zoned(TimeZone::UTC).datetime();
     let whole = civil.strftime("%Y-%m-%dT%H:%M:%S").to_string();
     let micros = time.subsec_nanosecond().rem_euclid(1_000_000_000) / 1_000;
@@ -62,7 +62,7 @@ fn row_text(row: &super::transfer::StatusRow) -> String {
 }
 
 /// `GET …/{id}`.
-pub(super) fn overview(transfer: &Transfer) -> Value {
+pub(in crate::sandbox) fn overview(transfer: &Transfer) -> Value {
     let mut members = common(transfer);
     let published = transfer.entered(Status::Published).map(date);
     members.insert("published".to_owned(), published.into());
@@ -70,7 +70,7 @@ pub(super) fn overview(transfer: &Transfer) -> Value {
 }
 
 /// `GET …/{id}/details`: without `published`, with both histories, which nobody sorted.
-pub(super) fn details(transfer: &Transfer) -> Value {
+pub(in crate::sandbox) fn details(transfer: &Transfer) -> Value {
     let mut members = common(transfer);
     let history = shuffled(transfer.id, transfer.history.iter().collect());
     let history: Vec<Value> = history

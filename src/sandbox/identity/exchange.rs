@@ -5,11 +5,11 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::auth::bearer;
-use super::keys::Parsed;
-use super::problem::{answer, bare};
-use super::site::{Note, Site};
-use super::world::bare_number;
+use crate::sandbox::auth::bearer;
+use crate::sandbox::keys::Parsed;
+use crate::sandbox::problem::{answer, bare};
+use crate::sandbox::site::{Note, Site};
+use crate::sandbox::world::bare_number;
 
 /// How long an Altinn token lives, whatever was left of the other one.
 const LIFETIME: i64 = 1800;
@@ -19,7 +19,12 @@ const TOLERANCE: i64 = 10;
 const DROPPED: [&str; 4] = ["aud", "iss", "client_amr", "sid"];
 
 /// `GET /authentication/api/v1/exchange/{provider}`.
-pub(super) fn exchange(site: &Site, provider: &str, headers: &HeaderMap, note: &mut Note) -> Response<Body> {
+pub(in crate::sandbox) fn exchange(
+    site: &Site,
+    provider: &str,
+    headers: &HeaderMap,
+    note: &mut Note,
+) -> Response<Body> {
     if headers.contains_key("X-Altinn-EnterpriseUser-Authentication") {
         let body = json!({ "title": "Virksomhetsbruker is no longer available", "status": 410 });
         return answer(StatusCode::GONE, "application/problem+json", body.to_string());
@@ -89,7 +94,7 @@ fn prefers_json(headers: &HeaderMap) -> bool {
 }
 
 /// The OpenID configuration of Altinn's own tokens.
-pub(super) fn configuration(site: &Site) -> Value {
+pub(in crate::sandbox) fn configuration(site: &Site) -> Value {
     json!({
         "issuer": site.altinn_issuer(),
         "jwks_uri": format!("{}.well-known/openid-configuration/jwks", site.altinn_issuer()),

@@ -5,20 +5,20 @@ use axum::http::{Response, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::agenda::Job;
-use super::auth::{Caller, normalised};
-use super::clock::later;
 use super::metadata::{self, Metadata};
-use super::problem::{Fault, Refusal, json_answer};
-use super::site::{Note, Site};
 use super::transfer::{RecipientStatus, Status, Transfer};
-use super::world::{Action, Stage, bare_number};
+use crate::sandbox::agenda::Job;
+use crate::sandbox::auth::{Caller, normalised};
+use crate::sandbox::clock::later;
+use crate::sandbox::problem::{Fault, Refusal, json_answer};
+use crate::sandbox::site::{Note, Site};
+use crate::sandbox::world::{Action, Stage, bare_number};
 
 /// The column is `varchar(500)`, whatever the validation lets through.
 const REFERENCE_COLUMN: usize = 500;
 
 /// Validates, checks, and writes the row.
-pub(super) fn initialize(
+pub(in crate::sandbox) fn initialize(
     site: &Site,
     caller: &Caller,
     content_type: Option<&str>,
@@ -41,7 +41,7 @@ pub(super) fn initialize(
     note.entry.transfer = Some(id);
     note.entry.effect = Some("initialized");
     site.agenda.add(transfer.expiration, Job::Expire(id));
-    site.emit("filetransferinitialized", &transfer, &transfer.sender);
+    site.tell_sender("filetransferinitialized", &transfer);
     site.depot.insert(transfer);
     Ok(json_answer(&json!({ "fileTransferId": id })))
 }

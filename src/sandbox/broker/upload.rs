@@ -16,15 +16,15 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::agenda::Job;
-use super::auth::Caller;
-use super::blocking::start_blocking;
-use super::clock::later;
 use super::depot::remove_blob;
-use super::problem::{Fault, Refusal, json_answer};
-use super::site::{Note, Site};
 use super::transfer::{Status, Transfer};
-use super::world::Action;
+use crate::sandbox::agenda::Job;
+use crate::sandbox::auth::Caller;
+use crate::sandbox::blocking::start_blocking;
+use crate::sandbox::clock::later;
+use crate::sandbox::problem::{Fault, Refusal, json_answer};
+use crate::sandbox::site::{Note, Site};
+use crate::sandbox::world::Action;
 
 /// The largest file that is scanned for malware.
 const LARGEST_SCANNED: u64 = 50_000_000_000;
@@ -32,11 +32,11 @@ const LARGEST_SCANNED: u64 = 50_000_000_000;
 const IN_FLIGHT: usize = 4;
 
 /// Text of `Failed` when the content does not have the checksum that was given.
-pub(super) const CHECKSUM_MISMATCH: &str = "Checksum mismatch";
+pub(in crate::sandbox) const CHECKSUM_MISMATCH: &str = "Checksum mismatch";
 const UPLOAD_ERROR: &str = "Error occurred while uploading fileTransfer";
 
 /// Checks, then takes the bytes. A refused request's body is read to its end behind the answer.
-pub(super) async fn upload(
+pub(in crate::sandbox) async fn upload(
     site: &Site,
     caller: &Caller,
     transfer: Transfer,
@@ -78,7 +78,7 @@ pub(super) async fn upload(
 }
 
 /// A missing `Content-Type` passes, a wrong one does not.
-pub(super) fn is_octets(headers: &HeaderMap) -> bool {
+pub(in crate::sandbox) fn is_octets(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return true };
     let media_type = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
@@ -191,7 +191,7 @@ fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<
 }
 
 /// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(in crate::sandbox) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
@@ -218,7 +218,7 @@ fn commit(site: &Site, id: Uuid, mut attempt: Attempt, note: &mut Note) -> Resul
         }
         Some(Outcome::Processing(transfer)) => {
             note.entry.effect = Some("upload processing");
-            site.emit("uploadprocessing", &transfer, &transfer.sender);
+            site.tell_sender("uploadprocessing", &transfer);
             site.agenda.add(later(now, site.settings.scan_delay), Job::Scan(id));
         }
         Some(Outcome::Mismatch) => {
@@ -259,10 +259,10 @@ fn complete(transfer: &mut Transfer, attempt: &mut Attempt, now: Timestamp) -> O
 }
 
 /// The events that go with `Published`.
-pub(super) fn announce_published(site: &Site, transfer: &Transfer) {
-    site.emit("published", transfer, &transfer.sender);
+pub(in crate::sandbox) fn announce_published(site: &Site, transfer: &Transfer) {
+    site.tell_sender("published", transfer);
     for recipient in transfer.recipient_organizations() {
-        site.emit("published", transfer, recipient);
+        site.tell_recipient("published", transfer, recipient);
     }
 }
 
@@ -276,7 +276,7 @@ fn fail(site: &Site, id: Uuid, text: &str, note: &mut Note) -> Fault {
         transfer.clone()
     });
     if let Some(transfer) = failed {
-        site.emit("uploadfailed", &transfer, &transfer.sender);
+        site.tell_sender("uploadfailed", &transfer);
     }
     note.entry.effect = Some("failed");
     Fault::UploadFailed

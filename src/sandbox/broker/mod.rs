@@ -1,0 +1,18 @@
+//! Formidling itself (Broker API): transfers, their endpoints, and what happens to them by themselves.
+
+pub(in crate::sandbox) mod depot;
+pub(in crate::sandbox) mod download;
+mod form;
+mod initialize;
+pub(in crate::sandbox) mod jobs;
+mod metadata;
+mod range;
+mod resource;
+mod search;
+mod serve;
+mod show;
+pub(in crate::sandbox) mod transfer;
+mod tus;
+mod upload;
+
+pub(in crate::sandbox) use serve::serve;

@@ -1,0 +1,141 @@
+//! An endpoint of Formidling: `Accept`, authentication and scope, then the handler, in the order of
+//! the Broker's own pipeline.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use uuid::Uuid;
+
+use super::transfer::Transfer;
+use super::{download, form, initialize, resource, search, show, tus, upload};
+use crate::sandbox::auth::{self, Caller};
+use crate::sandbox::problem::{Fault, Produces, Refusal, invalid, json_answer};
+use crate::sandbox::route::Operation;
+use crate::sandbox::server::LARGEST_FORM;
+use crate::sandbox::site::{Note, Site};
+
+/// An endpoint of Formidling: 406 before 401 before 403 before 415 and 400 before the handler.
+pub(in crate::sandbox) async fn serve(
+    site: &Arc<Site>,
+    operation: &Operation,
+    parts: &Parts,
+    body: Body,
+    note: &mut Note,
+) -> Result<Response<Body>, Refusal> {
+    let headers = &parts.headers;
+    if operation.produces() == Produces::Json && !accepts_json(headers) {
+        site.drain(body);
+        return Ok(not_acceptable());
+    }
+    let caller = match auth::authenticate(site, operation, headers) {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            site.drain(body);
+            return Err(refusal);
+        }
+    };
+    note.entry.organization = caller.organization().map(str::to_owned);
+    note.entry.vendor.clone_from(&caller.vendor);
+    match operation {
+        Operation::Initialize => {
+            let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let body = read(body).await?;
+            initialize::initialize(site, &caller, content_type, &body, note)
+        }
+        Operation::Search => search::search(site, &caller, parts.uri.query().unwrap_or_default()),
+        Operation::Upload { id } => {
+            let transfer = if upload::is_octets(headers) {
+                find(site, id, note)
+            } else {
+                Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+            };
+            match transfer {
+                Ok(transfer) => upload::upload(site, &caller, transfer, headers, body, note).await,
+                Err(refusal) => {
+                    site.drain(body);
+                    Err(refusal)
+                }
+            }
+        }
+        Operation::Overview { id } | Operation::Details { id } => {
+            let transfer = find(site, id, note)?;
+            show_to(site, &caller, operation, &transfer)
+        }
+        Operation::Download { id } => {
+            let transfer = find(site, id, note)?;
+            download::download(site, &caller, transfer, headers, note).await
+        }
+        Operation::Confirm { id } => {
+            let transfer = find(site, id, note)?;
+            download::confirm(site, &caller, &transfer, note)
+        }
+        Operation::FormUpload => form::upload(site, &caller, headers, body, note).await,
+        Operation::Tus(request) => tus::serve(site, &caller, request, headers, body, note).await,
+        Operation::Resource { .. } | Operation::ServiceOwner { .. } | Operation::Statistics => {
+            resource::serve(site, &caller, operation, headers, body, note).await
+        }
+        _ => Err(Refusal::Bare(StatusCode::NOT_FOUND)),
+    }
+}
+
+fn show_to(
+    site: &Site,
+    caller: &Caller,
+    operation: &Operation,
+    transfer: &Transfer,
+) -> Result<Response<Body>, Refusal> {
+    if transfer.half_made {
+        return Err(Refusal::Unhandled);
+    }
+    caller.must_be_party(site, transfer)?;
+    let body = if matches!(operation, Operation::Details { .. }) {
+        show::details(transfer)
+    } else {
+        show::overview(transfer)
+    };
+    Ok(json_answer(&body))
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    axum::body::to_bytes(body, LARGEST_FORM).await.map_err(|_| Refusal::Bare(StatusCode::BAD_REQUEST))
+}
+
+/// The transfer of a path.
+fn find(site: &Site, id: &str, note: &mut Note) -> Result<Transfer, Refusal> {
+    let Some(guid) = guid(id) else {
+        return Err(invalid("fileTransferId", format!("The value '{id}' is not valid.")));
+    };
+    note.entry.transfer = Some(guid);
+    site.depot.read(guid, Transfer::clone).ok_or_else(|| Fault::NotFound.into())
+}
+
+/// A GUID in the formats of .NET: plain, with hyphens, in braces or in parentheses.
+fn guid(text: &str) -> Option<Uuid> {
+    let text = text.trim();
+    let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(text);
+    if inner.to_ascii_lowercase().starts_with("urn:") {
+        return None;
+    }
+    Uuid::try_parse(inner).ok()
+}
+
+/// One element, cut at `;`, must be `application/json` or `*/*`; no header passes.
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::ACCEPT).iter().peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|element| {
+        let media_type = element.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        media_type == "application/json" || media_type == "*/*"
+    })
+}
+
+fn not_acceptable() -> Response<Body> {
+    const TEXT: &str = "This endpoint does not support the requested Accept header. Supported Accept headers are: application/json, */*.";
+    let mut response = Response::new(Body::from(TEXT));
+    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    response
+}
