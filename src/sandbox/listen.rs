@@ -6,10 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::line::Line;
 
 /// How long an accept error (such as too many open files) is waited out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,8 +40,9 @@ impl Listener for Door {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "sandbox: TCP_NODELAY could not be set");
             }
-            let cut = Box::pin(self.cut.clone().cancelled_owned());
-            return (Connection { stream, cut }, address);
+            let line = Line::new(self.cut.child_token());
+            let cut = Box::pin(line.is_cut());
+            return (Connection { stream, cut, line }, address);
         }
     }
 
@@ -47,15 +51,47 @@ impl Listener for Door {
     }
 }
 
-/// A connection that fails as soon as the sandbox is gone.
+impl Connected<IncomingStream<'_, Door>> for Line {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        stream.io().line.clone()
+    }
+}
+
+/// A connection that fails as soon as the sandbox is gone, or when its line is cut.
 pub(super) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    line: Line,
 }
 
 impl Connection {
     fn is_cut(&mut self, context: &mut Context<'_>) -> bool {
-        self.cut.as_mut().poll(context).is_ready()
+        if self.cut.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        if self.line.wants_reset()
+            && let Err(error) = self.stream.set_zero_linger()
+        {
+            tracing::debug!(%error, "sandbox: a connection could not be set to end with a reset");
+        }
+        true
+    }
+
+    /// Writes what is to be said instead of the server's own bytes, and then ends the connection.
+    fn poll_instead(&mut self, context: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
+        let mut words = self.line.instead()?;
+        while !words.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(context, &words) {
+                Poll::Ready(Ok(written)) => drop(words.split_to(written)),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => {
+                    self.line.say_instead(words);
+                    return Some(Poll::Pending);
+                }
+            }
+        }
+        self.line.cut(super::line::End::Close);
+        Some(Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())))
     }
 }
 
@@ -77,11 +113,18 @@ impl AsyncWrite for Connection {
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        if let Some(instead) = self.poll_instead(cx) {
+            return instead;
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.line.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -95,6 +138,9 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if let Some(instead) = self.poll_instead(cx) {
+            return instead;
         }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }

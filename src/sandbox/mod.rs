@@ -18,6 +18,8 @@ mod identity;
 mod inspect;
 mod keys;
 mod ledger;
+mod limits;
+mod line;
 mod listen;
 mod problem;
 mod registry;
@@ -44,8 +46,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
+pub use faults::{FaultRules, RuleError};
 pub use founding::Founded;
-pub use ledger::{Entry, Ledger};
+pub use ledger::{Entry, Filter, Ledger};
+pub use limits::RateLimits;
 pub use site::{Event, Part};
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
@@ -78,6 +82,10 @@ pub struct Options {
     pub use_virus_scan: bool,
     /// The subscription key that is demanded, if one is.
     pub key_gate: Option<String>,
+    /// What goes wrong, until other rules are set.
+    pub faults: FaultRules,
+    /// How many calls a client may make.
+    pub rate_limits: RateLimits,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -93,6 +101,8 @@ impl Default for Options {
             grace: Duration::from_hours(2),
             use_virus_scan: true,
             key_gate: None,
+            faults: FaultRules::default(),
+            rate_limits: RateLimits::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -197,6 +207,8 @@ impl Sandbox {
             depot,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
+            faults: options.faults,
+            rate_limits: options.rate_limits,
         }));
         jobs::resume(&site);
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
@@ -222,6 +234,11 @@ impl Sandbox {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.site.ledger
+    }
+
+    /// Puts these rules in the place of all others.
+    pub fn set_faults(&self, rules: FaultRules) {
+        self.site.faults.replace(rules);
     }
 
     /// The organisations that a client can act as.
@@ -319,7 +336,8 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
     let mut parts = JoinSet::new();
     let stopped = stop.clone().cancelled_owned();
     parts.spawn(async move {
-        if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
+        let service = router.into_make_service_with_connect_info::<line::Line>();
+        if let Err(error) = axum::serve(door, service).with_graceful_shutdown(stopped).await {
             tracing::error!(%error, "sandbox: the server failed");
         }
         "server"

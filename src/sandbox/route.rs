@@ -36,7 +36,10 @@ pub(super) enum Operation {
     SandboxLedger,
     SandboxTransfers,
     SandboxContent,
-    SandboxFaults,
+    /// The fault rules, or the one of that name.
+    SandboxFaults {
+        name: Option<String>,
+    },
     /// Initialize and upload in one.
     FormUpload,
     /// Resumable upload.
@@ -115,9 +118,10 @@ impl Operation {
             Self::Upload { .. } => "upload",
             Self::Download { .. } => "download",
             Self::Confirm { .. } => "confirm",
-            Self::SandboxLedger | Self::SandboxTransfers | Self::SandboxContent | Self::SandboxFaults => {
-                "sandbox"
-            }
+            Self::SandboxLedger
+            | Self::SandboxTransfers
+            | Self::SandboxContent
+            | Self::SandboxFaults { .. } => "sandbox",
             Self::FormUpload => "form-upload",
             Self::Tus(request) => match request.method {
                 TusMethod::Options => "tus-options",
@@ -159,16 +163,26 @@ impl Operation {
 
     /// Whether it lies behind API Management, where a subscription key may be demanded.
     pub(super) fn is_on_the_platform(&self) -> bool {
-        !matches!(
-            self,
-            Self::Token
-                | Self::MaskinportenMetadata
-                | Self::MaskinportenKeys
-                | Self::SandboxLedger
-                | Self::SandboxTransfers
-                | Self::SandboxContent
-                | Self::SandboxFaults
-        )
+        !self.is_the_sandboxs_own()
+            && !matches!(self, Self::Token | Self::MaskinportenMetadata | Self::MaskinportenKeys)
+    }
+
+    /// Whether it is a page that no real Altinn has.
+    pub(super) fn is_the_sandboxs_own(&self) -> bool {
+        self.name() == "sandbox"
+    }
+
+    /// The transfer that the path names.
+    pub(super) fn transfer(&self) -> Option<&str> {
+        match self {
+            Self::Overview { id }
+            | Self::Details { id }
+            | Self::Upload { id }
+            | Self::Download { id }
+            | Self::Confirm { id } => Some(id),
+            Self::Tus(request) => request.id.as_deref(),
+            _ => None,
+        }
     }
 }
 
@@ -244,7 +258,10 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
             _ => vec![],
         },
         ["_sandbox", "faults"] => [Method::GET, Method::PUT, Method::POST, Method::DELETE]
-            .map(|method| (method, Operation::SandboxFaults))
+            .map(|method| (method, Operation::SandboxFaults { name: None }))
+            .to_vec(),
+        ["_sandbox", "faults", _] => [Method::GET, Method::DELETE]
+            .map(|method| (method, Operation::SandboxFaults { name: Some(last()) }))
             .to_vec(),
         ["_sandbox", "ledger"] => vec![(Method::GET, Operation::SandboxLedger)],
         ["_sandbox", "transfers"] => vec![(Method::GET, Operation::SandboxTransfers)],

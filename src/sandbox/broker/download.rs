@@ -19,6 +19,7 @@ use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::{blocking, start_blocking};
 use crate::sandbox::clock::{earlier, later};
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, bare};
 use crate::sandbox::site::{Note, Site};
 
@@ -49,7 +50,10 @@ pub(in crate::sandbox) async fn download(
         let resource = resource.ok_or(Fault::NotInRegistry)?;
         if resource.service_owner { Ok(()) } else { Err(Fault::NoServiceOwner) }
     })?;
-    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let asked = headers
+        .get(header::RANGE)
+        .filter(|_| site.faults.strikes(Quirk::RangeIgnored, caller.organization()).is_none())
+        .and_then(|value| value.to_str().ok());
     let range = range::parse(asked, transfer.size);
     let (first, length) = match range {
         Range::Whole => (0, transfer.size),
@@ -65,21 +69,38 @@ pub(in crate::sandbox) async fn download(
     .await
     .map_err(|_| Refusal::Unhandled)?;
     record(site, caller, transfer.id, range, note);
+    let wrong = site.faults.strikes(Quirk::WrongByte, caller.organization());
+    // The place in what is asked for, when the byte is there.
+    let wrong = wrong.and_then(|place| place.checked_sub(first)).filter(|place| *place < length);
+    let delivery = (first + length == transfer.size && wrong.is_none()).then(|| Delivery {
+        site: Arc::clone(site),
+        id: transfer.id,
+        party: caller.party(),
+    });
+    let (now, watcher) = if note.watched { (None, delivery) } else { (delivery, None) };
     let body = if length <= BLOCK {
-        let content =
-            blocking(move || read_block(&mut file, length)).await.map_err(|_| Refusal::Unhandled)?;
+        let content = blocking(move || {
+            let mut block = read_block(&mut file, length)?;
+            spoil(&mut block, wrong);
+            Ok(block)
+        });
+        let content = content.await.map_err(|_| Refusal::Unhandled)?;
         note.entry.sent = length;
-        if first + length == transfer.size {
-            delivered(site, transfer.id);
+        if let Some(delivery) = now {
+            delivery.count();
         }
         Body::from(content)
     } else {
         // The entry is written before the answer goes out, so the bytes are added to it afterwards.
         let sequence = note.close(if range == Range::Whole { 200 } else { 206 });
-        let ends = first + length == transfer.size;
-        stream(Counter { site: Arc::clone(site), id: transfer.id, sequence, sent: 0, length, ends }, file)
+        let entry = (!note.watched).then_some(sequence);
+        stream(Counter { site: Arc::clone(site), entry, sent: 0, length, delivery: now }, file, wrong)
     };
-    Ok(response(body, &transfer, range, length))
+    let mut response = response(body, &transfer, range, length);
+    if let Some(delivery) = watcher {
+        response.extensions_mut().insert(delivery);
+    }
+    Ok(response)
 }
 
 /// Adds a row for the *caller's* organisation, listed as a recipient or not.
@@ -101,25 +122,55 @@ fn record(site: &Site, caller: &Caller, id: Uuid, range: Range, note: &mut Note)
     }
 }
 
-/// Counts a download that handed over the file's last byte.
-fn delivered(site: &Site, id: Uuid) {
-    if site.depot.change(id, |transfer| transfer.delivered += 1).is_none() {
-        tracing::error!(transfer = %id, "sandbox: a delivered transfer is not there any more");
+/// A download that hands over the file's last byte, to be counted when it has. In an answer's
+/// extensions it is left to whoever twists the answer.
+#[derive(Clone)]
+pub(in crate::sandbox) struct Delivery {
+    site: Arc<Site>,
+    id: Uuid,
+    party: Option<String>,
+}
+
+impl Delivery {
+    /// Counts it.
+    pub(in crate::sandbox) fn count(self) {
+        let Self { site, id, party } = self;
+        let counted = site.depot.change(id, |transfer| {
+            transfer.delivered += 1;
+            if let Some(party) = party {
+                *transfer.delivered_to.entry(party).or_default() += 1;
+            }
+        });
+        if counted.is_none() {
+            tracing::error!(transfer = %id, "sandbox: a delivered transfer is not there any more");
+        }
     }
 }
 
-fn read_block(file: &mut File, length: u64) -> io::Result<Bytes> {
+fn read_block(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
     let mut block = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
     file.take(length).read_to_end(&mut block)?;
-    if block.len() as u64 == length { Ok(block.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if block.len() as u64 == length { Ok(block) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-fn stream(counter: Counter, mut file: File) -> Body {
+/// Makes the byte at that place another one.
+fn spoil(block: &mut [u8], place: Option<u64>) {
+    let place = place.and_then(|place| usize::try_from(place).ok());
+    if let Some(byte) = place.and_then(|place| block.get_mut(place)) {
+        *byte = !*byte;
+    }
+}
+
+fn stream(counter: Counter, mut file: File, mut wrong: Option<u64>) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(IN_FLIGHT);
     let mut left = counter.length;
     let reader = start_blocking(move || {
         while left > 0 {
-            let block = read_block(&mut file, left.min(BLOCK));
+            let block = read_block(&mut file, left.min(BLOCK)).map(|mut block| {
+                spoil(&mut block, wrong);
+                Bytes::from(block)
+            });
+            wrong = wrong.and_then(|place| place.checked_sub(BLOCK));
             left = if block.is_ok() { left - left.min(BLOCK) } else { 0 };
             // The client vanished: nobody wants the rest.
             if sender.blocking_send(block).is_err() {
@@ -143,12 +194,11 @@ fn stream(counter: Counter, mut file: File) -> Body {
 /// Counts what was handed over, also when the client leaves in the midst of it.
 struct Counter {
     site: Arc<Site>,
-    id: Uuid,
-    sequence: u64,
+    /// The ledger's entry, unless somebody else counts.
+    entry: Option<u64>,
     sent: u64,
     length: u64,
-    /// Whether the last byte asked for is the last of the file.
-    ends: bool,
+    delivery: Option<Delivery>,
 }
 
 impl Counter {
@@ -156,17 +206,23 @@ impl Counter {
     fn add(&mut self, bytes: u64) {
         self.sent += bytes;
         if self.sent == self.length {
-            self.site.ledger.set_sent(self.sequence, self.sent);
-            if self.ends {
-                delivered(&self.site, self.id);
+            self.note();
+            if let Some(delivery) = self.delivery.take() {
+                delivery.count();
             }
+        }
+    }
+
+    fn note(&self) {
+        if let Some(sequence) = self.entry {
+            self.site.ledger.set_sent(sequence, self.sent);
         }
     }
 }
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        self.site.ledger.set_sent(self.sequence, self.sent);
+        self.note();
     }
 }
 
@@ -245,7 +301,7 @@ pub(in crate::sandbox) fn confirm(
                     .recipient_organizations()
                     .into_iter()
                     .all(|recipient| transfer.highest(recipient) == Some(RecipientStatus::DownloadConfirmed));
-                if all {
+                if all && site.faults.strikes(Quirk::AllConfirmedMissed, caller.organization()).is_none() {
                     transfer.enter(Status::AllConfirmedDownloaded, None, now);
                     return Confirmed::All(transfer.clone());
                 }

@@ -10,6 +10,7 @@ use super::transfer::{RecipientStatus, Status, Transfer};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::{Caller, normalised};
 use crate::sandbox::clock::later;
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
 use crate::sandbox::world::{Action, Stage, bare_number};
@@ -32,7 +33,7 @@ pub(in crate::sandbox) fn initialize(
     if !caller.may(site, &metadata.resource, Action::Write, &metadata.sender) {
         return Err(Fault::NoAccess.into());
     }
-    check_resource(site, &metadata)?;
+    check_resource(site, caller, &metadata)?;
     if metadata.reference.chars().count() > REFERENCE_COLUMN {
         return Err(Refusal::Unhandled);
     }
@@ -56,7 +57,7 @@ fn is_json(content_type: Option<&str>) -> bool {
 }
 
 /// The handler's checks after the access check, in its order.
-fn check_resource(site: &Site, metadata: &Metadata) -> Result<(), Fault> {
+fn check_resource(site: &Site, caller: &Caller, metadata: &Metadata) -> Result<(), Fault> {
     site.look(|world| {
         let resource = world.resources.get(&metadata.resource).ok_or(Fault::NoAccess)?;
         let production = world.stage == Stage::Production;
@@ -66,7 +67,9 @@ fn check_resource(site: &Site, metadata: &Metadata) -> Result<(), Fault> {
         if metadata.disable_virus_scan && production && !resource.virus_scan_waiver {
             return Err(Fault::ScanRequired);
         }
-        if !resource.storage_ready {
+        if !resource.storage_ready
+            || site.faults.strikes(Quirk::StorageNotReady, caller.organization()).is_some()
+        {
             return Err(Fault::StorageNotReady);
         }
         if !resource.registered {
@@ -117,6 +120,7 @@ fn transfer(site: &Site, caller: &Caller, metadata: Metadata) -> Result<Transfer
         stored: false,
         md5: None,
         delivered: 0,
+        delivered_to: std::collections::BTreeMap::new(),
         half_made,
     };
     if half_made {

@@ -15,4 +15,5 @@ pub(in crate::sandbox) mod transfer;
 mod tus;
 mod upload;
 
+pub(in crate::sandbox) use download::Delivery;
 pub(in crate::sandbox) use serve::serve;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::transfer::Transfer;
 use super::{download, form, initialize, resource, search, show, tus, upload};
 use crate::sandbox::auth::{self, Caller};
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Produces, Refusal, invalid, json_answer};
 use crate::sandbox::route::Operation;
 use crate::sandbox::server::LARGEST_FORM;
@@ -93,7 +94,8 @@ fn show_to(
     let body = if matches!(operation, Operation::Details { .. }) {
         show::details(transfer)
     } else {
-        show::overview(transfer)
+        let more = site.faults.strikes(Quirk::ExtraRecipient, caller.organization()).is_some();
+        show::overview(transfer, more)
     };
     Ok(json_answer(&body))
 }
