@@ -59,6 +59,18 @@ use site::{Parts, Settings, Site};
 /// How long requests in flight may take when the sandbox stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// What a sandbox keeps of the content that it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// All of it.
+    #[default]
+    Content,
+    /// Size and hash: downloads consist of zeros.
+    Hash,
+    /// The size alone: a checksum that is given is taken as true, and downloads consist of zeros.
+    Size,
+}
+
 /// How a sandbox is set up.
 #[derive(Clone)]
 pub struct Options {
@@ -78,6 +90,11 @@ pub struct Options {
     pub use_virus_scan: bool,
     /// The subscription key that is demanded, if one is.
     pub key_gate: Option<String>,
+    /// What is kept of the content that comes in.
+    pub keep: Keep,
+    /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
+    /// moment, and how long tokens live, are not touched by it.
+    pub speed: f64,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -93,6 +110,8 @@ impl Default for Options {
             grace: Duration::from_hours(2),
             use_virus_scan: true,
             key_gate: None,
+            keep: Keep::Content,
+            speed: 1.0,
             clock: Arc::new(SystemClock),
         }
     }
@@ -191,6 +210,8 @@ impl Sandbox {
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
                 key_gate: options.key_gate,
+                keep: options.keep,
+                speed: options.speed,
             },
             clock: options.clock,
             world: founded.world,
