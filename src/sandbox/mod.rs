@@ -245,6 +245,12 @@ impl Sandbox {
         &self.site.ledger
     }
 
+    /// How many requests are being answered: a test that moves the time does not while there are any.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.site.in_flight()
+    }
+
     /// The organisations that a client can act as.
     #[must_use]
     pub fn organizations(&self) -> &[Founded] {

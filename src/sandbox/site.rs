@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ pub(super) struct Site {
     pub(super) used_grants: Mutex<HashMap<String, i64>>,
     pub(super) events: Mutex<Vec<Event>>,
     pub(super) faults: Faults,
+    /// Requests that have come in and are not answered.
+    in_flight: AtomicUsize,
     /// Bodies of refused requests, being read to their end.
     drains: Mutex<JoinSet<()>>,
 }
@@ -110,6 +113,7 @@ impl Site {
             used_grants: Mutex::default(),
             events: Mutex::default(),
             faults: Faults::default(),
+            in_flight: AtomicUsize::default(),
             drains: Mutex::default(),
         }
     }
@@ -119,6 +123,11 @@ impl Site {
         let now = self.clock.now();
         let cut = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
         now.round(cut).unwrap_or(now)
+    }
+
+    /// How many requests are being answered.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// How long something takes that happens by itself and really takes `delay`.
@@ -208,6 +217,7 @@ impl Note {
             received: 0,
             sent: 0,
         };
+        site.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { site, entry, written: false }
     }
 
@@ -237,5 +247,6 @@ impl Note {
 impl Drop for Note {
     fn drop(&mut self) {
         self.vanish();
+        self.site.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
