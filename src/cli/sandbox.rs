@@ -33,6 +33,13 @@ pub(super) struct Options {
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
+    /// Trust this certificate authority in pushed events, besides those of the system (PEM; repeatable)
+    #[arg(long, value_name = "FILE")]
+    trust: Vec<PathBuf>,
+    /// How long Altinn Events remembers subscriptions and rights; the real one does for 1h, in which a new
+    /// subscription can stay silent and a deleted one can still be delivered to
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    events_cache: Duration,
     /// Print one line of JSON when ready, instead of words
     #[arg(long)]
     json: bool,
@@ -60,6 +67,8 @@ impl Options {
             scan_delay: self.scan_delay,
             stuck_after: self.stuck_after,
             key_gate: self.subscription_key,
+            trust: self.trust,
+            events_cache: self.events_cache,
             ..sandbox::Options::default()
         };
         let sandbox = match Sandbox::start(options).await {

@@ -37,6 +37,9 @@ pub(super) enum Operation {
     SandboxTransfers,
     SandboxContent,
     SandboxFaults,
+    SandboxEvents,
+    SandboxSubscriptions,
+    SandboxDeliveries,
     /// Initialize and upload in one.
     FormUpload,
     /// Resumable upload.
@@ -115,9 +118,13 @@ impl Operation {
             Self::Upload { .. } => "upload",
             Self::Download { .. } => "download",
             Self::Confirm { .. } => "confirm",
-            Self::SandboxLedger | Self::SandboxTransfers | Self::SandboxContent | Self::SandboxFaults => {
-                "sandbox"
-            }
+            Self::SandboxLedger
+            | Self::SandboxTransfers
+            | Self::SandboxContent
+            | Self::SandboxFaults
+            | Self::SandboxEvents
+            | Self::SandboxSubscriptions
+            | Self::SandboxDeliveries => "sandbox",
             Self::FormUpload => "form-upload",
             Self::Tus(request) => match request.method {
                 TusMethod::Options => "tus-options",
@@ -168,6 +175,9 @@ impl Operation {
                 | Self::SandboxTransfers
                 | Self::SandboxContent
                 | Self::SandboxFaults
+                | Self::SandboxEvents
+                | Self::SandboxSubscriptions
+                | Self::SandboxDeliveries
         )
     }
 }
@@ -248,6 +258,9 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
             .to_vec(),
         ["_sandbox", "ledger"] => vec![(Method::GET, Operation::SandboxLedger)],
         ["_sandbox", "transfers"] => vec![(Method::GET, Operation::SandboxTransfers)],
+        ["_sandbox", "events"] => vec![(Method::GET, Operation::SandboxEvents)],
+        ["_sandbox", "subscriptions"] => vec![(Method::GET, Operation::SandboxSubscriptions)],
+        ["_sandbox", "deliveries"] => vec![(Method::GET, Operation::SandboxDeliveries)],
         ["_sandbox", "content"] => vec![(Method::GET, Operation::SandboxContent)],
         _ => vec![],
     };
