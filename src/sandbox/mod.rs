@@ -59,6 +59,18 @@ use site::{Parts, Settings, Site};
 /// How long requests in flight may take when the sandbox stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// What a sandbox keeps of the content that it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// All of it.
+    #[default]
+    Content,
+    /// Size and hash: downloads consist of zeros.
+    Hash,
+    /// The size alone: a checksum that is given is taken as true, and downloads consist of zeros.
+    Size,
+}
+
 /// How a sandbox is set up.
 #[derive(Clone)]
 pub struct Options {
@@ -89,6 +101,11 @@ pub struct Options {
     pub events_cache: Duration,
     /// How long an endpoint may take to answer a pushed event.
     pub delivery_timeout: Duration,
+    /// What is kept of the content that comes in.
+    pub keep: Keep,
+    /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
+    /// moment, and how long tokens live, are not touched by it.
+    pub speed: f64,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -108,6 +125,8 @@ impl Default for Options {
             events_lag: Duration::from_secs(30),
             events_cache: Duration::ZERO,
             delivery_timeout: Duration::from_secs(45),
+            keep: Keep::Content,
+            speed: 1.0,
             clock: Arc::new(SystemClock),
         }
     }
@@ -219,6 +238,8 @@ impl Sandbox {
                 events_lag: options.events_lag,
                 events_cache: options.events_cache,
                 delivery_timeout: options.delivery_timeout,
+                keep: options.keep,
+                speed: options.speed,
             },
             clock: options.clock,
             world: founded.world,

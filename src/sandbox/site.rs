@@ -8,10 +8,11 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use tokio::task::JoinSet;
 
+use super::Keep;
 use super::agenda::Agenda;
 use super::broker::depot::Depot;
 use super::broker::transfer::Transfer;
-use super::clock::Clock;
+use super::clock::{Clock, later};
 use super::events::{Events, Part};
 use super::faults::Faults;
 use super::keys::Key;
@@ -30,6 +31,8 @@ pub(super) struct Settings {
     pub(super) events_lag: Duration,
     pub(super) events_cache: Duration,
     pub(super) delivery_timeout: Duration,
+    pub(super) keep: Keep,
+    pub(super) speed: f64,
 }
 
 /// The shared state.
@@ -90,6 +93,16 @@ impl Site {
         let now = self.clock.now();
         let cut = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
         now.round(cut).unwrap_or(now)
+    }
+
+    /// How long something takes that happens by itself and really takes `delay`.
+    pub(super) fn scaled(&self, delay: Duration) -> Duration {
+        Duration::try_from_secs_f64(delay.as_secs_f64() / self.settings.speed).unwrap_or(Duration::MAX)
+    }
+
+    /// When something happens by itself that really would a `delay` after `moment`.
+    pub(super) fn due(&self, moment: Timestamp, delay: Duration) -> Timestamp {
+        later(moment, self.scaled(delay))
     }
 
     /// Maskinporten's issuer; the slash belongs to it.

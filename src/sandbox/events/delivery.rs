@@ -111,7 +111,7 @@ async fn post(site: Arc<Site>, host: String, mail: Mail) {
     let now = site.now();
     let done = outcome.as_ref().is_ok_and(|status| (200..300).contains(status));
     let wait = if done { None } else { mail.schedule().wait_after(mail.attempt) };
-    let next = wait.map(|wait| later(now, wait));
+    let next = wait.map(|wait| site.due(now, wait));
     let (status, error) = match outcome {
         Ok(status) => (Some(status), None),
         Err(error) => (None, Some(error)),

@@ -130,7 +130,7 @@ impl Events {
         self.log().register(&event);
         self.changed.notify_one();
         let now = site.now();
-        let lifetime = site.settings.events_cache;
+        let lifetime = site.scaled(site.settings.events_cache);
         let found = lock(&self.caches).subscriptions(
             lifetime,
             now,

@@ -43,7 +43,7 @@ pub(super) fn pull(
     let query = parse(query)?;
     let alternative = headers.get("Altinn-AlternativeSubject").filter(|value| !value.is_empty());
     check(&query, alternative.is_some())?;
-    let limit = earlier(site.now(), site.settings.events_lag);
+    let limit = earlier(site.now(), site.scaled(site.settings.events_lag));
     let resource = query.resource.strip_prefix(RESOURCE_PREFIX);
     // A subject that is no organisation is nobody's.
     let organization =
