@@ -94,6 +94,7 @@ fn begin(keys: &[Key; 2], now: Timestamp) -> World {
             name: (*name).to_owned(),
             number: (*number).to_owned(),
             granted: scopes.clone(),
+            parent: None,
         });
         world.system_users.push(SystemUser {
             id: Uuid::new_v4().to_string(),
@@ -115,8 +116,9 @@ fn begin(keys: &[Key; 2], now: Timestamp) -> World {
             scopes: scopes.clone(),
             keys: vec![key],
         });
-        world.permit(RESOURCE, number, Action::Read);
-        world.permit(RESOURCE, number, Action::Write);
+        for action in [Action::Read, Action::Write, Action::Subscribe] {
+            world.permit(RESOURCE, number, action);
+        }
     }
     world
 }

@@ -44,9 +44,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
+pub use events::{Event, Part};
 pub use founding::Founded;
 pub use ledger::{Entry, Ledger};
-pub use site::{Event, Part};
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
     World,
@@ -90,6 +90,17 @@ pub struct Options {
     pub use_virus_scan: bool,
     /// The subscription key that is demanded, if one is.
     pub key_gate: Option<String>,
+    /// Authorities to trust in pushed events, besides those of the system: PEM files.
+    pub trust: Vec<PathBuf>,
+    /// How long after its registration an event can be pulled.
+    pub events_lag: Duration,
+    /// How long Altinn Events remembers which subscriptions and rights there are, and which there are not.
+    ///
+    /// The real one does for an hour, in which a new subscription can stay silent, a deleted one can be
+    /// delivered to, and new or lost rights have no effect. Zero, the default, remembers nothing.
+    pub events_cache: Duration,
+    /// How long an endpoint may take to answer a pushed event.
+    pub delivery_timeout: Duration,
     /// What is kept of the content that comes in.
     pub keep: Keep,
     /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
@@ -110,6 +121,10 @@ impl Default for Options {
             grace: Duration::from_hours(2),
             use_virus_scan: true,
             key_gate: None,
+            trust: Vec::new(),
+            events_lag: Duration::from_secs(30),
+            events_cache: Duration::ZERO,
+            delivery_timeout: Duration::from_secs(45),
             keep: Keep::Content,
             speed: 1.0,
             clock: Arc::new(SystemClock),
@@ -150,6 +165,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A file with authorities to trust cannot be read.
+    #[error("failed to read certificates from {}", path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another sandbox has the directory.
     #[error("the directory {} is in use by another sandbox", .0.display())]
@@ -197,6 +221,7 @@ impl Sandbox {
         let founded =
             founding::found(&dir, options.clock.now(), options.key_gate.as_deref()).await.map_err(failed)?;
         let depot = Depot::open(&dir).map_err(failed)?;
+        let events = events::Events::open(&dir, &options.trust)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -210,12 +235,16 @@ impl Sandbox {
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
                 key_gate: options.key_gate,
+                events_lag: options.events_lag,
+                events_cache: options.events_cache,
+                delivery_timeout: options.delivery_timeout,
                 keep: options.keep,
                 speed: options.speed,
             },
             clock: options.clock,
             world: founded.world,
             depot,
+            events,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
         }));
@@ -257,10 +286,10 @@ impl Sandbox {
         &self.parties
     }
 
-    /// The events that Altinn Events would have delivered, oldest first.
+    /// The events that Altinn Events has registered, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
-        self.site.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.site.events.registered()
     }
 
     /// All transfers, in order of creation.
@@ -309,6 +338,7 @@ impl Sandbox {
         if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
             tracing::warn!("sandbox: requests in flight were cut off");
         }
+        events::flush(&self.site).await;
         drop(self.cut);
         // The tasks of cut connections hold the site until they notice.
         tokio::task::yield_now().await;
@@ -351,10 +381,15 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
         }
         "server"
     });
-    let (site, stop) = (Arc::clone(site), stop.clone());
+    let jobs = jobs::run(Arc::clone(site), stop.clone());
     parts.spawn(async move {
-        jobs::run(site, stop).await;
+        jobs.await;
         "jobs"
+    });
+    let events = events::run(Arc::clone(site), stop.clone());
+    parts.spawn(async move {
+        events.await;
+        "events"
     });
     parts
 }
