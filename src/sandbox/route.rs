@@ -153,6 +153,7 @@ impl Operation {
             | Self::FormUpload
             | Self::Resource { .. }
             | Self::ServiceOwner { create: false } => Produces::Json,
+            Self::Statistics => Produces::Csv,
             _ => Produces::Anything,
         }
     }
@@ -195,7 +196,10 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
         },
         ["broker", "api", "v1", "filetransfer", rest @ ..] => match rest {
             [] => vec![(Method::POST, Operation::Initialize), (Method::GET, Operation::Search)],
-            ["upload"] => vec![(Method::POST, Operation::FormUpload)],
+            // To GET, "upload" is an id, although none that exists.
+            ["upload"] => {
+                vec![(Method::POST, Operation::FormUpload), (Method::GET, Operation::Overview { id: last() })]
+            }
             ["upload", "tus", rest @ ..] => {
                 let (id, partial) = match rest {
                     [] => (None, None),
