@@ -84,7 +84,7 @@ async fn respond(
         Operation::SandboxSubscriptions => inspect::lines(site.events.shown_subscriptions()),
         Operation::SandboxDeliveries => inspect::lines(site.events.attempts()),
         Operation::SandboxFaults => faults::control(site, parts, body).await,
-        Operation::Registry(question) => registry::answer(site, question),
+        Operation::Registry(question) => registry::answer_to(site, question),
         Operation::Events(operation) => events::serve(site, operation, parts, body, note).await,
         _ => match broker::serve(site, operation, parts, body, note).await {
             Ok(response) => response,

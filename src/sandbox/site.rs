@@ -1,6 +1,7 @@
 //! What every part of the sandbox shares, and the notes a request leaves in the ledger.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -11,11 +12,13 @@ use tokio::task::JoinSet;
 
 use super::Keep;
 use super::agenda::Agenda;
+use super::blocking::blocking;
 use super::broker::depot::Depot;
 use super::broker::transfer::Transfer;
 use super::clock::{Clock, later};
 use super::events::{Events, Part};
 use super::faults::Faults;
+use super::founding;
 use super::keys::Key;
 use super::ledger::{Entry, Ledger};
 use super::world::World;
@@ -127,6 +130,21 @@ impl Site {
     /// Looks at the world.
     pub(super) fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
         look(&self.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the world, and keeps the change for the next start.
+    pub(super) async fn change_world<R: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut World) -> R + Send + 'static,
+    ) -> io::Result<R> {
+        let site = Arc::clone(self);
+        blocking(move || {
+            let mut world = site.world.write().unwrap_or_else(PoisonError::into_inner);
+            let result = change(&mut world);
+            founding::save(&world, &site.dir)?;
+            Ok(result)
+        })
+        .await
     }
 
     /// Sends an event to the sender.
