@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Exit, complain, serve};
 use crate::daemon::{Shutdown, Signals};
-use crate::sandbox::{self, Role, Sandbox};
+use crate::sandbox::{self, Keep, Role, Sandbox};
 use crate::telemetry;
 
 /// Run a local Altinn to build and test against
@@ -33,9 +33,51 @@ pub(super) struct Options {
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
+    /// Trust this certificate authority in pushed events, besides those of the system (PEM; repeatable)
+    #[arg(long, value_name = "FILE")]
+    trust: Vec<PathBuf>,
+    /// How long Altinn Events remembers subscriptions and rights; the real one does for 1h, in which a new
+    /// subscription can stay silent and a deleted one can still be delivered to
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    events_cache: Duration,
+    /// Let what happens by itself (scans, expiry, retries) happen this many times faster; moments that are shown and
+    /// the lives of tokens are not touched
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+    /// Keep no content: only its size, taking a checksum that is given as true, or with "hash" its hash, too;
+    /// downloads consist of zeros
+    #[arg(long, value_name = "KEEP", num_args = 0..=1, require_equals = true, default_missing_value = "size")]
+    discard: Option<Discard>,
     /// Print one line of JSON when ready, instead of words
     #[arg(long)]
     json: bool,
+}
+
+/// What is kept although content is discarded.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Discard {
+    /// Sizes alone
+    Size,
+    /// Sizes and hashes
+    Hash,
+}
+
+impl From<Discard> for Keep {
+    fn from(discard: Discard) -> Self {
+        match discard {
+            Discard::Size => Self::Size,
+            Discard::Hash => Self::Hash,
+        }
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.001..=1_000_000.0).contains(&speed) {
+        Ok(speed)
+    } else {
+        Err("a factor from 0.001 to 1000000 is expected".to_owned())
+    }
 }
 
 impl Options {
@@ -60,6 +102,10 @@ impl Options {
             scan_delay: self.scan_delay,
             stuck_after: self.stuck_after,
             key_gate: self.subscription_key,
+            trust: self.trust,
+            events_cache: self.events_cache,
+            keep: self.discard.map_or(Keep::Content, Keep::from),
+            speed: self.speed,
             ..sandbox::Options::default()
         };
         let sandbox = match Sandbox::start(options).await {

@@ -1,4 +1,5 @@
-//! The world a new sandbox begins with: two organisations, their clients and keys, one resource.
+//! The world a new sandbox begins with: two organisations that exchange files, and the service owner
+//! of the one resource, with their clients and keys.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,12 +15,17 @@ use super::world::{Action, Client, Organization, RegisteredKey, SystemUser, Worl
 
 pub(super) const AVSENDER: &str = "avsender";
 pub(super) const MOTTAKER: &str = "mottaker";
+pub(super) const TJENESTEEIER: &str = "tjenesteeier";
 pub(super) const RESOURCE: &str = "sandbox-files";
 /// Where the subscription key lies when the gate is on.
 pub(super) const SUBSCRIPTION_KEY: &str = "keys/subscription-key";
 
 const PARTIES: [(&str, &str); 2] = [(AVSENDER, "991825827"), (MOTTAKER, "910753614")];
 const SCOPES: [&str; 3] = ["altinn:broker.write", "altinn:broker.read", "altinn:events.subscribe"];
+const OWNER: &str = "314455665";
+const OWNER_SCOPES: [&str; 1] = ["altinn:serviceowner"];
+/// Altinn's short code of the service owner.
+const OWNER_CODE: &str = "tje";
 
 /// What a client of the sandbox needs in order to act as an organisation.
 #[derive(Debug, Clone)]
@@ -55,20 +61,21 @@ pub(super) async fn found(dir: &Path, now: Timestamp, key_gate: Option<&str>) ->
         let path = keys.join(file);
         blocking(move || Key::load_or_generate(&path, &id))
     };
-    let [avsender, mottaker] =
-        PARTIES.map(|(name, _)| load(&format!("{name}.pem"), format!("sandbox-{name}")));
-    // Generating keys is what takes time, so all four are made at once.
-    let (maskinporten, altinn, avsender, mottaker) = tokio::try_join!(
+    let of = |name: &str| load(&format!("{name}.pem"), format!("sandbox-{name}"));
+    let [avsender, mottaker] = PARTIES.map(|(name, _)| of(name));
+    // Generating keys is what takes time, so all are made at once.
+    let (maskinporten, altinn, avsender, mottaker, owner) = tokio::try_join!(
         load("maskinporten-signing.pem", "maskinporten".to_owned()),
         load("altinn-signing.pem", "altinn".to_owned()),
         avsender,
         mottaker,
+        of(TJENESTEEIER),
     )?;
     let path = dir.join("world.json");
     let world = match fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let world = begin(&[avsender, mottaker], now);
+            let world = begin(&[avsender, mottaker], &owner, now);
             save(&world, dir)?;
             world
         }
@@ -85,40 +92,49 @@ pub(super) fn save(world: &World, dir: &Path) -> io::Result<()> {
     fs::rename(&draft, dir.join("world.json"))
 }
 
-fn begin(keys: &[Key; 2], now: Timestamp) -> World {
+fn begin(keys: &[Key; 2], owner: &Key, now: Timestamp) -> World {
     let mut world = World::new();
-    let scopes: BTreeSet<String> = SCOPES.iter().map(|scope| (*scope).to_owned()).collect();
     for ((name, number), key) in PARTIES.iter().zip(keys) {
-        let client = Uuid::new_v4().to_string();
-        world.organizations.push(Organization {
-            name: (*name).to_owned(),
-            number: (*number).to_owned(),
-            granted: scopes.clone(),
-        });
+        let client = settle(&mut world, name, number, &SCOPES, key, now);
         world.system_users.push(SystemUser {
             id: Uuid::new_v4().to_string(),
             organization: (*number).to_owned(),
             reference: None,
             system_id: format!("{number}_formidlingd"),
-            clients: vec![client.clone()],
+            clients: vec![client],
             approved: true,
         });
-        let key = RegisteredKey {
-            id: key.id.clone(),
-            modulus: key.modulus.clone(),
-            exponent: key.exponent.clone(),
-            registered: now,
-        };
-        world.clients.push(Client {
-            id: client,
-            owner: (*number).to_owned(),
-            scopes: scopes.clone(),
-            keys: vec![key],
-        });
-        world.permit(RESOURCE, number, Action::Read);
-        world.permit(RESOURCE, number, Action::Write);
+        for action in [Action::Read, Action::Write, Action::Subscribe] {
+            world.permit(RESOURCE, number, action);
+        }
+    }
+    settle(&mut world, TJENESTEEIER, OWNER, &OWNER_SCOPES, owner, now);
+    world.service_owners.insert(OWNER.to_owned(), TJENESTEEIER.to_owned());
+    world.owner_codes.insert(OWNER.to_owned(), OWNER_CODE.to_owned());
+    for resource in world.resources.values_mut() {
+        resource.owner = Some(OWNER.to_owned());
     }
     world
+}
+
+/// Adds an organisation and its client, whose id it returns.
+fn settle(world: &mut World, name: &str, number: &str, scopes: &[&str], key: &Key, now: Timestamp) -> String {
+    let scopes: BTreeSet<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    let client = Uuid::new_v4().to_string();
+    world.organizations.push(Organization {
+        name: name.to_owned(),
+        number: number.to_owned(),
+        granted: scopes.clone(),
+        parent: None,
+    });
+    let key = RegisteredKey {
+        id: key.id.clone(),
+        modulus: key.modulus.clone(),
+        exponent: key.exponent.clone(),
+        registered: now,
+    };
+    world.clients.push(Client { id: client.clone(), owner: number.to_owned(), scopes, keys: vec![key] });
+    client
 }
 
 /// The organisations that have a client with a key whose file lies in the sandbox.

@@ -46,11 +46,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
+pub use events::{Event, Part};
 pub use faults::{FaultRules, RuleError};
 pub use founding::Founded;
 pub use ledger::{Entry, Filter, Ledger};
 pub use limits::RateLimits;
-pub use site::{Event, Part};
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
     World,
@@ -62,6 +62,18 @@ use site::{Parts, Settings, Site};
 
 /// How long requests in flight may take when the sandbox stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a sandbox keeps of the content that it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// All of it.
+    #[default]
+    Content,
+    /// Size and hash: downloads consist of zeros.
+    Hash,
+    /// The size alone: a checksum that is given is taken as true, and downloads consist of zeros.
+    Size,
+}
 
 /// How a sandbox is set up.
 #[derive(Clone)]
@@ -86,6 +98,22 @@ pub struct Options {
     pub faults: FaultRules,
     /// How many calls a client may make.
     pub rate_limits: RateLimits,
+    /// Authorities to trust in pushed events, besides those of the system: PEM files.
+    pub trust: Vec<PathBuf>,
+    /// How long after its registration an event can be pulled.
+    pub events_lag: Duration,
+    /// How long Altinn Events remembers which subscriptions and rights there are, and which there are not.
+    ///
+    /// The real one does for an hour, in which a new subscription can stay silent, a deleted one can be
+    /// delivered to, and new or lost rights have no effect. Zero, the default, remembers nothing.
+    pub events_cache: Duration,
+    /// How long an endpoint may take to answer a pushed event.
+    pub delivery_timeout: Duration,
+    /// What is kept of the content that comes in.
+    pub keep: Keep,
+    /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
+    /// moment, and how long tokens live, are not touched by it.
+    pub speed: f64,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -103,6 +131,12 @@ impl Default for Options {
             key_gate: None,
             faults: FaultRules::default(),
             rate_limits: RateLimits::default(),
+            trust: Vec::new(),
+            events_lag: Duration::from_secs(30),
+            events_cache: Duration::ZERO,
+            delivery_timeout: Duration::from_secs(45),
+            keep: Keep::Content,
+            speed: 1.0,
             clock: Arc::new(SystemClock),
         }
     }
@@ -141,6 +175,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A file with authorities to trust cannot be read.
+    #[error("failed to read certificates from {}", path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another sandbox has the directory.
     #[error("the directory {} is in use by another sandbox", .0.display())]
@@ -188,6 +231,7 @@ impl Sandbox {
         let founded =
             founding::found(&dir, options.clock.now(), options.key_gate.as_deref()).await.map_err(failed)?;
         let depot = Depot::open(&dir).map_err(failed)?;
+        let events = events::Events::open(&dir, &options.trust)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -201,10 +245,16 @@ impl Sandbox {
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
                 key_gate: options.key_gate,
+                events_lag: options.events_lag,
+                events_cache: options.events_cache,
+                delivery_timeout: options.delivery_timeout,
+                keep: options.keep,
+                speed: options.speed,
             },
             clock: options.clock,
             world: founded.world,
             depot,
+            events,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
             faults: options.faults,
@@ -241,16 +291,22 @@ impl Sandbox {
         self.site.faults.replace(rules);
     }
 
+    /// How many requests are being answered: a test that moves the time does not while there are any.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.site.in_flight()
+    }
+
     /// The organisations that a client can act as.
     #[must_use]
     pub fn organizations(&self) -> &[Founded] {
         &self.parties
     }
 
-    /// The events that Altinn Events would have delivered, oldest first.
+    /// The events that Altinn Events has registered, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
-        self.site.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.site.events.registered()
     }
 
     /// All transfers, in order of creation.
@@ -299,6 +355,7 @@ impl Sandbox {
         if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
             tracing::warn!("sandbox: requests in flight were cut off");
         }
+        events::flush(&self.site).await;
         drop(self.cut);
         // The tasks of cut connections hold the site until they notice.
         tokio::task::yield_now().await;
@@ -342,10 +399,15 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
         }
         "server"
     });
-    let (site, stop) = (Arc::clone(site), stop.clone());
+    let jobs = jobs::run(Arc::clone(site), stop.clone());
     parts.spawn(async move {
-        jobs::run(site, stop).await;
+        jobs.await;
         "jobs"
+    });
+    let events = events::run(Arc::clone(site), stop.clone());
+    parts.spawn(async move {
+        events.await;
+        "events"
     });
     parts
 }

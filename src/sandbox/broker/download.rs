@@ -5,11 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::BytesMut;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -18,13 +20,13 @@ use super::transfer::{RecipientStatus, Status, Transfer};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::{blocking, start_blocking};
-use crate::sandbox::clock::{earlier, later};
+use crate::sandbox::clock::earlier;
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, bare};
 use crate::sandbox::site::{Note, Site};
 
 /// Blocks of a download.
-const BLOCK: u64 = 256 * 1024;
+const BLOCK: usize = 256 * 1024;
 /// Blocks on their way to the client.
 const IN_FLIGHT: usize = 4;
 /// Ranged downloads of one transfer by one organisation leave one row in this time.
@@ -60,14 +62,12 @@ pub(in crate::sandbox) async fn download(
         Range::Part { first, last } => (first, last - first + 1),
         Range::NotSatisfiable => return Err(Fault::RangeNotSatisfiable.into()),
     };
-    let path = site.depot.blob(transfer.blob.as_deref().ok_or(Refusal::Unhandled)?);
-    let mut file = blocking(move || {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(first))?;
-        Ok(file)
-    })
-    .await
-    .map_err(|_| Refusal::Unhandled)?;
+    let path = transfer.blob.as_deref().map(|blob| site.depot.blob(blob));
+    let mut content = match path {
+        Some(path) => blocking(move || Content::open(&path, first)).await.map_err(|_| Refusal::Unhandled)?,
+        None if transfer.discarded => Content::Zeros,
+        None => return Err(Refusal::Unhandled),
+    };
     record(site, caller, transfer.id, range, note);
     let wrong = site.faults.strikes(Quirk::WrongByte, caller.organization());
     // The place in what is asked for, when the byte is there.
@@ -78,13 +78,9 @@ pub(in crate::sandbox) async fn download(
         party: caller.party(),
     });
     let (now, watcher) = if note.watched { (None, delivery) } else { (delivery, None) };
-    let body = if length <= BLOCK {
-        let content = blocking(move || {
-            let mut block = read_block(&mut file, length)?;
-            spoil(&mut block, wrong);
-            Ok(block)
-        });
-        let content = content.await.map_err(|_| Refusal::Unhandled)?;
+    let body = if length <= BLOCK as u64 {
+        let block = blocking(move || Ok(spoilt(content.read(length)?, wrong)));
+        let content = block.await.map_err(|_| Refusal::Unhandled)?;
         note.entry.sent = length;
         if let Some(delivery) = now {
             delivery.count();
@@ -94,7 +90,7 @@ pub(in crate::sandbox) async fn download(
         // The entry is written before the answer goes out, so the bytes are added to it afterwards.
         let sequence = note.close(if range == Range::Whole { 200 } else { 206 });
         let entry = (!note.watched).then_some(sequence);
-        stream(Counter { site: Arc::clone(site), entry, sent: 0, length, delivery: now }, file, wrong)
+        stream(Counter { site: Arc::clone(site), entry, sent: 0, length, delivery: now }, content, wrong)
     };
     let mut response = response(body, &transfer, range, length);
     if let Some(delivery) = watcher {
@@ -108,12 +104,12 @@ fn record(site: &Site, caller: &Caller, id: Uuid, range: Range, note: &mut Note)
     let Some(party) = caller.party() else { return };
     let now = site.now();
     let recorded = site.depot.change(id, |transfer| {
-        let recently = transfer
-            .rows_of(&party)
-            .any(|row| row.status == RecipientStatus::DownloadStarted && row.time > earlier(now, DEBOUNCE));
+        let recently = transfer.rows_of(&party).any(|row| {
+            row.status == RecipientStatus::DownloadStarted && row.time > earlier(now, site.scaled(DEBOUNCE))
+        });
         let skip = range != Range::Whole && recently;
         if !skip {
-            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, now);
+            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, caller.vendor.as_deref(), now);
         }
         !skip
     });
@@ -147,31 +143,51 @@ impl Delivery {
     }
 }
 
-fn read_block(file: &mut File, length: u64) -> io::Result<Vec<u8>> {
-    let mut block = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
-    file.take(length).read_to_end(&mut block)?;
-    if block.len() as u64 == length { Ok(block) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+/// The block with another byte at that place.
+fn spoilt(block: Bytes, place: Option<u64>) -> Bytes {
+    let Some(place) = place.and_then(|place| usize::try_from(place).ok()) else { return block };
+    let mut block = BytesMut::from(block);
+    if let Some(byte) = block.get_mut(place) {
+        *byte = !*byte;
+    }
+    block.freeze()
 }
 
-/// Makes the byte at that place another one.
-fn spoil(block: &mut [u8], place: Option<u64>) {
-    let place = place.and_then(|place| usize::try_from(place).ok());
-    if let Some(byte) = place.and_then(|place| block.get_mut(place)) {
-        *byte = !*byte;
+/// What a download consists of.
+enum Content {
+    File(File),
+    /// The content was not kept.
+    Zeros,
+}
+
+impl Content {
+    fn open(path: &Path, first: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(first))?;
+        Ok(Self::File(file))
+    }
+
+    /// The next bytes, a block at most.
+    fn read(&mut self, length: u64) -> io::Result<Bytes> {
+        const ZEROS: &[u8] = &[0; BLOCK];
+        let size = usize::try_from(length).map_err(io::Error::other)?;
+        let Self::File(file) = self else {
+            return Ok(Bytes::from_static(ZEROS.get(..size).unwrap_or(ZEROS)));
+        };
+        let mut block = Vec::with_capacity(size);
+        file.take(length).read_to_end(&mut block)?;
+        if block.len() == size { Ok(block.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
 
-fn stream(counter: Counter, mut file: File, mut wrong: Option<u64>) -> Body {
+fn stream(counter: Counter, mut content: Content, mut wrong: Option<u64>) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(IN_FLIGHT);
     let mut left = counter.length;
     let reader = start_blocking(move || {
         while left > 0 {
-            let block = read_block(&mut file, left.min(BLOCK)).map(|mut block| {
-                spoil(&mut block, wrong);
-                Bytes::from(block)
-            });
-            wrong = wrong.and_then(|place| place.checked_sub(BLOCK));
-            left = if block.is_ok() { left - left.min(BLOCK) } else { 0 };
+            let block = content.read(left.min(BLOCK as u64)).map(|block| spoilt(block, wrong));
+            wrong = wrong.and_then(|place| place.checked_sub(BLOCK as u64));
+            left = if block.is_ok() { left.saturating_sub(BLOCK as u64) } else { 0 };
             // The client vanished: nobody wants the rest.
             if sender.blocking_send(block).is_err() {
                 return;
@@ -245,7 +261,7 @@ fn response(body: Body, transfer: &Transfer, range: Range, length: u64) -> Respo
 }
 
 /// `attachment` with a plain name and one in UTF-8 (RFC 6266, RFC 8187).
-fn disposition(name: &str) -> String {
+pub(super) fn disposition(name: &str) -> String {
     let plain: String = name
         .chars()
         .map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { '_' })
@@ -296,7 +312,8 @@ pub(in crate::sandbox) fn confirm(
             Some(RecipientStatus::DownloadConfirmed) => Confirmed::Before,
             Some(RecipientStatus::Initialized) => Confirmed::Refused(Fault::NotDownloaded.into()),
             Some(RecipientStatus::DownloadStarted) => {
-                transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, now);
+                let vendor = caller.vendor.as_deref();
+                transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, vendor, now);
                 let all = transfer
                     .recipient_organizations()
                     .into_iter()
@@ -322,7 +339,7 @@ pub(in crate::sandbox) fn confirm(
     if all {
         site.tell_sender("allconfirmeddownloaded", &transfer);
         if let Some(grace) = grace(site, &transfer) {
-            site.agenda.add(later(now, grace), Job::Grace(transfer.id));
+            site.agenda.add(site.due(now, grace), Job::Grace(transfer.id));
         }
     }
     Ok(bare(StatusCode::NO_CONTENT))

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream, Bytes};
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 use serde_json::json;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::depot::remove_blob;
 use super::transfer::{Status, Transfer};
+use crate::sandbox::Keep;
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::start_blocking;
@@ -30,7 +31,7 @@ use crate::sandbox::site::{Note, Site};
 use crate::sandbox::world::{Action, bare_number};
 
 /// The largest file that is scanned for malware.
-const LARGEST_SCANNED: u64 = 50_000_000_000;
+pub(super) const LARGEST_SCANNED: u64 = 50_000_000_000;
 /// Blocks on their way to the disk; the fourth makes the client wait.
 const IN_FLIGHT: usize = 4;
 
@@ -48,12 +49,37 @@ pub(in crate::sandbox) async fn upload(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let id = transfer.id;
-    if let Err(fault) = check(site, caller, &transfer, headers) {
+    // A chunked body has no length.
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if let Err(fault) = start(site, caller, &transfer, length, note) {
         site.drain(body);
         return Err(fault.into());
     }
+    match receive(site, id, body.into_data_stream(), note).await {
+        Received::Whole(attempt) => commit(site, id, attempt, note),
+        // The bookkeeping is cancelled together with the request: the status stays.
+        Received::Cut(_) => {
+            note.vanish();
+            Err(Refusal::Bare(StatusCode::BAD_REQUEST))
+        }
+        Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
+    }
+}
+
+/// The checks, and `UploadStarted`.
+pub(super) fn start(
+    site: &Site,
+    caller: &Caller,
+    transfer: &Transfer,
+    length: Option<u64>,
+    note: &mut Note,
+) -> Result<(), Fault> {
+    check(site, caller, transfer, length)?;
     // Decided again under the lock: another upload may have ended meanwhile.
-    let started = site.depot.change(id, |transfer| {
+    let started = site.depot.change(transfer.id, |transfer| {
         let open = matches!(transfer.status(), Status::Initialized | Status::UploadStarted);
         if open {
             transfer.enter(Status::UploadStarted, None, site.now());
@@ -61,23 +87,13 @@ pub(in crate::sandbox) async fn upload(
         open
     });
     if started != Some(true) {
-        site.drain(body);
-        return Err(Fault::AlreadyUploaded.into());
+        return Err(Fault::AlreadyUploaded);
     }
     note.entry.effect = Some("upload started");
     if site.look(|world| world.resources.get(&transfer.resource).is_some_and(|it| it.storage_fails)) {
-        site.drain(body);
-        return Err(fail(site, id, UPLOAD_ERROR, note).into());
+        return Err(fail(site, transfer.id, UPLOAD_ERROR, note));
     }
-    match receive(site, id, body.into_data_stream(), note).await {
-        Received::Whole(attempt) => commit(site, id, attempt, note),
-        // The bookkeeping is cancelled together with the request: the status stays.
-        Received::Cut => {
-            note.vanish();
-            Err(Refusal::Bare(StatusCode::BAD_REQUEST))
-        }
-        Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
-    }
+    Ok(())
 }
 
 /// A missing `Content-Type` passes, a wrong one does not.
@@ -87,17 +103,13 @@ pub(in crate::sandbox) fn is_octets(headers: &HeaderMap) -> bool {
     media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
 }
 
-fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap) -> Result<(), Fault> {
+fn check(site: &Site, caller: &Caller, transfer: &Transfer, length: Option<u64>) -> Result<(), Fault> {
     if !caller.may(site, &transfer.resource, Action::Write, &transfer.sender) {
         return Err(Fault::NoAccess);
     }
     if !matches!(transfer.status(), Status::Initialized | Status::UploadStarted) {
         return Err(Fault::AlreadyUploaded);
     }
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
     site.look(|world| {
         let resource = world.resources.get(&transfer.resource).ok_or(Fault::NotInRegistry)?;
         if !resource.registered {
@@ -111,7 +123,7 @@ fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap)
         {
             return Err(Fault::StorageNotReady);
         }
-        // A chunked body has no length, and no limit is applied to it.
+        // No limit is applied to a length that is not known.
         let too_large = length.is_some_and(|length| {
             (transfer.use_virus_scan && length > LARGEST_SCANNED)
                 || resource.max_file_transfer_size.is_some_and(|limit| length > limit)
@@ -120,26 +132,31 @@ fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap)
     })
 }
 
-/// The file of one attempt; unless it is kept, it goes when the attempt goes.
+/// What has come in of one attempt. Its file, if there is one, goes with it unless it is kept.
 pub(super) struct Attempt {
     name: String,
-    path: PathBuf,
-    size: u64,
-    md5: String,
+    /// Nothing when content is not kept.
+    path: Option<PathBuf>,
+    /// How many bytes it has.
+    pub(super) size: u64,
+    /// Nothing when it is not computed.
+    md5: Option<String>,
     kept: bool,
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.kept {
-            remove_blob(&self.path);
+        if let Some(path) = self.path.as_ref().filter(|_| !self.kept) {
+            remove_blob(path);
         }
     }
 }
 
-enum Received {
+/// How the taking of bytes ended.
+pub(super) enum Received<E> {
     Whole(Attempt),
-    Cut,
+    /// The stream broke off, with this error if it gave one.
+    Cut(Option<E>),
     StorageFailed,
 }
 
@@ -149,10 +166,30 @@ enum Block {
     End,
 }
 
-async fn receive(site: &Arc<Site>, id: Uuid, mut body: BodyDataStream, note: &mut Note) -> Received {
+/// Takes bytes into a file of their own; `id` is part of its name.
+pub(super) async fn receive<E>(
+    site: &Arc<Site>,
+    id: Uuid,
+    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    note: &mut Note,
+) -> Received<E> {
     let name = format!("{id}-{}", Uuid::new_v4().simple());
-    let path = site.depot.blob(&name);
-    let attempt = Attempt { name, path, size: 0, md5: String::new(), kept: false };
+    let path = (site.settings.keep == Keep::Content).then(|| site.depot.blob(&name));
+    let mut attempt = Attempt { name, path, size: 0, md5: None, kept: false };
+    if site.settings.keep == Keep::Size {
+        while let Some(block) = body.next().await {
+            let block = match block {
+                Ok(block) => block,
+                Err(error) => {
+                    cut(site, id, attempt);
+                    return Received::Cut(Some(error));
+                }
+            };
+            attempt.size += block.len() as u64;
+            note.entry.received = attempt.size;
+        }
+        return Received::Whole(attempt);
+    }
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let writer = {
         let site = Arc::clone(site);
@@ -167,7 +204,10 @@ async fn receive(site: &Arc<Site>, id: Uuid, mut body: BodyDataStream, note: &mu
         })
     };
     while let Some(block) = body.next().await {
-        let Ok(block) = block else { return Received::Cut };
+        let block = match block {
+            Ok(block) => block,
+            Err(error) => return Received::Cut(Some(error)),
+        };
         note.entry.received += block.len() as u64;
         if sender.send(Block::Data(block)).await.is_err() {
             break;
@@ -177,7 +217,7 @@ async fn receive(site: &Arc<Site>, id: Uuid, mut body: BodyDataStream, note: &mu
     let ended = sender.send(Block::End).await;
     match writer.await {
         Ok(Ok(Some(attempt))) if ended.is_ok() => Received::Whole(attempt),
-        Ok(Ok(_)) => Received::Cut,
+        Ok(Ok(_)) => Received::Cut(None),
         Ok(Err(error)) => {
             tracing::error!(transfer = %id, %error, "sandbox: an upload could not be stored");
             Received::StorageFailed
@@ -188,14 +228,16 @@ async fn receive(site: &Arc<Site>, id: Uuid, mut body: BodyDataStream, note: &mu
 
 /// Hashes and writes what comes, and whether it came to its end.
 fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<(Attempt, bool)> {
-    let mut file = File::create(&attempt.path)?;
+    let mut file = attempt.path.as_ref().map(File::create).transpose()?;
     let mut hash = Md5::new();
     let mut whole = false;
     while let Some(block) = blocks.blocking_recv() {
         match block {
             Block::Data(data) => {
                 hash.update(&data);
-                file.write_all(&data)?;
+                if let Some(file) = &mut file {
+                    file.write_all(&data)?;
+                }
                 attempt.size += data.len() as u64;
             }
             Block::End => {
@@ -204,14 +246,14 @@ fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<
             }
         }
     }
-    attempt.md5 = hex(&hash.finalize());
+    attempt.md5 = Some(hex(&hash.finalize()));
     Ok((attempt, whole))
 }
 
 /// The client vanished: nothing more happens, unless a rule says so.
 fn cut(site: &Site, id: Uuid, attempt: Attempt) {
-    let sender = site.depot.read(id, |transfer| transfer.sender.clone());
-    let sender = sender.as_deref().map(bare_number);
+    let Some(sender) = site.depot.read(id, |transfer| transfer.sender.clone()) else { return };
+    let sender = Some(bare_number(&sender));
     if let Some(milliseconds) = site.faults.strikes(Quirk::LateCommit, sender) {
         site.depot.set_aside(id, attempt);
         let time = later(site.now(), Duration::from_millis(milliseconds));
@@ -246,7 +288,13 @@ enum Outcome {
     },
 }
 
-fn commit(site: &Site, id: Uuid, attempt: Attempt, note: &mut Note) -> Result<Response<Body>, Refusal> {
+/// Ends an upload whose bytes are all there.
+pub(super) fn commit(
+    site: &Site,
+    id: Uuid,
+    attempt: Attempt,
+    note: &mut Note,
+) -> Result<Response<Body>, Refusal> {
     let (effect, settled) = settle(site, id, attempt);
     note.entry.effect = effect.or(note.entry.effect);
     settled?;
@@ -264,7 +312,7 @@ fn settle(site: &Site, id: Uuid, mut attempt: Attempt) -> (Option<&'static str>,
         }
         Some(Outcome::Processing(transfer)) => {
             site.tell_sender("uploadprocessing", &transfer);
-            site.agenda.add(later(now, site.settings.scan_delay), Job::Scan(id));
+            site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
             (Some("upload processing"), Ok(()))
         }
         Some(Outcome::Mismatch) => (Some("failed"), Err(Fault::ChecksumMismatch)),
@@ -283,24 +331,27 @@ fn complete(site: &Site, transfer: &mut Transfer, attempt: &mut Attempt, now: Ti
     if transfer.status() != Status::UploadStarted {
         return Outcome::Lost { winners_blob: transfer.blob.take() };
     }
+    // A checksum that nobody computes is taken as true.
+    let md5 = attempt.md5.clone().or_else(|| transfer.demanded_checksum.clone());
     let mismatch = |demanded: &String| {
         let sender = Some(bare_number(&transfer.sender));
-        *demanded != attempt.md5 || site.faults.strikes(Quirk::ChecksumMismatch, sender).is_some()
+        md5.as_ref() != Some(demanded) || site.faults.strikes(Quirk::ChecksumMismatch, sender).is_some()
     };
     if transfer.demanded_checksum.as_ref().is_some_and(mismatch) {
         transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
         return Outcome::Mismatch;
     }
     attempt.kept = true;
-    transfer.blob = Some(attempt.name.clone());
+    transfer.blob = attempt.path.is_some().then(|| attempt.name.clone());
+    transfer.discarded = attempt.path.is_none();
     transfer.stored = true;
     transfer.size = attempt.size;
-    transfer.md5 = Some(attempt.md5.clone());
+    transfer.md5.clone_from(&md5);
     if transfer.use_virus_scan {
         transfer.enter(Status::UploadProcessing, None, now);
         return Outcome::Processing(transfer.clone());
     }
-    transfer.checksum = Some(attempt.md5.clone());
+    transfer.checksum = md5;
     transfer.enter(Status::Published, None, now);
     Outcome::Published(transfer.clone())
 }
