@@ -66,15 +66,7 @@ pub(super) struct Connection {
 
 impl Connection {
     fn is_cut(&mut self, context: &mut Context<'_>) -> bool {
-        if self.cut.as_mut().poll(context).is_pending() {
-            return false;
-        }
-        if self.line.wants_reset()
-            && let Err(error) = self.stream.set_zero_linger()
-        {
-            tracing::debug!(%error, "sandbox: a connection could not be set to end with a reset");
-        }
-        true
+        self.cut.as_mut().poll(context).is_ready()
     }
 
     /// Writes what is to be said instead of the server's own bytes, and then ends the connection.
@@ -92,6 +84,16 @@ impl Connection {
         }
         self.line.cut(super::line::End::Close);
         Some(Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.line.wants_reset()
+            && let Err(error) = self.stream.set_zero_linger()
+        {
+            tracing::debug!(%error, "sandbox: a connection could not be set to end with a reset");
+        }
     }
 }
 

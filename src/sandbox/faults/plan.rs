@@ -28,6 +28,7 @@ use crate::sandbox::site::{Note, Site};
 #[derive(Default)]
 pub(in crate::sandbox) struct Plan {
     names: Vec<String>,
+    transfer: Option<Uuid>,
     delay_before: Duration,
     delay_after: Duration,
     ending: Option<(When, Ending)>,
@@ -43,7 +44,7 @@ impl Faults {
         }
         let question = question(site, operation, parts);
         let now = self.clock.now();
-        let mut plan = Plan::default();
+        let mut plan = Plan { transfer: question.transfer, ..Plan::default() };
         for live in &mut self.lock().live {
             if !live.strikes(&question, now) {
                 continue;
@@ -97,6 +98,7 @@ impl Plan {
         note: &mut Note,
     ) -> Response<Body> {
         note.entry.faults = self.names;
+        note.entry.transfer = self.transfer;
         let line = parts.extensions.get::<ConnectInfo<Line>>().map(|info| info.0.clone());
         if !self.delay_before.is_zero() {
             site.clock.sleep(self.delay_before).await;
