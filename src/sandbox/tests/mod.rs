@@ -1,10 +1,12 @@
 //! The sandbox against the Broker's statements, in-process over loopback.
 
+mod customers;
 mod house;
 mod identity;
 mod initialize;
 mod receive;
 mod search;
 mod support;
+mod tls;
 mod transport;
 mod upload;
