@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{Exit, complain, serve};
 use crate::daemon::{Shutdown, Signals};
-use crate::sandbox::{self, Customer, Founded, Role, Sandbox};
+use crate::sandbox::{self, Customer, Founded, Keep, Role, Sandbox};
 use crate::telemetry;
 
 /// Run a local Altinn to build and test against
@@ -42,9 +42,44 @@ pub(super) struct Options {
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
+    /// Let what happens by itself (scans, expiry, retries) happen this many times faster; moments that are shown and
+    /// the lives of tokens are not touched
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+    /// Keep no content: only its size, taking a checksum that is given as true, or with "hash" its hash, too;
+    /// downloads consist of zeros
+    #[arg(long, value_name = "KEEP", num_args = 0..=1, require_equals = true, default_missing_value = "size")]
+    discard: Option<Discard>,
     /// Print one line of JSON when ready, instead of words
     #[arg(long)]
     json: bool,
+}
+
+/// What is kept although content is discarded.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Discard {
+    /// Sizes alone
+    Size,
+    /// Sizes and hashes
+    Hash,
+}
+
+impl From<Discard> for Keep {
+    fn from(discard: Discard) -> Self {
+        match discard {
+            Discard::Size => Self::Size,
+            Discard::Hash => Self::Hash,
+        }
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.001..=1_000_000.0).contains(&speed) {
+        Ok(speed)
+    } else {
+        Err("a factor from 0.001 to 1000000 is expected".to_owned())
+    }
 }
 
 impl Options {
@@ -71,6 +106,8 @@ impl Options {
             key_gate: self.subscription_key,
             customers: self.organisations,
             tls: self.tls,
+            keep: self.discard.map_or(Keep::Content, Keep::from),
+            speed: self.speed,
             ..sandbox::Options::default()
         };
         let sandbox = match Sandbox::start(options).await {

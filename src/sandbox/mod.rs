@@ -60,6 +60,18 @@ use site::{Parts, Settings, Site};
 /// How long requests in flight may take when the sandbox stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// What a sandbox keeps of the content that it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// All of it.
+    #[default]
+    Content,
+    /// Size and hash: downloads consist of zeros.
+    Hash,
+    /// The size alone: a checksum that is given is taken as true, and downloads consist of zeros.
+    Size,
+}
+
 /// How a sandbox is set up.
 #[derive(Clone)]
 pub struct Options {
@@ -83,6 +95,11 @@ pub struct Options {
     pub customers: usize,
     /// Whether to speak TLS, by a certificate authority of the sandbox's own.
     pub tls: bool,
+    /// What is kept of the content that comes in.
+    pub keep: Keep,
+    /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
+    /// moment, and how long tokens live, are not touched by it.
+    pub speed: f64,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -100,6 +117,8 @@ impl Default for Options {
             key_gate: None,
             customers: 0,
             tls: false,
+            keep: Keep::Content,
+            speed: 1.0,
             clock: Arc::new(SystemClock),
         }
     }
@@ -203,6 +222,8 @@ impl Sandbox {
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
                 key_gate: options.key_gate,
+                keep: options.keep,
+                speed: options.speed,
             },
             clock: options.clock,
             world: founded.world,

@@ -10,10 +10,11 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::Keep;
 use super::agenda::Agenda;
 use super::broker::depot::Depot;
 use super::broker::transfer::Transfer;
-use super::clock::Clock;
+use super::clock::{Clock, later};
 use super::faults::Faults;
 use super::keys::Key;
 use super::ledger::{Entry, Ledger};
@@ -28,6 +29,8 @@ pub(super) struct Settings {
     pub(super) grace: Duration,
     pub(super) use_virus_scan: bool,
     pub(super) key_gate: Option<String>,
+    pub(super) keep: Keep,
+    pub(super) speed: f64,
 }
 
 /// What an organisation is in a file transfer.
@@ -116,6 +119,16 @@ impl Site {
         let now = self.clock.now();
         let cut = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
         now.round(cut).unwrap_or(now)
+    }
+
+    /// How long something takes that happens by itself and really takes `delay`.
+    pub(super) fn scaled(&self, delay: Duration) -> Duration {
+        Duration::try_from_secs_f64(delay.as_secs_f64() / self.settings.speed).unwrap_or(Duration::MAX)
+    }
+
+    /// When something happens by itself that really would a `delay` after `moment`.
+    pub(super) fn due(&self, moment: Timestamp, delay: Duration) -> Timestamp {
+        later(moment, self.scaled(delay))
     }
 
     /// Maskinporten's issuer; the slash belongs to it.

@@ -5,6 +5,7 @@ use axum::http::{Response, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::jobs::expires;
 use super::metadata::{self, Metadata};
 use super::transfer::{RecipientStatus, Status, Transfer};
 use crate::sandbox::agenda::Job;
@@ -40,7 +41,7 @@ pub(in crate::sandbox) fn initialize(
     let id = transfer.id;
     note.entry.transfer = Some(id);
     note.entry.effect = Some("initialized");
-    site.agenda.add(transfer.expiration, Job::Expire(id));
+    site.agenda.add(expires(site, &transfer), Job::Expire(id));
     site.tell_sender("filetransferinitialized", &transfer);
     site.depot.insert(transfer);
     Ok(json_answer(&json!({ "fileTransferId": id })))
@@ -114,6 +115,7 @@ fn transfer(site: &Site, caller: &Caller, metadata: Metadata) -> Result<Transfer
         history: Vec::new(),
         recipients: Vec::new(),
         blob: None,
+        discarded: false,
         stored: false,
         md5: None,
         delivered: 0,

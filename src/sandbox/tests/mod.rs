@@ -6,6 +6,7 @@ mod identity;
 mod initialize;
 mod receive;
 mod search;
+mod settings;
 mod support;
 mod tls;
 mod transport;
