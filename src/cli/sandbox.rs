@@ -42,6 +42,13 @@ pub(super) struct Options {
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
+    /// Trust this certificate authority in pushed events, besides those of the system (PEM; repeatable)
+    #[arg(long, value_name = "FILE")]
+    trust: Vec<PathBuf>,
+    /// How long Altinn Events remembers subscriptions and rights; the real one does for 1h, in which a new
+    /// subscription can stay silent and a deleted one can still be delivered to
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    events_cache: Duration,
     /// Let what happens by itself (scans, expiry, retries) happen this many times faster; moments that are shown and
     /// the lives of tokens are not touched
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
@@ -106,6 +113,8 @@ impl Options {
             key_gate: self.subscription_key,
             customers: self.organisations,
             tls: self.tls,
+            trust: self.trust,
+            events_cache: self.events_cache,
             keep: self.discard.map_or(Keep::Content, Keep::from),
             speed: self.speed,
             ..sandbox::Options::default()

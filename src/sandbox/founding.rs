@@ -168,12 +168,13 @@ fn approve(world: &mut World, number: &str, system: &str, client: &str) {
         clients: vec![client.to_owned()],
         approved: true,
     });
-    world.permit(RESOURCE, number, Action::Read);
-    world.permit(RESOURCE, number, Action::Write);
+    for action in [Action::Read, Action::Write, Action::Subscribe] {
+        world.permit(RESOURCE, number, action);
+    }
 }
 
 fn organization(name: &str, number: &str) -> Organization {
-    Organization { name: name.to_owned(), number: number.to_owned(), granted: scopes() }
+    Organization { name: name.to_owned(), number: number.to_owned(), granted: scopes(), parent: None }
 }
 
 fn scopes() -> BTreeSet<String> {

@@ -45,9 +45,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
+pub use events::{Event, Part};
 pub use founding::{Customer, Founded, Vendor};
 pub use ledger::{Entry, Ledger};
-pub use site::{Event, Part};
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
     World,
@@ -95,6 +95,17 @@ pub struct Options {
     pub customers: usize,
     /// Whether to speak TLS, by a certificate authority of the sandbox's own.
     pub tls: bool,
+    /// Authorities to trust in pushed events, besides those of the system: PEM files.
+    pub trust: Vec<PathBuf>,
+    /// How long after its registration an event can be pulled.
+    pub events_lag: Duration,
+    /// How long Altinn Events remembers which subscriptions and rights there are, and which there are not.
+    ///
+    /// The real one does for an hour, in which a new subscription can stay silent, a deleted one can be
+    /// delivered to, and new or lost rights have no effect. Zero, the default, remembers nothing.
+    pub events_cache: Duration,
+    /// How long an endpoint may take to answer a pushed event.
+    pub delivery_timeout: Duration,
     /// What is kept of the content that comes in.
     pub keep: Keep,
     /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
@@ -117,6 +128,10 @@ impl Default for Options {
             key_gate: None,
             customers: 0,
             tls: false,
+            trust: Vec::new(),
+            events_lag: Duration::from_secs(30),
+            events_cache: Duration::ZERO,
+            delivery_timeout: Duration::from_secs(45),
             keep: Keep::Content,
             speed: 1.0,
             clock: Arc::new(SystemClock),
@@ -157,6 +172,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A file with authorities to trust cannot be read.
+    #[error("failed to read certificates from {}", path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another sandbox has the directory.
     #[error("the directory {} is in use by another sandbox", .0.display())]
@@ -209,6 +233,10 @@ impl Sandbox {
         let papers = tls::Papers::of(&dir);
         let tls = if options.tls { Some(papers.clone().open(now).await.map_err(failed)?) } else { None };
         let depot = Depot::open(&dir).map_err(failed)?;
+        let mut trust = options.trust;
+        // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
+        trust.extend(tls.is_some().then(|| papers.authority()));
+        let events = events::Events::open(&dir, &trust)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -222,12 +250,16 @@ impl Sandbox {
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
                 key_gate: options.key_gate,
+                events_lag: options.events_lag,
+                events_cache: options.events_cache,
+                delivery_timeout: options.delivery_timeout,
                 keep: options.keep,
                 speed: options.speed,
             },
             clock: options.clock,
             world: founded.world,
             depot,
+            events,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
         }));
@@ -297,10 +329,10 @@ impl Sandbox {
         configuration::endpoints(&self.site)
     }
 
-    /// The events that Altinn Events would have delivered, oldest first.
+    /// The events that Altinn Events has registered, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
-        self.site.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.site.events.registered()
     }
 
     /// All transfers, in order of creation.
@@ -355,6 +387,7 @@ impl Sandbox {
         if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
             tracing::warn!("sandbox: requests in flight were cut off");
         }
+        events::flush(&self.site).await;
         drop(self.cut);
         // The tasks of cut connections hold the site until they notice.
         tokio::task::yield_now().await;
@@ -397,10 +430,15 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
         }
         "server"
     });
-    let (site, stop) = (Arc::clone(site), stop.clone());
+    let jobs = jobs::run(Arc::clone(site), stop.clone());
     parts.spawn(async move {
-        jobs::run(site, stop).await;
+        jobs.await;
         "jobs"
+    });
+    let events = events::run(Arc::clone(site), stop.clone());
+    parts.spawn(async move {
+        events.await;
+        "events"
     });
     parts
 }

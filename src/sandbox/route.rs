@@ -37,6 +37,9 @@ pub(super) enum Operation {
     SandboxTransfers,
     SandboxContent,
     SandboxFaults,
+    SandboxEvents,
+    SandboxSubscriptions,
+    SandboxDeliveries,
     /// Initialize and upload in one.
     FormUpload,
     /// Resumable upload.
@@ -115,9 +118,13 @@ impl Operation {
             Self::Upload { .. } => "upload",
             Self::Download { .. } => "download",
             Self::Confirm { .. } => "confirm",
-            Self::SandboxLedger | Self::SandboxTransfers | Self::SandboxContent | Self::SandboxFaults => {
-                "sandbox"
-            }
+            Self::SandboxLedger
+            | Self::SandboxTransfers
+            | Self::SandboxContent
+            | Self::SandboxFaults
+            | Self::SandboxEvents
+            | Self::SandboxSubscriptions
+            | Self::SandboxDeliveries => "sandbox",
             Self::FormUpload => "form-upload",
             Self::Tus(request) => match request.method {
                 TusMethod::Options => "tus-options",
@@ -168,6 +175,9 @@ impl Operation {
                 | Self::SandboxTransfers
                 | Self::SandboxContent
                 | Self::SandboxFaults
+                | Self::SandboxEvents
+                | Self::SandboxSubscriptions
+                | Self::SandboxDeliveries
         )
     }
 }
@@ -290,6 +300,9 @@ fn sandbox(page: &str) -> Choices {
         "ledger" => vec![(Method::GET, Operation::SandboxLedger)],
         "transfers" => vec![(Method::GET, Operation::SandboxTransfers)],
         "content" => vec![(Method::GET, Operation::SandboxContent)],
+        "events" => vec![(Method::GET, Operation::SandboxEvents)],
+        "subscriptions" => vec![(Method::GET, Operation::SandboxSubscriptions)],
+        "deliveries" => vec![(Method::GET, Operation::SandboxDeliveries)],
         "faults" => [Method::GET, Method::PUT, Method::POST, Method::DELETE]
             .map(|method| (method, Operation::SandboxFaults))
             .to_vec(),

@@ -42,8 +42,9 @@ pub(in crate::sandbox) fn initialize(
     note.entry.transfer = Some(id);
     note.entry.effect = Some("initialized");
     site.agenda.add(expires(site, &transfer), Job::Expire(id));
+    // In this order: an event implies that the state can be read.
+    site.depot.insert(transfer.clone());
     site.tell_sender("filetransferinitialized", &transfer);
-    site.depot.insert(transfer);
     Ok(json_answer(&json!({ "fileTransferId": id })))
 }
 

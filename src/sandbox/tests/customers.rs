@@ -133,7 +133,7 @@ async fn a_restart_with_more_adds_what_is_missing_and_one_with_fewer_takes_nothi
     assert_eq!(numbers(&bench)[..2], two);
     assert_eq!(numbers(&bench).len(), 5);
     let kept = bench.sandbox.world(|world| world.resources[RESOURCE].rights[&two[0]].clone()).unwrap();
-    assert_eq!(kept, BTreeSet::from([Action::Read]));
+    assert!(kept.contains(&Action::Read) && !kept.contains(&Action::Write), "{kept:?}");
     for fewer in [1, 0] {
         let bench = restart(with_customers(3).await, fewer).await;
         assert_eq!(numbers(&bench).len(), 3);
