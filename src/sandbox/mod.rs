@@ -54,6 +54,7 @@ pub use world::{
 
 use broker::depot::Depot;
 use broker::jobs;
+use broker::tus::store::Desks;
 use site::{Parts, Settings, Site};
 
 /// How long requests in flight may take when the sandbox stops.
@@ -76,6 +77,16 @@ pub struct Options {
     pub grace: Duration,
     /// Whether transfers are scanned, unless they say no.
     pub use_virus_scan: bool,
+    /// How long after a chunk of a resumable upload was accepted it is stored.
+    pub tus_storing_delay: Duration,
+    /// How long the content of a resumable upload takes to be joined, and again to be hashed.
+    pub finalising_delay: Duration,
+    /// How long a resumable upload is remembered after the last request to it.
+    pub tus_expiry: Duration,
+    /// How probably the bytes of a chunk that was cut are accepted and never stored.
+    pub tus_wedge: f64,
+    /// Where chance begins; anywhere when absent.
+    pub seed: Option<u64>,
     /// The subscription key that is demanded, if one is.
     pub key_gate: Option<String>,
     /// What time it is.
@@ -92,6 +103,11 @@ impl Default for Options {
             time_to_live: Duration::from_hours(30 * 24),
             grace: Duration::from_hours(2),
             use_virus_scan: true,
+            tus_storing_delay: Duration::from_millis(20),
+            finalising_delay: Duration::from_millis(20),
+            tus_expiry: Duration::from_hours(24),
+            tus_wedge: 1.0,
+            seed: None,
             key_gate: None,
             clock: Arc::new(SystemClock),
         }
@@ -178,6 +194,7 @@ impl Sandbox {
         let founded =
             founding::found(&dir, options.clock.now(), options.key_gate.as_deref()).await.map_err(failed)?;
         let depot = Depot::open(&dir).map_err(failed)?;
+        let tus = Desks::open(&dir, &depot, options.tus_expiry, options.seed).map_err(failed)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -190,11 +207,16 @@ impl Sandbox {
                 time_to_live: options.time_to_live,
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
+                tus_storing_delay: options.tus_storing_delay,
+                finalising_delay: options.finalising_delay,
+                tus_expiry: options.tus_expiry,
+                tus_wedge: options.tus_wedge,
                 key_gate: options.key_gate,
             },
             clock: options.clock,
             world: founded.world,
             depot,
+            tus,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
         }));

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::agenda::Agenda;
 use super::broker::depot::Depot;
 use super::broker::transfer::Transfer;
+use super::broker::tus::store::Desks;
 use super::clock::Clock;
 use super::faults::Faults;
 use super::keys::Key;
@@ -27,6 +28,10 @@ pub(super) struct Settings {
     pub(super) time_to_live: Duration,
     pub(super) grace: Duration,
     pub(super) use_virus_scan: bool,
+    pub(super) tus_storing_delay: Duration,
+    pub(super) finalising_delay: Duration,
+    pub(super) tus_expiry: Duration,
+    pub(super) tus_wedge: f64,
     pub(super) key_gate: Option<String>,
 }
 
@@ -67,6 +72,7 @@ pub(super) struct Site {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) world: RwLock<World>,
     pub(super) depot: Depot,
+    pub(super) tus: Desks,
     pub(super) ledger: Ledger,
     pub(super) agenda: Agenda,
     pub(super) maskinporten: Key,
@@ -87,6 +93,7 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) world: World,
     pub(super) depot: Depot,
+    pub(super) tus: Desks,
     pub(super) maskinporten: Key,
     pub(super) altinn: Key,
 }
@@ -100,6 +107,7 @@ impl Site {
             clock: parts.clock,
             world: RwLock::new(parts.world),
             depot: parts.depot,
+            tus: parts.tus,
             ledger: Ledger::default(),
             agenda: Agenda::default(),
             maskinporten: parts.maskinporten,

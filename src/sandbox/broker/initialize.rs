@@ -116,6 +116,8 @@ fn transfer(site: &Site, caller: &Caller, metadata: Metadata) -> Result<Transfer
         blob: None,
         stored: false,
         md5: None,
+        awaits_md5: false,
+        scan_passed: false,
         delivered: 0,
         half_made,
     };

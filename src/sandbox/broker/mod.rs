@@ -12,7 +12,7 @@ mod search;
 mod serve;
 mod show;
 pub(in crate::sandbox) mod transfer;
-mod tus;
+pub(in crate::sandbox) mod tus;
 mod upload;
 
 pub(in crate::sandbox) use serve::serve;

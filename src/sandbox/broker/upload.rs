@@ -24,7 +24,7 @@ use crate::sandbox::blocking::start_blocking;
 use crate::sandbox::clock::later;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
-use crate::sandbox::world::Action;
+use crate::sandbox::world::{Action, Resource};
 
 /// The largest file that is scanned for malware.
 const LARGEST_SCANNED: u64 = 50_000_000_000;
@@ -45,7 +45,7 @@ pub(in crate::sandbox) async fn upload(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let id = transfer.id;
-    if let Err(fault) = check(site, caller, &transfer, headers) {
+    if let Err(fault) = check(site, caller, &transfer).and_then(|()| check_length(site, &transfer, headers)) {
         site.drain(body);
         return Err(fault.into());
     }
@@ -84,17 +84,14 @@ pub(in crate::sandbox) fn is_octets(headers: &HeaderMap) -> bool {
     media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
 }
 
-fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap) -> Result<(), Fault> {
+/// Whether the caller may upload to the transfer now.
+pub(in crate::sandbox) fn check(site: &Site, caller: &Caller, transfer: &Transfer) -> Result<(), Fault> {
     if !caller.may(site, &transfer.resource, Action::Write, &transfer.sender) {
         return Err(Fault::NoAccess);
     }
     if !matches!(transfer.status(), Status::Initialized | Status::UploadStarted) {
         return Err(Fault::AlreadyUploaded);
     }
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
     site.look(|world| {
         let resource = world.resources.get(&transfer.resource).ok_or(Fault::NotInRegistry)?;
         if !resource.registered {
@@ -103,16 +100,25 @@ fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap)
         if !resource.service_owner {
             return Err(Fault::NoServiceOwner);
         }
-        if !resource.storage_ready {
-            return Err(Fault::StorageNotReady);
-        }
-        // A chunked body has no length, and no limit is applied to it.
-        let too_large = length.is_some_and(|length| {
-            (transfer.use_virus_scan && length > LARGEST_SCANNED)
-                || resource.max_file_transfer_size.is_some_and(|limit| length > limit)
-        });
-        if too_large { Err(Fault::TooLarge) } else { Ok(()) }
+        if resource.storage_ready { Ok(()) } else { Err(Fault::StorageNotReady) }
     })
+}
+
+/// A chunked body has no length, and no limit is applied to it.
+fn check_length(site: &Site, transfer: &Transfer, headers: &HeaderMap) -> Result<(), Fault> {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    let too_large = length.is_some_and(|length| is_too_large(site, transfer, length));
+    if too_large { Err(Fault::TooLarge) } else { Ok(()) }
+}
+
+/// Whether the malware scan or the resource does not allow so many bytes.
+pub(in crate::sandbox) fn is_too_large(site: &Site, transfer: &Transfer, length: u64) -> bool {
+    let limit = |resource: &Resource| resource.max_file_transfer_size;
+    let limit = site.look(|world| world.resources.get(&transfer.resource).and_then(limit));
+    (transfer.use_virus_scan && length > LARGEST_SCANNED) || limit.is_some_and(|limit| length > limit)
 }
 
 /// The file of one attempt; unless it is kept, it goes when the attempt goes.

@@ -7,4 +7,5 @@ mod receive;
 mod search;
 mod support;
 mod transport;
+mod tus;
 mod upload;
