@@ -5,7 +5,9 @@ mod concat;
 mod create;
 mod finalise;
 mod head;
+mod model;
 mod patch;
+mod restart;
 
 use std::time::Duration;
 
@@ -79,6 +81,46 @@ impl Bench {
             }
         }
         None
+    }
+
+    /// A PATCH during which time passes.
+    pub(super) async fn patch_meanwhile(&self, path: &str, offset: u64, content: impl Into<Body>) -> Reply {
+        let time = async {
+            loop {
+                self.clock.advance(STEP);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            reply = self.patch(path, offset, content) => reply,
+            () = time => unreachable!(),
+        }
+    }
+
+    /// Begins a partial upload; gives its path.
+    pub(super) async fn begin_partial(&self, path: &str, length: u64) -> String {
+        let request = self.tus(Method::POST, path).header("Upload-Concat", "partial");
+        let reply = send(request.header("Upload-Length", length)).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        reply.header("Location").unwrap().to_owned()
+    }
+
+    /// A whole partial upload, in chunks of at most three bytes; gives its path.
+    pub(super) async fn partial(&self, path: &str, content: &str) -> String {
+        let part = self.begin_partial(path, content.len() as u64).await;
+        let mut offset = 0;
+        for chunk in content.as_bytes().chunks(3) {
+            let end = offset + chunk.len() as u64;
+            self.patch_meanwhile(&part, offset, chunk.to_vec()).await.is_accepted(end);
+            offset = end;
+        }
+        part
+    }
+
+    /// Has partial uploads joined.
+    pub(super) async fn join(&self, path: &str, parts: &[&str]) -> Reply {
+        let list = format!("final;{}", parts.join(" "));
+        send(self.tus(Method::POST, path).header("Upload-Concat", list)).await
     }
 
     /// Lets a moment pass, and waits until HEAD shows the offset.
