@@ -10,4 +10,5 @@ mod settings;
 mod support;
 mod tls;
 mod transport;
+mod tus;
 mod upload;
