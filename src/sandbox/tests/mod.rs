@@ -1,5 +1,6 @@
 //! The sandbox against the Broker's statements, in-process over loopback.
 
+mod events;
 mod house;
 mod identity;
 mod initialize;
