@@ -1,5 +1,6 @@
 //! The sandbox against the Broker's statements, in-process over loopback.
 
+mod customers;
 mod events;
 mod house;
 mod identity;
@@ -8,5 +9,6 @@ mod receive;
 mod search;
 mod settings;
 mod support;
+mod tls;
 mod transport;
 mod upload;
