@@ -48,8 +48,8 @@ pub use founding::Founded;
 pub use ledger::{Entry, Ledger};
 pub use site::{Event, Part};
 pub use world::{
-    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
-    World,
+    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, ScopeDelegation, Stage,
+    SystemUser, World,
 };
 
 use broker::depot::Depot;

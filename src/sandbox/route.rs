@@ -14,6 +14,8 @@ pub(super) enum Operation {
     Exchange {
         provider: String,
     },
+    /// A new lifetime for an Altinn token.
+    Refresh,
     OpenIdConfiguration,
     OpenIdKeys,
     Initialize,
@@ -106,6 +108,7 @@ impl Operation {
             Self::MaskinportenMetadata => "maskinporten-metadata",
             Self::MaskinportenKeys => "maskinporten-keys",
             Self::Exchange { .. } => "exchange",
+            Self::Refresh => "refresh",
             Self::OpenIdConfiguration => "openid-configuration",
             Self::OpenIdKeys => "openid-keys",
             Self::Initialize => "initialize",
@@ -186,6 +189,7 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
         ["jwk"] => vec![(Method::GET, Operation::MaskinportenKeys)],
         ["authentication", "api", "v1", rest @ ..] => match rest {
             ["exchange", _] => vec![(Method::GET, Operation::Exchange { provider: last() })],
+            ["refresh"] => vec![(Method::GET, Operation::Refresh)],
             ["openid", ".well-known", "openid-configuration"] => {
                 vec![(Method::GET, Operation::OpenIdConfiguration)]
             }
