@@ -87,6 +87,17 @@ pub(super) fn authenticate(
     if allowed { Ok(caller(&claims)) } else { Err(Refusal::Bare(StatusCode::FORBIDDEN)) }
 }
 
+/// The claims of a token of Altinn itself: Altinn Events trusts no other issuer.
+pub(super) fn altinn_claims(site: &Site, headers: &HeaderMap) -> Result<Map<String, Value>, Refusal> {
+    let token = bearer(headers).ok_or(Refusal::Token("Bearer"))?;
+    let claims = verify(site, token)?;
+    if claims.get("iss").and_then(Value::as_str) == Some(site.altinn_issuer().as_str()) {
+        Ok(claims)
+    } else {
+        Err(Refusal::Token(r#"Bearer error="invalid_token", error_description="The issuer is invalid""#))
+    }
+}
+
 /// The token of an `Authorization` header.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
@@ -124,7 +135,7 @@ fn verify(site: &Site, token: &str) -> Result<Map<String, Value>, Refusal> {
 }
 
 /// `urn:altinn:scope` if present, else `scope`, split at spaces.
-fn scopes(claims: &Map<String, Value>) -> Vec<String> {
+pub(super) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
     let claim = claims.get("urn:altinn:scope").or_else(|| claims.get("scope"));
     let text = claim.and_then(Value::as_str).unwrap_or_default();
     text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()

@@ -60,6 +60,9 @@ pub struct Organization {
     pub number: String,
     /// Scopes that their owner has granted to the organisation.
     pub granted: BTreeSet<String>,
+    /// Nine digits of the main unit, when this is a sub-unit (branch).
+    #[serde(default)]
+    pub parent: Option<String>,
 }
 
 /// What a party may do with a resource.
@@ -69,6 +72,8 @@ pub enum Action {
     Read,
     /// Initialize and upload.
     Write,
+    /// Hear of events.
+    Subscribe,
 }
 
 /// A party lets another organisation act for it.
@@ -101,7 +106,8 @@ pub struct ScopeDelegation {
     reason = "each is a switch that the service owner or Altinn sets by itself"
 )]
 pub struct Resource {
-    /// Rights per organisation number (nine digits).
+    /// Rights per organisation number (nine digits); that of a service owner to hear of everybody's
+    /// events stands under its code.
     pub rights: BTreeMap<String, BTreeSet<Action>>,
     /// Rights used by others than the party itself.
     pub delegations: Vec<Delegation>,

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::jobs::expires;
 use super::members::is_json;
 use super::metadata::{self, Metadata};
 use super::transfer::{RecipientStatus, Status, Transfer};
@@ -51,9 +52,9 @@ pub(super) fn begin(
     let id = transfer.id;
     note.entry.transfer = Some(id);
     note.entry.effect = Some("initialized");
-    // An event implies the state, so the row is there first.
+    site.agenda.add(expires(site, &transfer), Job::Expire(id));
+    // In this order: an event implies that the state can be read.
     site.depot.insert(transfer.clone());
-    site.agenda.add(transfer.expiration, Job::Expire(id));
     site.tell_sender("filetransferinitialized", &transfer);
     Ok(id)
 }
@@ -118,6 +119,7 @@ fn transfer(site: &Site, caller: &Caller, metadata: Metadata) -> Result<Transfer
         history: Vec::new(),
         recipients: Vec::new(),
         blob: None,
+        discarded: false,
         stored: false,
         md5: None,
         delivered: 0,

@@ -166,6 +166,9 @@ pub struct Transfer {
     pub recipients: Vec<RecipientRow>,
     /// The blob's file name while the content is there.
     pub blob: Option<String>,
+    /// The content was not kept, by the sandbox's own settings: downloads consist of zeros.
+    #[serde(default)]
+    pub discarded: bool,
     /// Whether bytes were ever stored completely (the Broker's "file location").
     pub stored: bool,
     /// MD5 of the stored content.

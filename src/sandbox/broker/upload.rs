@@ -18,10 +18,10 @@ use uuid::Uuid;
 
 use super::depot::remove_blob;
 use super::transfer::{Status, Transfer};
+use crate::sandbox::Keep;
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::start_blocking;
-use crate::sandbox::clock::later;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
 use crate::sandbox::world::Action;
@@ -126,20 +126,22 @@ fn check(site: &Site, caller: &Caller, transfer: &Transfer, length: Option<u64>)
     })
 }
 
-/// The file of one attempt; unless it is kept, it goes when the attempt goes.
+/// What has come in of one attempt. Its file, if there is one, goes with it unless it is kept.
 pub(super) struct Attempt {
     name: String,
-    path: PathBuf,
+    /// Nothing when content is not kept.
+    path: Option<PathBuf>,
     /// How many bytes it has.
     pub(super) size: u64,
-    md5: String,
+    /// Nothing when it is not computed.
+    md5: Option<String>,
     kept: bool,
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.kept {
-            remove_blob(&self.path);
+        if let Some(path) = self.path.as_ref().filter(|_| !self.kept) {
+            remove_blob(path);
         }
     }
 }
@@ -166,8 +168,19 @@ pub(super) async fn receive<E>(
     note: &mut Note,
 ) -> Received<E> {
     let name = format!("{id}-{}", Uuid::new_v4().simple());
-    let path = site.depot.blob(&name);
-    let attempt = Attempt { name, path, size: 0, md5: String::new(), kept: false };
+    let path = (site.settings.keep == Keep::Content).then(|| site.depot.blob(&name));
+    let mut attempt = Attempt { name, path, size: 0, md5: None, kept: false };
+    if site.settings.keep == Keep::Size {
+        while let Some(block) = body.next().await {
+            let block = match block {
+                Ok(block) => block,
+                Err(error) => return Received::Cut(Some(error)),
+            };
+            attempt.size += block.len() as u64;
+            note.entry.received = attempt.size;
+        }
+        return Received::Whole(attempt);
+    }
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let writer = start_blocking(move || write(attempt, receiver));
     while let Some(block) = body.next().await {
@@ -195,17 +208,19 @@ pub(super) async fn receive<E>(
 
 /// Hashes and writes until the end; `None` when the client vanished before it.
 fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<Option<Attempt>> {
-    let mut file = File::create(&attempt.path)?;
+    let mut file = attempt.path.as_ref().map(File::create).transpose()?;
     let mut hash = Md5::new();
     while let Some(block) = blocks.blocking_recv() {
         match block {
             Block::Data(data) => {
                 hash.update(&data);
-                file.write_all(&data)?;
+                if let Some(file) = &mut file {
+                    file.write_all(&data)?;
+                }
                 attempt.size += data.len() as u64;
             }
             Block::End => {
-                attempt.md5 = hex(&hash.finalize());
+                attempt.md5 = Some(hex(&hash.finalize()));
                 return Ok(Some(attempt));
             }
         }
@@ -247,7 +262,7 @@ pub(super) fn commit(
         Some(Outcome::Processing(transfer)) => {
             note.entry.effect = Some("upload processing");
             site.tell_sender("uploadprocessing", &transfer);
-            site.agenda.add(later(now, site.settings.scan_delay), Job::Scan(id));
+            site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
         }
         Some(Outcome::Mismatch) => {
             note.entry.effect = Some("failed");
@@ -268,20 +283,23 @@ fn complete(transfer: &mut Transfer, attempt: &mut Attempt, now: Timestamp) -> O
     if transfer.status() != Status::UploadStarted {
         return Outcome::Lost { winners_blob: transfer.blob.take() };
     }
-    if transfer.demanded_checksum.as_ref().is_some_and(|demanded| *demanded != attempt.md5) {
+    // A checksum that nobody computes is taken as true.
+    let md5 = attempt.md5.clone().or_else(|| transfer.demanded_checksum.clone());
+    if transfer.demanded_checksum.is_some() && transfer.demanded_checksum != md5 {
         transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
         return Outcome::Mismatch;
     }
     attempt.kept = true;
-    transfer.blob = Some(attempt.name.clone());
+    transfer.blob = attempt.path.is_some().then(|| attempt.name.clone());
+    transfer.discarded = attempt.path.is_none();
     transfer.stored = true;
     transfer.size = attempt.size;
-    transfer.md5 = Some(attempt.md5.clone());
+    transfer.md5.clone_from(&md5);
     if transfer.use_virus_scan {
         transfer.enter(Status::UploadProcessing, None, now);
         return Outcome::Processing(transfer.clone());
     }
-    transfer.checksum = Some(attempt.md5.clone());
+    transfer.checksum = md5;
     transfer.enter(Status::Published, None, now);
     Outcome::Published(transfer.clone())
 }

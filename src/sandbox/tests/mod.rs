@@ -1,5 +1,6 @@
 //! The sandbox against the Broker's statements, in-process over loopback.
 
+mod customers;
 mod form;
 mod house;
 mod identity;
@@ -8,6 +9,8 @@ mod receive;
 mod registry;
 mod resource;
 mod search;
+mod settings;
 mod support;
+mod tls;
 mod transport;
 mod upload;
