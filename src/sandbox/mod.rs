@@ -197,6 +197,7 @@ pub enum Error {
 pub struct Sandbox {
     site: Arc<Site>,
     parties: Vec<Founded>,
+    service_owner: Option<Founded>,
     vendor: Option<Vendor>,
     certificate_authority: Option<PathBuf>,
     parts: Mutex<JoinSet<&'static str>>,
@@ -271,6 +272,7 @@ impl Sandbox {
         Ok(Sandbox {
             site,
             parties: founded.parties,
+            service_owner: founded.service_owner,
             vendor: founded.vendor,
             certificate_authority: options.tls.then(|| papers.authority()),
             parts,
@@ -309,6 +311,12 @@ impl Sandbox {
     #[must_use]
     pub fn organizations(&self) -> &[Founded] {
         &self.parties
+    }
+
+    /// The service owner, to whom the resource belongs.
+    #[must_use]
+    pub fn service_owner(&self) -> Option<&Founded> {
+        self.service_owner.as_ref()
     }
 
     /// The system vendor with its customers, when there are some.
