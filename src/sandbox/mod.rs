@@ -49,8 +49,8 @@ pub use events::{Event, Part};
 pub use founding::{Customer, Founded, Vendor};
 pub use ledger::{Entry, Ledger};
 pub use world::{
-    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
-    World,
+    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, ScopeDelegation, Stage,
+    SystemUser, World,
 };
 
 use broker::depot::Depot;

@@ -45,12 +45,7 @@ pub(in crate::sandbox) async fn upload(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let id = transfer.id;
-    // A chunked body has no length.
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
-    if let Err(fault) = start(site, caller, &transfer, length, note) {
+    if let Err(fault) = start(site, caller, &transfer, length(headers), note) {
         site.drain(body);
         return Err(fault.into());
     }
@@ -63,6 +58,11 @@ pub(in crate::sandbox) async fn upload(
         }
         Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
     }
+}
+
+/// How long the body is; a chunked one does not say.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The checks, and `UploadStarted`.
