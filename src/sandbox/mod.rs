@@ -28,6 +28,7 @@ mod server;
 mod site;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod world;
 
 use std::fs::{self, File};
@@ -48,16 +49,17 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
 pub use events::{Event, Part};
 pub use faults::{FaultRules, RuleError};
-pub use founding::Founded;
+pub use founding::{Customer, Founded, Vendor};
 pub use ledger::{Entry, Filter, Ledger};
 pub use limits::RateLimits;
 pub use world::{
-    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
-    World,
+    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, ScopeDelegation, Stage,
+    SystemUser, World,
 };
 
 use broker::depot::Depot;
 use broker::jobs;
+use broker::tus::store::Desks;
 use site::{Parts, Settings, Site};
 
 /// How long requests in flight may take when the sandbox stops.
@@ -92,8 +94,22 @@ pub struct Options {
     pub grace: Duration,
     /// Whether transfers are scanned, unless they say no.
     pub use_virus_scan: bool,
+    /// How long after a chunk of a resumable upload was accepted it is stored.
+    pub tus_storing_delay: Duration,
+    /// How long the content of a resumable upload takes to be joined, and again to be hashed.
+    pub finalising_delay: Duration,
+    /// How long a resumable upload is remembered after the last request to it.
+    pub tus_expiry: Duration,
+    /// How probably the bytes of a chunk that was cut are accepted and never stored.
+    pub tus_wedge: f64,
+    /// Where chance begins; anywhere when absent.
+    pub seed: Option<u64>,
     /// The subscription key that is demanded, if one is.
     pub key_gate: Option<String>,
+    /// How many customers the system vendor "leverandor" has at least; it is there when there are some.
+    pub customers: usize,
+    /// Whether to speak TLS, by a certificate authority of the sandbox's own.
+    pub tls: bool,
     /// What goes wrong, until other rules are set.
     pub faults: FaultRules,
     /// How many calls a client may make.
@@ -128,7 +144,14 @@ impl Default for Options {
             time_to_live: Duration::from_hours(30 * 24),
             grace: Duration::from_hours(2),
             use_virus_scan: true,
+            tus_storing_delay: Duration::from_millis(20),
+            finalising_delay: Duration::from_millis(20),
+            tus_expiry: Duration::from_hours(24),
+            tus_wedge: 1.0,
+            seed: None,
             key_gate: None,
+            customers: 0,
+            tls: false,
             faults: FaultRules::default(),
             rate_limits: RateLimits::default(),
             trust: Vec::new(),
@@ -200,6 +223,9 @@ pub enum Error {
 pub struct Sandbox {
     site: Arc<Site>,
     parties: Vec<Founded>,
+    service_owner: Option<Founded>,
+    vendor: Option<Vendor>,
+    certificate_authority: Option<PathBuf>,
     parts: Mutex<JoinSet<&'static str>>,
     stop: CancellationToken,
     // Dropped in this order: connections end, then the directory goes.
@@ -223,20 +249,28 @@ impl Sandbox {
         if !options.listen.ip().is_loopback() {
             return Err(Error::NotLoopback(options.listen));
         }
-        // Whoever was first has decided; the sandbox itself speaks no TLS.
+        // Whoever was first has decided.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let (dir, temporary) = directory(options.dir.as_deref())?;
         let failed = |source| Error::Directory { path: dir.clone(), source };
         let lock = lock(&dir)?;
-        let founded =
-            founding::found(&dir, options.clock.now(), options.key_gate.as_deref()).await.map_err(failed)?;
+        let now = options.clock.now();
+        let founded = founding::found(&dir, now, options.key_gate.as_deref(), options.customers);
+        let founded = founded.await.map_err(failed)?;
+        let papers = tls::Papers::of(&dir);
+        let tls = if options.tls { Some(papers.clone().open(now).await.map_err(failed)?) } else { None };
         let depot = Depot::open(&dir).map_err(failed)?;
-        let events = events::Events::open(&dir, &options.trust)?;
+        let mut trust = options.trust;
+        // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
+        trust.extend(tls.is_some().then(|| papers.authority()));
+        let events = events::Events::open(&dir, &trust)?;
+        let tus = Desks::open(&dir, &depot, clock::scale(options.tus_expiry, options.speed), options.seed)
+            .map_err(failed)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let site = Arc::new(Site::new(Parts {
-            url: format!("http://{address}"),
+            url: format!("{}://{address}", if tls.is_some() { "https" } else { "http" }),
             dir: dir.clone(),
             settings: Settings {
                 scan_delay: options.scan_delay,
@@ -244,6 +278,10 @@ impl Sandbox {
                 time_to_live: options.time_to_live,
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
+                tus_storing_delay: options.tus_storing_delay,
+                finalising_delay: options.finalising_delay,
+                tus_expiry: options.tus_expiry,
+                tus_wedge: options.tus_wedge,
                 key_gate: options.key_gate,
                 events_lag: options.events_lag,
                 events_cache: options.events_cache,
@@ -255,6 +293,7 @@ impl Sandbox {
             world: founded.world,
             depot,
             events,
+            tus,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
             faults: options.faults,
@@ -262,13 +301,24 @@ impl Sandbox {
         }));
         jobs::resume(&site);
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let door = listen::Door { listener, cut: cut.clone() };
+        let door = listen::Door::new(listener, tls, cut.clone());
         let parts = Mutex::new(parts(&site, door, &stop));
         let cut = cut.drop_guard();
-        Ok(Sandbox { site, parties: founded.parties, parts, stop, cut, _lock: lock, _temporary: temporary })
+        Ok(Sandbox {
+            site,
+            parties: founded.parties,
+            service_owner: founded.service_owner,
+            vendor: founded.vendor,
+            certificate_authority: options.tls.then(|| papers.authority()),
+            parts,
+            stop,
+            cut,
+            _lock: lock,
+            _temporary: temporary,
+        })
     }
 
-    /// The base address, `http://127.0.0.1:PORT`.
+    /// The base address, `http://127.0.0.1:PORT`; `https://…` with TLS.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.site.url
@@ -297,10 +347,40 @@ impl Sandbox {
         self.site.in_flight()
     }
 
-    /// The organisations that a client can act as.
+    /// The organisations that act by a client of their own.
     #[must_use]
     pub fn organizations(&self) -> &[Founded] {
         &self.parties
+    }
+
+    /// The service owner, to whom the resource belongs.
+    #[must_use]
+    pub fn service_owner(&self) -> Option<&Founded> {
+        self.service_owner.as_ref()
+    }
+
+    /// The system vendor with its customers, when there are some.
+    #[must_use]
+    pub fn vendor(&self) -> Option<&Vendor> {
+        self.vendor.as_ref()
+    }
+
+    /// The certificate of the authority that a client has to trust, PEM, when the sandbox speaks TLS.
+    #[must_use]
+    pub fn certificate_authority(&self) -> Option<&Path> {
+        self.certificate_authority.as_deref()
+    }
+
+    /// The one resource that every sandbox begins with.
+    #[must_use]
+    pub fn resource(&self) -> &'static str {
+        founding::RESOURCE
+    }
+
+    /// What is served, by name, with the address of each.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<(&'static str, String)> {
+        configuration::endpoints(&self.site)
     }
 
     /// The events that Altinn Events has registered, oldest first.
@@ -325,11 +405,17 @@ impl Sandbox {
     }
 
     /// A ready-made formidlingd configuration, with its folders under `base`
-    /// ([`Sandbox::folder`] when absent). The folders are not made.
+    /// ([`Sandbox::folder`] when absent). The folders are not made. Empty for a vendor that is not there.
     #[must_use]
     pub fn configuration(&self, role: Role, base: Option<&Path>) -> String {
         let base = base.map_or_else(|| self.folder(role), Path::to_owned);
-        configuration::text(&self.site, &self.parties, role, &base).unwrap_or_default()
+        let ends = configuration::Ends {
+            site: &self.site,
+            parties: &self.parties,
+            vendor: self.vendor.as_ref(),
+            certificate_authority: self.certificate_authority(),
+        };
+        configuration::text(&ends, role, &base).unwrap_or_default()
     }
 
     /// Where a role's folders lie unless another place is asked for.

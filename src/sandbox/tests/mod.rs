@@ -1,16 +1,23 @@
 //! The sandbox against the Broker's statements, in-process over loopback.
 
+mod customers;
+mod events;
 mod faults;
 mod faults_effects;
 mod faults_quirks;
+mod form;
 mod house;
 mod identity;
 mod initialize;
 mod ledger;
 mod limits;
 mod receive;
+mod registry;
+mod resource;
 mod search;
 mod settings;
 mod support;
+mod tls;
 mod transport;
+mod tus;
 mod upload;
