@@ -1,5 +1,6 @@
 //! What the rules do to one request.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use futures_util::StreamExt as _;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::Faults;
 use super::canned::Canned;
 use super::effect::{Effect, Ending, When};
 use super::rule::Question;
 use super::shape::{Twist, Way, shape};
+use super::{Faults, STRUCK};
 use crate::sandbox::auth;
 use crate::sandbox::broker::Delivery;
 use crate::sandbox::line::{End, Line};
@@ -37,7 +38,7 @@ pub(in crate::sandbox) struct Plan {
 }
 
 impl Faults {
-    /// What the rules have in store for a request, if they have anything.
+    /// What the rules have in store for a request, if there are any.
     pub(in crate::sandbox) fn plan(&self, site: &Site, operation: &Operation, parts: &Parts) -> Option<Plan> {
         if !self.any() || operation.is_the_sandboxs_own() {
             return None;
@@ -63,7 +64,7 @@ impl Faults {
                 Effect::Quirk(..) => {}
             }
         }
-        (!plan.names.is_empty()).then_some(plan)
+        Some(plan)
     }
 }
 
@@ -97,6 +98,7 @@ impl Plan {
         body: Body,
         note: &mut Note,
     ) -> Response<Body> {
+        let struck = !self.names.is_empty();
         note.entry.faults = self.names;
         note.entry.transfer = self.transfer;
         let line = parts.extensions.get::<ConnectInfo<Line>>().map(|info| info.0.clone());
@@ -117,8 +119,13 @@ impl Plan {
         }
         let twist = |body, twist: &Twist| shape(body, Way::In, *twist, &site.clock, line.as_ref());
         let body = self.request.iter().fold(body, twist);
-        note.watched = true;
-        let response = Box::pin(server::respond(site, operation, parts, body, note)).await;
+        note.watched = struck;
+        let watched = async {
+            let response = Box::pin(server::respond(site, operation, parts, body, note)).await;
+            (response, STRUCK.with(RefCell::take))
+        };
+        let (response, quirks) = STRUCK.scope(RefCell::default(), watched).await;
+        note.entry.faults.extend(quirks);
         if let Some((_, ending)) = &self.ending {
             drop(response);
             note.entry.sent = 0;
@@ -135,6 +142,9 @@ impl Plan {
         if !self.delay_after.is_zero() {
             site.clock.sleep(self.delay_after).await;
             note.settle(Some(response.status().as_u16()));
+        }
+        if !struck {
+            return response;
         }
         let counts = matches!(operation, Operation::Download { .. }) && response.status().is_success();
         let tail = counts.then(|| (Arc::clone(site), note.entry.sequence));

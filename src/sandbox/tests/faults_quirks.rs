@@ -186,6 +186,9 @@ async fn a_range_can_be_ignored() {
     let reply = bench.download(RECIPIENT, &id, Some("bytes=4-")).await;
     assert_eq!((reply.status, reply.body.as_slice()), (200, &b"0123456789"[..]));
     assert_eq!(reply.header("Content-Range"), None);
+    let entries = bench.sandbox.ledger().entries();
+    let entry = entries.iter().find(|entry| entry.operation == "download").unwrap();
+    assert_eq!((entry.faults.len(), entry.sent), (1, 10));
 }
 
 #[tokio::test]
