@@ -30,10 +30,10 @@ pub(super) fn join(asked: &Asked<'_>, files: &[String], note: &mut Note) -> Resu
     if begun != Some(true) {
         return Err(Fault::AlreadyUploaded.into());
     }
-    let expires = later(now, asked.time_to_live());
+    let expires = later(now, asked.tus_expiry());
     asked.site.tus.change(asked.id, now, |desk| {
         desk.join(ids, length, expires);
-        desk.touch(&Target::Whole, now, asked.time_to_live());
+        desk.touch(&Target::Whole, now, asked.tus_expiry());
     });
     finalise::schedule(asked.site, asked.id);
     note.entry.effect = Some("tus joined");

@@ -75,7 +75,7 @@ fn begin<'a>(asked: &Asked<'a>, concat: &Concat, length: u64) -> Asked<'a> {
             Target::Whole => desk.create(length, expires),
             Target::Partial(id) => desk.create_partial(id, length, expires),
         }
-        desk.touch(&target, now, asked.time_to_live());
+        desk.touch(&target, now, asked.tus_expiry());
     });
     Asked { target, ..*asked }
 }

@@ -50,12 +50,12 @@ impl Asked<'_> {
         self.site.now()
     }
 
-    fn time_to_live(&self) -> Duration {
+    fn tus_expiry(&self) -> Duration {
         self.site.settings.tus_expiry
     }
 
     fn expires(&self) -> Timestamp {
-        later(self.now(), self.time_to_live())
+        later(self.now(), self.tus_expiry())
     }
 
     /// The upload's id in messages.
@@ -69,7 +69,7 @@ impl Asked<'_> {
     /// A sign of life from the client.
     fn touch(&self) {
         let now = self.now();
-        self.site.tus.change(self.id, now, |desk| desk.touch(&self.target, now, self.time_to_live()));
+        self.site.tus.change(self.id, now, |desk| desk.touch(&self.target, now, self.tus_expiry()));
     }
 }
 

@@ -1,5 +1,6 @@
 //! PATCH (Broker API, TUS: PATCH): the next chunk of an upload.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
@@ -121,7 +122,7 @@ async fn write(
     note: &mut Note,
 ) -> Result<u64, Stop> {
     let Asked { site, caller, id, .. } = *asked;
-    let order = Order { site: site.clone(), id, target: asked.target.clone(), lock, room };
+    let order = Order { site: Arc::clone(site), id, target: asked.target.clone(), lock, room };
     let body = body.take().unwrap_or_default();
     let (chunk, lock) = receive(order, body, note).await?;
     let Some(chunk) = chunk else { return Ok(0) };
@@ -131,7 +132,7 @@ async fn write(
     } else {
         Fate::Store { behind: site.faults.strikes(Quirk::TusLag, caller.organization()).unwrap_or(0) }
     };
-    let accepted = accept(site, id, &asked.target, chunk, fate).map_err(|why| refused(asked, why))?;
+    let accepted = accept(site, id, &asked.target, chunk, fate).map_err(|why| refused(asked, &why))?;
     if accepted.last && matches!(asked.target, Target::Partial(_)) {
         wait_until_stored(asked).await?;
     }
@@ -139,9 +140,9 @@ async fn write(
     Ok(written)
 }
 
-fn refused(asked: &Asked<'_>, why: NotAccepted) -> Refused {
+fn refused(asked: &Asked<'_>, why: &NotAccepted) -> Refused {
     let id = asked.file_id();
-    Refused::Store(match why {
+    Refused::Store(match *why {
         NotAccepted::TooManyChunks { length } => return Refused::too_many_chunks(&id, length),
         NotAccepted::Conflict { expected, current } => {
             format!("Upload offset conflict for file id {id}. Expected {expected}, current {current}.")

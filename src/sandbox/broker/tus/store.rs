@@ -25,7 +25,7 @@ pub(in crate::sandbox) struct Desks {
     dir: PathBuf,
     /// How long an upload, a session and a sign of life are remembered.
     time_to_live: Duration,
-    desks: Mutex<HashMap<Uuid, Desk>>,
+    of_transfers: Mutex<HashMap<Uuid, Desk>>,
     locked: Mutex<HashSet<(Uuid, Target)>>,
     dice: Mutex<fastrand::Rng>,
     /// Told when blocks were stored.
@@ -46,7 +46,7 @@ impl Desks {
         let store = Self {
             dir,
             time_to_live,
-            desks: Mutex::default(),
+            of_transfers: Mutex::default(),
             locked: Mutex::default(),
             dice: Mutex::new(dice),
             stored: Notify::new(),
@@ -186,7 +186,7 @@ impl Desks {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Desk>> {
-        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.of_transfers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, HashSet<(Uuid, Target)>> {
