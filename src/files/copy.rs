@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::{Access, BLOCK_BYTES, Dir, Error, Mode, digest_file};
+use super::{Access, BLOCK_BYTES, Digests, Dir, Error, Mode, digest_file};
 use crate::transfer::Sha256;
 use tracing::warn;
 
@@ -22,53 +23,57 @@ impl Dir {
     ) -> Result<(), Error> {
         let mut source = self.open_file(name)?;
         let path = self.path().join(name);
-        let found = digest(&mut source, &path)?;
-        if expected.is_some_and(|expected| expected != found) {
-            // A move would take it as it is, too; what was sent stands in the receipt.
-            warn!(path = ?path, code = "file_changed", "the file was written after it had been sent: it is laid down as it is now");
-        }
-        if to.look(new_name)?.is_none() {
-            let temporary = to.temporary_copy(&mut source, &path, new_name, found, access)?;
+        let found = if to.look(new_name)?.is_none() {
+            let (temporary, found) = to.temporary_copy(&mut source, &path, new_name, access)?;
             to.prepared(temporary, new_name.as_ref()).put_in_place()?;
-            to.sync()?;
+            found
         } else {
-            let mut there = to.open_file(new_name)?;
+            let (mut there, found) = (to.open_file(new_name)?, digest(&mut source, &path)?);
             if digest(&mut there, &to.path().join(new_name))? != found {
                 let taken = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
                 return Err(Error::new("copy to", to.path().join(new_name), taken));
             }
-            to.sync()?;
+            found
+        };
+        to.sync()?;
+        if expected.is_some_and(|expected| expected != found) {
+            // A move would take it as it is, too; what was sent stands in the receipt.
+            warn!(path = ?path, code = "file_changed", "the file was written after it had been sent: it is laid down as it is now");
         }
         crate::seams::crash_point("copy:placed");
         self.remove_file(name)
     }
 
-    /// A synced copy in the scratch folder, with the time of the file, read back and compared.
+    /// A synced copy in the scratch folder, with the time of the file, read back and compared; and what it holds.
     fn temporary_copy(
         &self,
         source: &mut File,
         path: &Path,
         new_name: &str,
-        expected: Sha256,
         access: Access,
-    ) -> Result<std::ffi::OsString, Error> {
+    ) -> Result<(std::ffi::OsString, Sha256), Error> {
         let metadata = source.metadata().map_err(|error| Error::new("look at", path, error))?;
-        let temporary = self.temporary_name(new_name.as_ref(), expected.to_string().as_bytes());
+        let temporary = self.temporary_name(new_name.as_ref(), path.as_os_str().as_bytes());
         let mut copy = self.open_scratch(&temporary)?;
         let at = self.scratch_path(&temporary);
         let wrong = |error| Error::new("copy", &at, error);
         // The copy is the service's own, so who may read it is said anew, and not by its owner before.
         let copied = copy_content(source, &mut copy)
             .map_err(wrong)
-            .and_then(|()| self.share_file(&copy, access).map(|_changed| ()))
-            .and_then(|()| metadata.modified().and_then(|time| copy.set_modified(time)).map_err(wrong))
-            .and_then(|()| copy.sync_all().map_err(wrong));
-        if let Err(error) = copied {
-            self.remove_scratch(&temporary)?;
-            return Err(error);
-        }
-        if digest(&mut copy, &at)? == expected {
-            return Ok(temporary);
+            .and_then(|content| self.share_file(&copy, access).map(|_changed| content))
+            .and_then(|content| {
+                let kept = metadata.modified().and_then(|time| copy.set_modified(time));
+                kept.and_then(|()| copy.sync_all()).map(|()| content).map_err(wrong)
+            });
+        let content = match copied {
+            Ok(content) => content,
+            Err(error) => {
+                self.remove_scratch(&temporary)?;
+                return Err(error);
+            }
+        };
+        if digest(&mut copy, &at)? == content {
+            return Ok((temporary, content));
         }
         self.remove_scratch(&temporary)?;
         let reason = std::io::Error::new(std::io::ErrorKind::InvalidData, "the copy is not what was written");
@@ -95,16 +100,20 @@ fn digest(file: &mut File, path: &Path) -> Result<Sha256, Error> {
     Ok(digests.map_err(|error| Error::new("read", path, error))?.finish().1)
 }
 
-fn copy_content(source: &mut File, copy: &mut File) -> std::io::Result<()> {
+/// Copies all of it, and tells what it was.
+fn copy_content(source: &mut File, copy: &mut File) -> std::io::Result<Sha256> {
     source.seek(SeekFrom::Start(0))?;
+    let mut digests = Digests::default();
     let mut block = vec![0; BLOCK_BYTES];
     loop {
         let read = source.read(&mut block)?;
         if read == 0 {
-            return Ok(());
+            return Ok(digests.finish().1);
         }
+        let read = block.get(..read).unwrap_or_default();
+        digests.update(read);
         crate::seams::injected_fault("write")?;
-        copy.write_all(block.get(..read).unwrap_or_default())?;
+        copy.write_all(read)?;
     }
 }
 

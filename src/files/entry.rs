@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use jiff::Timestamp;
 use rustix::fs::{FileType, Stat};
 
 use crate::transfer::FileIdentity;
@@ -80,6 +81,12 @@ impl Entry {
     pub fn is_same_file(&self, other: &Self) -> bool {
         let inode = |entry: &Self| (entry.identity.device, entry.identity.inode);
         inode(self) == inode(other)
+    }
+
+    /// Whether content or attributes have changed since a moment.
+    #[must_use]
+    pub fn has_changed_since(&self, moment: Timestamp) -> bool {
+        i128::from(self.changed_ns) >= moment.as_nanosecond()
     }
 
     /// What is known of an open file.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -15,7 +15,7 @@ use super::folders::{FILE, Marker, WHOLE};
 use crate::broker::{Overview, RecipientStatus, Role, Search, Status};
 use crate::config::Confirm;
 use crate::files::Error;
-use crate::route::{Kind, Trouble, later};
+use crate::route::{Kind, Trouble, earlier, later};
 use crate::store::{self, BrokerKey};
 use crate::transfer::{
     BrokerTransferId, Confirmation, Incoming, IncomingEvent, Notification, Offer, OrgNumber, Transfer,
@@ -70,11 +70,7 @@ pub(super) async fn run(route: Arc<Route>, stop: CancellationToken) -> Result<()
 
 /// Forgets deliveries of transfers that Altinn has deleted long ago.
 async fn prune(route: &Arc<Route>) {
-    let Ok(deadline) =
-        route.means.now().checked_sub(SignedDuration::try_from(KEEP_MARKERS).unwrap_or_default())
-    else {
-        return;
-    };
+    let deadline = earlier(route.means.now(), KEEP_MARKERS);
     if let Err(trouble) = route.on_files(move |folders| folders.prune_markers(deadline)).await {
         warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "cannot forget old deliveries: trying again tomorrow");
     }

@@ -86,14 +86,7 @@ impl Inbox {
             let settings = settings.clone();
             move || probe(&settings, &OsRandom)
         };
-        let folders = Arc::new(Mount::new(
-            settings.name.clone(),
-            settings.path.clone(),
-            means.store.known_folders().clone(),
-            Arc::clone(&means.clock),
-            opener,
-            prober,
-        ));
+        let folders = means.mount(&settings.name, &settings.path, opener, prober);
         let hold = Hold::new(settings.name.clone(), means.retry.max);
         let quota = Quota::new(settings.name.clone(), settings.layout, settings.max_waiting);
         let quota = Arc::new(quota);
@@ -116,13 +109,8 @@ impl Inbox {
 
     /// Receives what is sent, until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
-        let route = self.route;
-        let keep = Arc::clone(&route.folders).keep(stop.clone());
-        let serve = async {
-            route.folders.here(&stop).await;
-            if stop.is_cancelled() { Ok(()) } else { Self::serve(route, stop).await }
-        };
-        tokio::try_join!(keep, serve).map(|((), ())| ())
+        let (route, folders) = (Arc::clone(&self.route), Arc::clone(&self.route.folders));
+        folders.serve(stop.clone(), Box::pin(Self::serve(route, stop))).await
     }
 
     async fn serve(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {

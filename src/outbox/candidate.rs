@@ -86,3 +86,21 @@ impl Candidate {
         folders.source(&self.source)
     }
 }
+
+/// The folder that was used last, since candidates come folder by folder.
+#[derive(Debug, Default)]
+pub(super) struct OpenFolder(Option<(Source, Dir)>);
+
+impl OpenFolder {
+    /// The folder; `None` where there is none.
+    pub(super) fn get(&mut self, folders: &Folders, source: &Source) -> Result<Option<&Dir>, Error> {
+        if self.0.as_ref().is_none_or(|(open, _)| open != source) {
+            self.0 = match folders.source(source) {
+                Ok(folder) => Some((source.clone(), folder)),
+                Err(error) if error.is_missing() => None,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(self.0.as_ref().map(|(_, folder)| folder))
+    }
+}

@@ -78,6 +78,25 @@ impl Folders {
         Ok(Self { drop, sending, aside, sent, failed, access, reads_sidecars, is_shared, refuses_leases })
     }
 
+    /// The folders of a test in an empty folder.
+    #[cfg(test)]
+    #[expect(clippy::unwrap_used, reason = "only for tests")]
+    pub(super) fn of_test(path: &std::path::Path) -> Self {
+        let drop = Dir::open(path).unwrap();
+        let folder = |name| drop.ensure_subfolder(name, Mode::PRIVATE_FOLDER).unwrap();
+        Self {
+            sending: folder("sending"),
+            aside: folder("aside"),
+            sent: folder(SENT),
+            failed: folder(FAILED),
+            access: Access::FILE,
+            reads_sidecars: true,
+            is_shared: false,
+            refuses_leases: false,
+            drop: drop.clone(),
+        }
+    }
+
     /// The folder that a file was dropped in.
     pub(super) fn source(&self, source: &Source) -> Result<Dir, Error> {
         match source.name() {

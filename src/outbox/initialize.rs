@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::Route;
 use super::take::write_claim;
 use crate::broker::{self, Overview, Role, Search, Status};
-use crate::route::{Kind, Next, Trouble, later};
+use crate::route::{Kind, Next, Trouble, earlier, later};
 use crate::seams::crash_point;
 use crate::store;
 use crate::transfer::document::ClaimFile;
@@ -90,7 +90,7 @@ impl Route {
         dispatch: &Dispatch,
         since: Timestamp,
     ) -> Result<Option<BrokerTransferId>, broker::Error> {
-        let earliest = since.checked_sub(MARGIN).unwrap_or(Timestamp::MIN);
+        let earliest = earlier(since, MARGIN);
         let mut search = Search {
             resource_id: dispatch.resource_id.clone(),
             role: Role::Sender,

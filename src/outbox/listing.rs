@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::candidate::{Candidate, Source};
+use super::candidate::{Candidate, OpenFolder, Source};
 use super::folders::Folders;
 use super::ignore::is_ignored;
 use super::observe::{self, Observation, Pair, Waiting, waits_from_outside};
 use super::window::{Admission, Window};
 use crate::config::{self, Recipients, Sidecar};
 use crate::files::{self, Dir, EntryKind, PROBE_PREFIX};
+use crate::route::earlier;
 use crate::transfer::{Companion, folded};
 
 /// Files observed at once. More than this wait for their turn in the folder, so that a backlog costs no memory.
@@ -200,7 +201,7 @@ impl Listing {
         let observation =
             self.observed.entry(candidate).or_insert_with(|| Observation::new(pair, now, arrived, number));
         observation.see(pair, now, arrived, number);
-        observation.waiting = waiting.or(observation.waiting);
+        observation.waiting = waiting.or(observation.waiting.filter(|before| !before.is_from_outside()));
         let overdue = observation.waiting.filter(|_| observation.is_overdue(&self.settings, now));
         if let Some(waiting) = overdue {
             self.tell(&named, waiting, None);
@@ -212,9 +213,7 @@ impl Listing {
         let mut ready: Vec<_> = Vec::new();
         let mut next_look = self.next_look;
         for (candidate, observation) in &self.observed {
-            if waits_from_outside(&self.settings, candidate, &observation.pair).is_some()
-                || self.has_misnamed_sidecar(candidate, &observation.pair)
-            {
+            if observation.waiting.is_some_and(Waiting::is_from_outside) {
                 continue;
             }
             let missing = observation.missing(&self.settings, now);
@@ -266,9 +265,7 @@ impl Listing {
 
     /// What is on the list of names that are never sent and stays there is lost silently, too, unless it is told.
     fn tell_ignored(&self, folders: &Folders, wall: Timestamp) -> Result<(), files::Error> {
-        let limit = i64::try_from(wall.as_nanosecond()).unwrap_or(i64::MAX);
-        let limit = limit.saturating_sub(i64::try_from(IGNORED_FOR.as_nanos()).unwrap_or(i64::MAX));
-        let ignored = ignored_before(&folders.drop, &self.settings, limit)?;
+        let ignored = ignored_before(&folders.drop, &self.settings, earlier(wall, IGNORED_FOR))?;
         if let Some(example) = ignored.1 {
             info!(route = self.settings.name.as_str(), code = "files_ignored", files = ignored.0, name = ?example, "files in the drop folder have names that are never sent, for more than an hour");
         }
@@ -280,7 +277,7 @@ impl Listing {
 fn ignored_before(
     folder: &Dir,
     settings: &config::Outbox,
-    limit_ns: i64,
+    limit: Timestamp,
 ) -> Result<(usize, Option<OsString>), files::Error> {
     let mut names = Vec::new();
     folder.for_each_name(|name| {
@@ -297,29 +294,12 @@ fn ignored_before(
     let (mut count, mut example) = (0, None);
     for name in names {
         let entry = folder.look(&name)?;
-        if entry.is_some_and(|entry| entry.kind == EntryKind::File && entry.changed_ns < limit_ns) {
+        if entry.is_some_and(|entry| entry.kind == EntryKind::File && !entry.has_changed_since(limit)) {
             count += 1;
             example.get_or_insert(name);
         }
     }
     Ok((count, example))
-}
-
-/// The folder that was used last, since candidates come folder by folder.
-#[derive(Debug, Default)]
-struct OpenFolder(Option<(Source, Dir)>);
-
-impl OpenFolder {
-    fn get(&mut self, folders: &Folders, source: &Source) -> Result<Option<&Dir>, files::Error> {
-        if self.0.as_ref().is_none_or(|(open, _)| open != source) {
-            self.0 = match folders.source(source) {
-                Ok(folder) => Some((source.clone(), folder)),
-                Err(error) if error.is_missing() => None,
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(self.0.as_ref().map(|(_, folder)| folder))
-    }
 }
 
 #[cfg(test)]
@@ -352,9 +332,9 @@ mod tests {
         std::fs::create_dir(path.join(super::super::folders::PRIVATE)).unwrap();
         std::fs::create_dir(path.join("sent")).unwrap();
         let (folder, settings) = (Dir::open(&path).unwrap(), settings(&path));
-        let (count, example) = ignored_before(&folder, &settings, i64::MAX).unwrap();
+        let (count, example) = ignored_before(&folder, &settings, Timestamp::MAX).unwrap();
         assert_eq!((count, example.is_some()), (4, true));
         // What has just come may yet become something else.
-        assert_eq!(ignored_before(&folder, &settings, 0).unwrap(), (0, None));
+        assert_eq!(ignored_before(&folder, &settings, Timestamp::UNIX_EPOCH).unwrap(), (0, None));
     }
 }

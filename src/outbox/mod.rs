@@ -101,14 +101,7 @@ impl Outbox {
             let settings = settings.clone();
             move || probe(&settings, &OsRandom)
         };
-        let folders = Arc::new(Mount::new(
-            settings.name.clone(),
-            settings.path.clone(),
-            means.store.known_folders().clone(),
-            Arc::clone(&means.clock),
-            opener,
-            prober,
-        ));
+        let folders = means.mount(&settings.name, &settings.path, opener, prober);
         let hold = Hold::new(settings.name.clone(), means.retry.max);
         let slots = Semaphore::new(settings.max_concurrent);
         let route = Route {
@@ -130,13 +123,8 @@ impl Outbox {
 
     /// Sends what is dropped, until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Trouble> {
-        let route = self.route;
-        let keep = Arc::clone(&route.folders).keep(stop.clone());
-        let serve = async {
-            route.folders.here(&stop).await;
-            if stop.is_cancelled() { Ok(()) } else { Self::serve(route, stop).await }
-        };
-        tokio::try_join!(keep, serve).map(|((), ())| ())
+        let (route, folders) = (Arc::clone(&self.route), Arc::clone(&self.route.folders));
+        folders.serve(stop.clone(), Box::pin(Self::serve(route, stop))).await
     }
 
     async fn serve(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {

@@ -13,9 +13,6 @@ use crate::transfer::OutgoingFileName;
 
 use super::candidate::Candidate;
 
-/// The longest name in a folder, in bytes.
-const MAX_NAME_BYTES: usize = 255;
-
 /// A file and the sidecar beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pair {
@@ -61,6 +58,19 @@ impl Waiting {
             Self::BeingWritten => "file_changing",
             Self::Immovable => "file_not_movable",
             Self::SidecarNameDiffers => "sidecar_name_differs",
+        }
+    }
+
+    /// Whether it can be told without opening the file, by [`waits_from_outside`] or from the other names in the folder:
+    /// then every look tells it anew.
+    pub(super) fn is_from_outside(self) -> bool {
+        match self {
+            Self::NotUtf8
+            | Self::NameNotCarried
+            | Self::SidecarMissing
+            | Self::SidecarNotAFile
+            | Self::SidecarNameDiffers => true,
+            Self::SidecarSetAside | Self::Unreadable | Self::BeingWritten | Self::Immovable => false,
         }
     }
 
@@ -191,9 +201,8 @@ pub(super) fn waits_from_outside(
 
 /// What stands where the sidecar of a file would be.
 pub(super) fn sidecar(folder: &Dir, name: &str) -> Result<Option<Entry>, files::Error> {
-    let sidecar = sidecar_name(name);
-    // A name too long for a companion's suffix has no companion.
-    if sidecar.len() > MAX_NAME_BYTES { Ok(None) } else { folder.look(sidecar) }
+    // A name too long for a companion's suffix has no companion: nothing is found under it.
+    folder.look(sidecar_name(name))
 }
 
 /// What opening a file showed that was still.

@@ -7,17 +7,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::error;
 
 use super::Route;
-use super::candidate::{Candidate, Source};
+use super::candidate::{Candidate, OpenFolder, Source};
 use super::folders::Folders;
 use super::ignore::unfinished_name;
 use super::take::sidecar_name;
 use super::window::Window;
 use crate::files::{Digests, Entry, EntryKind, Error, Mode};
-use crate::route::Trouble;
+use crate::route::{Trouble, earlier};
 use crate::seams::crash_point;
 use crate::transfer::document::{ErrorFile, to_json};
 use crate::transfer::{Companion, SafeFileName, TransferId};
@@ -27,7 +28,7 @@ const MAX_REMEMBERED: usize = 4096;
 /// Folders are searched this many times in the time that a sidecar is waited with.
 const PASSES: u32 = 5;
 /// A file that a program has yet to finish is waited for as long as it changes now and then.
-const UNFINISHED_FOR_NS: i64 = 3_600_000_000_000;
+const UNFINISHED_FOR: Duration = Duration::from_hours(1);
 /// A marker is a name; more than this is something else.
 const MAX_MARKER_BYTES: u64 = 4096;
 /// And not more often than this, nor more seldom than a minute.
@@ -117,7 +118,7 @@ impl Orphans {
             known: self.alone.keys().cloned().collect(),
             taken: self.taken.keys().cloned().collect(),
             window: std::mem::take(&mut self.window),
-            recent_ns: nanoseconds(route.means.now()).saturating_sub(UNFINISHED_FOR_NS),
+            recent: earlier(route.means.now(), UNFINISHED_FOR),
         };
         // Where the folders are away, that has been told.
         let Ok(found) = route.on_files(move |folders| Ok(search.run(folders))).await else { return };
@@ -145,10 +146,6 @@ impl Orphans {
     }
 }
 
-fn nanoseconds(time: jiff::Timestamp) -> i64 {
-    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
-}
-
 /// A look for sidecars without files: at all that are known, and at the next in turn of the others.
 #[derive(Debug)]
 struct Search {
@@ -157,7 +154,7 @@ struct Search {
     taken: HashSet<Candidate>,
     window: Window,
     /// An unfinished file that has not changed since then is nobody's any more.
-    recent_ns: i64,
+    recent: Timestamp,
 }
 
 #[derive(Debug)]
@@ -183,28 +180,29 @@ impl Search {
                 true
             });
             let recent = begun.into_iter().filter(
-                |name| matches!(folder.look(name), Ok(Some(entry)) if entry.changed_ns >= self.recent_ns),
+                |name| matches!(folder.look(name), Ok(Some(entry)) if entry.has_changed_since(self.recent)),
             );
             let names = recent.filter_map(|name| unfinished_name(&name).map(str::to_owned)).collect();
             unfinished.insert(source.clone(), names);
         }
         let (admitted, _) = self.window.close(admission);
         let all = admitted.into_iter().chain(self.known).collect::<HashSet<_>>();
+        let mut open = OpenFolder::default();
         let alone = all.into_iter().filter(|candidate| {
             let is_late = self.taken.contains(candidate);
             let begun = unfinished.get(&candidate.source).map_or(&[][..], Vec::as_slice);
-            is_alone(folders, candidate) && (is_late || !is_coming(candidate, begun))
+            is_alone(folders, &mut open, candidate) && (is_late || !is_coming(candidate, begun))
         });
         SearchOutcome { alone: alone.collect(), window: self.window }
     }
 }
 
 /// Whether there is the sidecar, and not its file.
-fn is_alone(folders: &Folders, candidate: &Candidate) -> bool {
-    let look = |name: &OsStr| folders.source(&candidate.source).and_then(|folder| folder.look(name));
+fn is_alone(folders: &Folders, open: &mut OpenFolder, candidate: &Candidate) -> bool {
+    let Ok(Some(folder)) = open.get(folders, &candidate.source) else { return false };
     let Some(name) = candidate.name.to_str() else { return false };
     let is_file = |entry: Option<Entry>| entry.is_some_and(|entry| entry.kind == EntryKind::File);
-    look(OsStr::new(&sidecar_name(name))).is_ok_and(is_file) && matches!(look(&candidate.name), Ok(None))
+    folder.look(sidecar_name(name)).is_ok_and(is_file) && matches!(folder.look(name), Ok(None))
 }
 
 /// Whether something lies there that looks as if it was going to be the file.
@@ -325,28 +323,8 @@ fn lay_aside(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::{Access, Dir};
 
-    fn folders(path: &std::path::Path) -> Folders {
-        let drop = Dir::open(path).unwrap();
-        for name in ["sent", "failed", "s", "aside"] {
-            std::fs::create_dir(path.join(name)).unwrap();
-        }
-        let folder = |name| drop.subfolder(name).unwrap();
-        Folders {
-            sending: folder("s"),
-            aside: folder("aside"),
-            sent: folder("sent"),
-            failed: folder("failed"),
-            access: Access::FILE,
-            reads_sidecars: true,
-            is_shared: false,
-            refuses_leases: false,
-            drop: drop.clone(),
-        }
-    }
-
-    fn alone(folders: &Folders, recent_ns: i64, taken: &[&str]) -> Vec<String> {
+    fn alone(folders: &Folders, recent: Timestamp, taken: &[&str]) -> Vec<String> {
         let candidate = |name: &&str| Candidate { source: Source::Drop, name: (*name).into() };
         let search = Search {
             // A folder that is not there, or cannot be opened, keeps no other's sidecars.
@@ -354,7 +332,7 @@ mod tests {
             known: HashSet::new(),
             taken: taken.iter().map(candidate).collect(),
             window: Window::default(),
-            recent_ns,
+            recent,
         };
         let mut names: Vec<String> = search
             .run(folders)
@@ -369,19 +347,23 @@ mod tests {
     #[test]
     fn a_sidecar_is_shielded_by_what_is_still_being_written_and_by_nothing_else() {
         let temporary = tempfile::tempdir().unwrap();
-        let folders = folders(temporary.path());
+        let folders = Folders::of_test(temporary.path());
         for name in ["a.pdf.meta.json", "a.pdf.part", "b.pdf.meta.json", "c.pdf.meta.json", "c.pdf"] {
             std::fs::write(temporary.path().join(name), "x").unwrap();
         }
-        assert_eq!(alone(&folders, i64::MIN, &[]), ["b.pdf"]);
-        assert_eq!(alone(&folders, i64::MAX, &[]), ["a.pdf", "b.pdf"], "nobody writes it any more");
-        assert_eq!(alone(&folders, i64::MIN, &["a.pdf"]), ["a.pdf", "b.pdf"], "its file was taken already");
+        assert_eq!(alone(&folders, Timestamp::MIN, &[]), ["b.pdf"]);
+        assert_eq!(alone(&folders, Timestamp::MAX, &[]), ["a.pdf", "b.pdf"], "nobody writes it any more");
+        assert_eq!(
+            alone(&folders, Timestamp::MIN, &["a.pdf"]),
+            ["a.pdf", "b.pdf"],
+            "its file was taken already"
+        );
     }
 
     #[test]
     fn of_many_sidecars_every_one_has_its_turn() {
         let temporary = tempfile::tempdir().unwrap();
-        let folders = folders(temporary.path());
+        let folders = Folders::of_test(temporary.path());
         for number in 0..MAX_REMEMBERED + 500 {
             std::fs::write(temporary.path().join(format!("{number}.txt.meta.json")), "").unwrap();
         }
@@ -392,7 +374,7 @@ mod tests {
                 known: HashSet::new(),
                 taken: HashSet::new(),
                 window,
-                recent_ns: 0,
+                recent: Timestamp::MIN,
             };
             let found = search.run(&folders);
             window = found.window;

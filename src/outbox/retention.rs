@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn files_and_receipts_have_times_of_their_own() {
         let temporary = tempfile::tempdir().unwrap();
-        let drop = crate::files::Dir::open(temporary.path()).unwrap();
-        for folder in ["sent", "sent/2026-01-01", "sent/2026-06-01", "sent/notes", "failed", "s"] {
+        let folders = Folders::of_test(temporary.path());
+        for folder in ["sent/2026-01-01", "sent/2026-06-01", "sent/notes"] {
             std::fs::create_dir(temporary.path().join(folder)).unwrap();
         }
         for day in ["2026-01-01", "2026-06-01"] {
@@ -132,18 +132,6 @@ mod tests {
                 std::fs::write(temporary.path().join("sent").join(day).join(name), "x").unwrap();
             }
         }
-        let folder = |name| drop.subfolder(name).unwrap();
-        let folders = Folders {
-            sending: folder("s"),
-            sent: folder("sent"),
-            failed: folder("failed"),
-            access: crate::files::Access::FILE,
-            reads_sidecars: true,
-            is_shared: false,
-            refuses_leases: false,
-            aside: folder("s"),
-            drop: drop.clone(),
-        };
         let day = |day: &str| Some(day.parse::<Date>().unwrap());
         let left =
             |day: &str| std::fs::read_dir(temporary.path().join("sent").join(day)).map_or(0, Iterator::count);

@@ -57,14 +57,13 @@ impl Watch {
         let settings = &route.settings;
         let mut watch = Self::deaf(&settings.path);
         let file_system = route.on_files(|folders| FileSystem::of(&folders.drop)).await;
-        let shared = file_system.ok().filter(|file_system| file_system.is_shared());
-        match (settings.watch, shared) {
-            (config::Watch::Poll, _) => return watch,
-            (config::Watch::Auto, Some(file_system)) => {
+        match not_asked(settings.watch, file_system.ok()) {
+            Some(Told::NotOfOthers(file_system)) => {
                 info!(route = settings.name.as_str(), file_system = file_system.name(), poll_interval = ?settings.poll_interval, "the kernel does not see what others put on this file system: listing the folder instead");
                 return watch;
             }
-            (config::Watch::Notify, _) | (config::Watch::Auto, None) => {}
+            Some(_) => return watch,
+            None => {}
         }
         watch.listen(&settings.path.clone());
         if watch.watcher.is_some() && !watch.hears(route).await {
@@ -142,6 +141,15 @@ impl Watch {
     }
 }
 
+/// Why the kernel is not asked to tell of new files, if it is not.
+fn not_asked(watch: config::Watch, file_system: Option<FileSystem>) -> Option<Told> {
+    match watch {
+        config::Watch::Poll => Some(Told::Off),
+        config::Watch::Auto => file_system.filter(|it| it.is_shared()).map(Told::NotOfOthers),
+        config::Watch::Notify => None,
+    }
+}
+
 /// Whether the kernel would tell of new files in a folder, for people who ask before the service runs. Blocks.
 pub(super) fn would_tell(
     watch: config::Watch,
@@ -149,11 +157,8 @@ pub(super) fn would_tell(
     file_system: FileSystem,
     random: &dyn Random,
 ) -> Result<Told, files::Error> {
-    if watch == config::Watch::Poll {
-        return Ok(Told::Off);
-    }
-    if watch == config::Watch::Auto && file_system.is_shared() {
-        return Ok(Told::NotOfOthers(file_system));
+    if let Some(told) = not_asked(watch, Some(file_system)) {
+        return Ok(told);
     }
     let (sender, heard) = std::sync::mpsc::channel();
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {

@@ -13,6 +13,7 @@ pub use probing::{Finding, Report};
 pub use trouble::{Kind, Trouble, text_for_people};
 pub use work::{Drive, Next, work_off};
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +80,19 @@ impl Means {
         self.skew.is_confirmed() && later(transfer.created, self.retry.give_up_after) <= self.now()
     }
 
+    /// The folders of a route at `path`, opened with `open`, or waited for. Blocks.
+    pub fn mount<F: Clone + Send + 'static>(
+        &self,
+        route: &RouteName,
+        path: &Path,
+        open: impl Fn(Opening) -> Result<F, files::Error> + Send + Sync + 'static,
+        probe: impl Fn() -> Report + Send + Sync + 'static,
+    ) -> Arc<Mount<F>> {
+        let known = self.store.known_folders().clone();
+        let clock = Arc::clone(&self.clock);
+        Arc::new(Mount::new(route.clone(), path.to_owned(), known, clock, open, probe))
+    }
+
     /// The next active transfers of a route after `seen`, which is moved on; `None` when all have been given.
     pub async fn next_active(
         &self,
@@ -139,6 +153,12 @@ impl Means {
         *transfer = after;
         Ok(())
     }
+}
+
+/// `time` and a duration earlier; the beginning of time where there is no such moment.
+#[must_use]
+pub fn earlier(time: Timestamp, age: Duration) -> Timestamp {
+    SignedDuration::try_from(age).ok().and_then(|age| time.checked_sub(age).ok()).unwrap_or(Timestamp::MIN)
 }
 
 /// `time` and a duration later; the end of time where there is no such moment.

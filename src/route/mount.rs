@@ -124,8 +124,21 @@ impl<F: Clone + Send + 'static> Mount<F> {
         self.openings.subscribe()
     }
 
+    /// Looks after the folders until `stop`, and does `work` from when they are there.
+    pub async fn serve(
+        self: Arc<Self>,
+        stop: CancellationToken,
+        work: impl Future<Output = Result<(), Trouble>>,
+    ) -> Result<(), Trouble> {
+        let work = async {
+            self.here(&stop).await;
+            if stop.is_cancelled() { Ok(()) } else { work.await }
+        };
+        tokio::try_join!(Arc::clone(&self).keep(stop.clone()), work).map(|((), ())| ())
+    }
+
     /// Returns when the folders are there, or at `stop`.
-    pub async fn here(&self, stop: &CancellationToken) {
+    async fn here(&self, stop: &CancellationToken) {
         let mut openings = self.openings();
         tokio::select! {
             () = stop.cancelled() => {}
@@ -134,8 +147,8 @@ impl<F: Clone + Send + 'static> Mount<F> {
         }
     }
 
-    /// Looks after the folders until `stop`.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) -> Result<(), Trouble> {
+    /// Looks now and then whether the folders are there, until `stop`.
+    async fn keep(self: Arc<Self>, stop: CancellationToken) -> Result<(), Trouble> {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),

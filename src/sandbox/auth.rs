@@ -13,6 +13,7 @@ use super::world::{Action, Subject, bare_number};
 
 const WRITE: &str = "altinn:broker.write";
 const READ: &str = "altinn:broker.read";
+const SERVICE_OWNER: &str = "altinn:serviceowner";
 
 /// The caller of a request whose token was accepted.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ pub(super) fn authenticate(
     headers: &HeaderMap,
 ) -> Result<Caller, Refusal> {
     let token = bearer(headers).ok_or(Refusal::Token("Bearer"))?;
-    let (claims, life) = verify(site, token)?;
+    let (claims, life) = read(site, token)?;
     let caller = caller(&claims);
     let admitted = match (life, operation) {
         (Life::Live, _) => true,
@@ -88,11 +89,27 @@ pub(super) fn authenticate(
     let scopes = scopes(&claims);
     let has = |scope: &str| scopes.iter().any(|granted| granted == scope);
     let allowed = match operation {
-        Operation::Initialize | Operation::Upload { .. } | Operation::Tus(_) => has(WRITE),
+        Operation::Initialize | Operation::Upload { .. } | Operation::FormUpload | Operation::Tus(_) => {
+            has(WRITE)
+        }
         Operation::Download { .. } | Operation::Confirm { .. } => has(READ),
+        Operation::Resource { .. } | Operation::ServiceOwner { .. } | Operation::Statistics => {
+            has(SERVICE_OWNER)
+        }
         _ => has(WRITE) || has(READ),
     };
     if allowed { Ok(caller) } else { Err(Refusal::Bare(StatusCode::FORBIDDEN)) }
+}
+
+/// The claims of a token of Altinn itself: Altinn Events trusts no other issuer.
+pub(super) fn altinn_claims(site: &Site, headers: &HeaderMap) -> Result<Map<String, Value>, Refusal> {
+    let token = bearer(headers).ok_or(Refusal::Token("Bearer"))?;
+    let claims = verify(site, token)?;
+    if claims.get("iss").and_then(Value::as_str) == Some(site.altinn_issuer().as_str()) {
+        Ok(claims)
+    } else {
+        Err(Refusal::Token(r#"Bearer error="invalid_token", error_description="The issuer is invalid""#))
+    }
 }
 
 /// The token of an `Authorization` header.
@@ -111,9 +128,17 @@ enum Life {
     Expired,
 }
 
+/// The claims of a token that is good now.
+fn verify(site: &Site, token: &str) -> Result<Map<String, Value>, Refusal> {
+    match read(site, token)? {
+        (claims, Life::Live) => Ok(claims),
+        (_, Life::Expired) => Err(EXPIRED),
+    }
+}
+
 /// Two issuers are trusted; signature and lifetime are checked, without any tolerance; the
 /// audience is not.
-fn verify(site: &Site, token: &str) -> Result<(Map<String, Value>, Life), Refusal> {
+fn read(site: &Site, token: &str) -> Result<(Map<String, Value>, Life), Refusal> {
     const INVALID: Refusal = Refusal::Token(r#"Bearer error="invalid_token""#);
     let parsed = Parsed::parse(token).ok_or(INVALID)?;
     let issuer = parsed.text("iss").ok_or(INVALID)?;
@@ -142,7 +167,7 @@ fn verify(site: &Site, token: &str) -> Result<(Map<String, Value>, Life), Refusa
 }
 
 /// `urn:altinn:scope` if present, else `scope`, split at spaces.
-fn scopes(claims: &Map<String, Value>) -> Vec<String> {
+pub(super) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
     let claim = claims.get("urn:altinn:scope").or_else(|| claims.get("scope"));
     let text = claim.and_then(Value::as_str).unwrap_or_default();
     text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()

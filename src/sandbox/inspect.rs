@@ -13,7 +13,7 @@ use super::problem::answer;
 use super::site::Site;
 
 /// Objects, one a line.
-fn lines<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Response<Body> {
+pub(super) fn lines<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Response<Body> {
     let mut text = String::new();
     for row in rows {
         let Ok(line) = serde_json::to_string(&row) else { continue };

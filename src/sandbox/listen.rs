@@ -1,44 +1,107 @@
-//! The listener: loopback connections without Nagle's delay, which end when the sandbox ends.
+//! The listener: loopback connections without Nagle's delay, with TLS or without, which end when the sandbox ends.
+//!
+//! A client that is slow with its handshake must not keep others waiting.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// How long an accept error (such as too many open files) is waited out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a handshake may take.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// So many handshakes are under way at once; who comes later waits in the kernel's queue.
+const HANDSHAKES: usize = 1000;
+
 /// Accepts connections that `cut` ends.
 pub(super) struct Door {
-    pub(super) listener: TcpListener,
-    pub(super) cut: CancellationToken,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+    cut: CancellationToken,
+}
+
+impl Door {
+    /// A door that speaks TLS when there is a configuration of it.
+    pub(super) fn new(
+        listener: TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        cut: CancellationToken,
+    ) -> Self {
+        Self { listener, tls: tls.map(TlsAcceptor::from), handshakes: JoinSet::new(), cut }
+    }
+
+    fn connection(&self, stream: Stream) -> Connection {
+        Connection { stream, cut: Box::pin(self.cut.clone().cancelled_owned()) }
+    }
+
+    async fn greet(
+        &mut self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+    ) -> Option<(Connection, SocketAddr)> {
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "sandbox: a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                return None;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "sandbox: TCP_NODELAY could not be set");
+        }
+        let Some(tls) = &self.tls else { return Some((self.connection(Stream::Plain(stream)), address)) };
+        let handshake = tls.accept(stream);
+        self.handshakes.spawn(async move {
+            // By the machine's time, as everything that is about connections and not about Altinn.
+            match tokio::time::timeout(HANDSHAKE_PATIENCE, handshake).await {
+                Ok(Ok(stream)) => Some((stream, address)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "sandbox: a TLS handshake failed");
+                    None
+                }
+                Err(_) => {
+                    tracing::debug!("sandbox: a TLS handshake took too long");
+                    None
+                }
+            }
+        });
+        None
+    }
 }
 
 impl Listener for Door {
     type Io = Connection;
     type Addr = SocketAddr;
 
+    // What is dropped with this future is tried again by the next call: no connection is lost.
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
-            let (stream, address) = match self.listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "sandbox: a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
+            let has_room = self.handshakes.len() < HANDSHAKES;
+            tokio::select! {
+                Some(ended) = self.handshakes.join_next() => {
+                    if let Ok(Some((stream, address))) = ended {
+                        return (self.connection(Stream::Tls(Box::new(stream))), address);
+                    }
                 }
-            };
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "sandbox: TCP_NODELAY could not be set");
+                accepted = self.listener.accept(), if has_room => {
+                    if let Some(greeted) = self.greet(accepted).await {
+                        return greeted;
+                    }
+                }
             }
-            let cut = Box::pin(self.cut.clone().cancelled_owned());
-            return (Connection { stream, cut }, address);
         }
     }
 
@@ -47,10 +110,25 @@ impl Listener for Door {
     }
 }
 
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// A connection that fails as soon as the sandbox is gone.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Passes a call on to whichever stream it is.
+macro_rules! pass {
+    ($stream:expr, $method:ident, $($argument:expr),+) => {
+        match $stream {
+            Stream::Plain(stream) => Pin::new(stream).$method($($argument),+),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),+),
+        }
+    };
 }
 
 impl Connection {
@@ -68,7 +146,7 @@ impl AsyncRead for Connection {
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        pass!(&mut self.stream, poll_read, cx, buf)
     }
 }
 
@@ -77,15 +155,15 @@ impl AsyncWrite for Connection {
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        pass!(&mut self.stream, poll_write, cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        pass!(&mut self.stream, poll_flush, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        pass!(&mut self.stream, poll_shutdown, cx)
     }
 
     fn poll_write_vectored(
@@ -96,10 +174,13 @@ impl AsyncWrite for Connection {
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        pass!(&mut self.stream, poll_write_vectored, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 }

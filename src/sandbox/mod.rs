@@ -26,6 +26,7 @@ mod server;
 mod site;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod world;
 
 use std::fs::{self, File};
@@ -44,9 +45,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
-pub use founding::Founded;
+pub use events::{Event, Part};
+pub use founding::{Customer, Founded, Vendor};
 pub use ledger::{Entry, Ledger};
-pub use site::{Event, Part};
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
     World,
@@ -59,6 +60,18 @@ use site::{Parts, Settings, Site};
 
 /// How long requests in flight may take when the sandbox stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a sandbox keeps of the content that it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// All of it.
+    #[default]
+    Content,
+    /// Size and hash: downloads consist of zeros.
+    Hash,
+    /// The size alone: a checksum that is given is taken as true, and downloads consist of zeros.
+    Size,
+}
 
 /// How a sandbox is set up.
 #[derive(Clone)]
@@ -89,6 +102,26 @@ pub struct Options {
     pub seed: Option<u64>,
     /// The subscription key that is demanded, if one is.
     pub key_gate: Option<String>,
+    /// How many customers the system vendor "leverandor" has at least; it is there when there are some.
+    pub customers: usize,
+    /// Whether to speak TLS, by a certificate authority of the sandbox's own.
+    pub tls: bool,
+    /// Authorities to trust in pushed events, besides those of the system: PEM files.
+    pub trust: Vec<PathBuf>,
+    /// How long after its registration an event can be pulled.
+    pub events_lag: Duration,
+    /// How long Altinn Events remembers which subscriptions and rights there are, and which there are not.
+    ///
+    /// The real one does for an hour, in which a new subscription can stay silent, a deleted one can be
+    /// delivered to, and new or lost rights have no effect. Zero, the default, remembers nothing.
+    pub events_cache: Duration,
+    /// How long an endpoint may take to answer a pushed event.
+    pub delivery_timeout: Duration,
+    /// What is kept of the content that comes in.
+    pub keep: Keep,
+    /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
+    /// moment, and how long tokens live, are not touched by it.
+    pub speed: f64,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -109,6 +142,14 @@ impl Default for Options {
             tus_wedge: 1.0,
             seed: None,
             key_gate: None,
+            customers: 0,
+            tls: false,
+            trust: Vec::new(),
+            events_lag: Duration::from_secs(30),
+            events_cache: Duration::ZERO,
+            delivery_timeout: Duration::from_secs(45),
+            keep: Keep::Content,
+            speed: 1.0,
             clock: Arc::new(SystemClock),
         }
     }
@@ -148,6 +189,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file with authorities to trust cannot be read.
+    #[error("failed to read certificates from {}", path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Another sandbox has the directory.
     #[error("the directory {} is in use by another sandbox", .0.display())]
     InUse(PathBuf),
@@ -163,6 +213,8 @@ pub enum Error {
 pub struct Sandbox {
     site: Arc<Site>,
     parties: Vec<Founded>,
+    vendor: Option<Vendor>,
+    certificate_authority: Option<PathBuf>,
     parts: Mutex<JoinSet<&'static str>>,
     stop: CancellationToken,
     // Dropped in this order: connections end, then the directory goes.
@@ -186,20 +238,27 @@ impl Sandbox {
         if !options.listen.ip().is_loopback() {
             return Err(Error::NotLoopback(options.listen));
         }
-        // Whoever was first has decided; the sandbox itself speaks no TLS.
+        // Whoever was first has decided.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let (dir, temporary) = directory(options.dir.as_deref())?;
         let failed = |source| Error::Directory { path: dir.clone(), source };
         let lock = lock(&dir)?;
-        let founded =
-            founding::found(&dir, options.clock.now(), options.key_gate.as_deref()).await.map_err(failed)?;
+        let now = options.clock.now();
+        let founded = founding::found(&dir, now, options.key_gate.as_deref(), options.customers);
+        let founded = founded.await.map_err(failed)?;
+        let papers = tls::Papers::of(&dir);
+        let tls = if options.tls { Some(papers.clone().open(now).await.map_err(failed)?) } else { None };
         let depot = Depot::open(&dir).map_err(failed)?;
-        let tus = Desks::open(&dir, &depot, options.tus_expiry, options.seed).map_err(failed)?;
+        let tus = Desks::open(&dir, &depot, options.seed).map_err(failed)?;
+        let mut trust = options.trust;
+        // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
+        trust.extend(tls.is_some().then(|| papers.authority()));
+        let events = events::Events::open(&dir, &trust)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let site = Arc::new(Site::new(Parts {
-            url: format!("http://{address}"),
+            url: format!("{}://{address}", if tls.is_some() { "https" } else { "http" }),
             dir: dir.clone(),
             settings: Settings {
                 scan_delay: options.scan_delay,
@@ -212,23 +271,39 @@ impl Sandbox {
                 tus_expiry: options.tus_expiry,
                 tus_wedge: options.tus_wedge,
                 key_gate: options.key_gate,
+                events_lag: options.events_lag,
+                events_cache: options.events_cache,
+                delivery_timeout: options.delivery_timeout,
+                keep: options.keep,
+                speed: options.speed,
             },
             clock: options.clock,
             world: founded.world,
             depot,
             tus,
+            events,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
         }));
         jobs::resume(&site);
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let door = listen::Door { listener, cut: cut.clone() };
+        let door = listen::Door::new(listener, tls, cut.clone());
         let parts = Mutex::new(parts(&site, door, &stop));
         let cut = cut.drop_guard();
-        Ok(Sandbox { site, parties: founded.parties, parts, stop, cut, _lock: lock, _temporary: temporary })
+        Ok(Sandbox {
+            site,
+            parties: founded.parties,
+            vendor: founded.vendor,
+            certificate_authority: options.tls.then(|| papers.authority()),
+            parts,
+            stop,
+            cut,
+            _lock: lock,
+            _temporary: temporary,
+        })
     }
 
-    /// The base address, `http://127.0.0.1:PORT`.
+    /// The base address, `http://127.0.0.1:PORT`; `https://…` with TLS.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.site.url
@@ -246,16 +321,46 @@ impl Sandbox {
         &self.site.ledger
     }
 
-    /// The organisations that a client can act as.
+    /// How many requests are being answered: a test that moves the time does not while there are any.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.site.in_flight()
+    }
+
+    /// The organisations that act by a client of their own.
     #[must_use]
     pub fn organizations(&self) -> &[Founded] {
         &self.parties
     }
 
-    /// The events that Altinn Events would have delivered, oldest first.
+    /// The system vendor with its customers, when there are some.
+    #[must_use]
+    pub fn vendor(&self) -> Option<&Vendor> {
+        self.vendor.as_ref()
+    }
+
+    /// The certificate of the authority that a client has to trust, PEM, when the sandbox speaks TLS.
+    #[must_use]
+    pub fn certificate_authority(&self) -> Option<&Path> {
+        self.certificate_authority.as_deref()
+    }
+
+    /// The one resource that every sandbox begins with.
+    #[must_use]
+    pub fn resource(&self) -> &'static str {
+        founding::RESOURCE
+    }
+
+    /// What is served, by name, with the address of each.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<(&'static str, String)> {
+        configuration::endpoints(&self.site)
+    }
+
+    /// The events that Altinn Events has registered, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
-        self.site.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.site.events.registered()
     }
 
     /// All transfers, in order of creation.
@@ -274,11 +379,17 @@ impl Sandbox {
     }
 
     /// A ready-made formidlingd configuration, with its folders under `base`
-    /// ([`Sandbox::folder`] when absent). The folders are not made.
+    /// ([`Sandbox::folder`] when absent). The folders are not made. Empty for a vendor that is not there.
     #[must_use]
     pub fn configuration(&self, role: Role, base: Option<&Path>) -> String {
         let base = base.map_or_else(|| self.folder(role), Path::to_owned);
-        configuration::text(&self.site, &self.parties, role, &base).unwrap_or_default()
+        let ends = configuration::Ends {
+            site: &self.site,
+            parties: &self.parties,
+            vendor: self.vendor.as_ref(),
+            certificate_authority: self.certificate_authority(),
+        };
+        configuration::text(&ends, role, &base).unwrap_or_default()
     }
 
     /// Where a role's folders lie unless another place is asked for.
@@ -304,6 +415,7 @@ impl Sandbox {
         if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
             tracing::warn!("sandbox: requests in flight were cut off");
         }
+        events::flush(&self.site).await;
         drop(self.cut);
         // The tasks of cut connections hold the site until they notice.
         tokio::task::yield_now().await;
@@ -346,10 +458,15 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
         }
         "server"
     });
-    let (site, stop) = (Arc::clone(site), stop.clone());
+    let jobs = jobs::run(Arc::clone(site), stop.clone());
     parts.spawn(async move {
-        jobs::run(site, stop).await;
+        jobs.await;
         "jobs"
+    });
+    let events = events::run(Arc::clone(site), stop.clone());
+    parts.spawn(async move {
+        events.await;
+        "events"
     });
     parts
 }

@@ -37,6 +37,9 @@ pub(super) enum Operation {
     SandboxTransfers,
     SandboxContent,
     SandboxFaults,
+    SandboxEvents,
+    SandboxSubscriptions,
+    SandboxDeliveries,
     /// Initialize and upload in one.
     FormUpload,
     /// Resumable upload.
@@ -115,9 +118,13 @@ impl Operation {
             Self::Upload { .. } => "upload",
             Self::Download { .. } => "download",
             Self::Confirm { .. } => "confirm",
-            Self::SandboxLedger | Self::SandboxTransfers | Self::SandboxContent | Self::SandboxFaults => {
-                "sandbox"
-            }
+            Self::SandboxLedger
+            | Self::SandboxTransfers
+            | Self::SandboxContent
+            | Self::SandboxFaults
+            | Self::SandboxEvents
+            | Self::SandboxSubscriptions
+            | Self::SandboxDeliveries => "sandbox",
             Self::FormUpload => "form-upload",
             Self::Tus(request) => match request.method {
                 TusMethod::Options => "tus-options",
@@ -153,6 +160,7 @@ impl Operation {
             | Self::FormUpload
             | Self::Resource { .. }
             | Self::ServiceOwner { create: false } => Produces::Json,
+            Self::Statistics => Produces::Csv,
             _ => Produces::Anything,
         }
     }
@@ -168,6 +176,9 @@ impl Operation {
                 | Self::SandboxTransfers
                 | Self::SandboxContent
                 | Self::SandboxFaults
+                | Self::SandboxEvents
+                | Self::SandboxSubscriptions
+                | Self::SandboxDeliveries
         )
     }
 }
@@ -177,79 +188,13 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
     let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
     let lower: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();
     let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
-    let last = || parts.last().cloned().unwrap_or_default();
-    let before_last = || parts.iter().rev().nth(1).cloned().unwrap_or_default();
-    let choices: &[(Method, Operation)] = &match lower.as_slice() {
-        ["token"] => vec![(Method::POST, Operation::Token)],
-        [".well-known", "oauth-authorization-server"] => vec![(Method::GET, Operation::MaskinportenMetadata)],
-        ["jwk"] => vec![(Method::GET, Operation::MaskinportenKeys)],
-        ["authentication", "api", "v1", rest @ ..] => match rest {
-            ["exchange", _] => vec![(Method::GET, Operation::Exchange { provider: last() })],
-            ["openid", ".well-known", "openid-configuration"] => {
-                vec![(Method::GET, Operation::OpenIdConfiguration)]
-            }
-            ["openid", ".well-known", "openid-configuration", "jwks"] => {
-                vec![(Method::GET, Operation::OpenIdKeys)]
-            }
-            _ => vec![],
-        },
-        ["broker", "api", "v1", "filetransfer", rest @ ..] => match rest {
-            [] => vec![(Method::POST, Operation::Initialize), (Method::GET, Operation::Search)],
-            ["upload"] => vec![(Method::POST, Operation::FormUpload)],
-            ["upload", "tus", rest @ ..] => {
-                let (id, partial) = match rest {
-                    [] => (None, None),
-                    [_] => (Some(last()), None),
-                    [_, "partial", _] => (parts.iter().rev().nth(2).cloned(), Some(last())),
-                    _ => return Err(StatusCode::NOT_FOUND),
-                };
-                tus(id.as_ref(), partial.as_ref())
-            }
-            [_] => vec![(Method::GET, Operation::Overview { id: last() })],
-            [_, "details"] => vec![(Method::GET, Operation::Details { id: before_last() })],
-            [_, "upload"] => vec![(Method::POST, Operation::Upload { id: before_last() })],
-            [_, "download"] => vec![(Method::GET, Operation::Download { id: before_last() })],
-            [_, "confirmdownload"] => vec![(Method::POST, Operation::Confirm { id: before_last() })],
-            _ => vec![],
-        },
-        ["broker", "api", "v1", "resource", _] => vec![
-            (Method::GET, Operation::Resource { id: last(), put: false }),
-            (Method::PUT, Operation::Resource { id: last(), put: true }),
-        ],
-        ["broker", "api", "v1", "serviceowner"] => vec![
-            (Method::GET, Operation::ServiceOwner { create: false }),
-            (Method::POST, Operation::ServiceOwner { create: true }),
-        ],
-        ["broker", "api", "v1", "statistics", "monthly"] => vec![(Method::GET, Operation::Statistics)],
-        ["resourceregistry", "api", "v1", "resource", rest @ ..] => match rest {
-            [_] => vec![(Method::GET, Operation::Registry(Question::Resource(last())))],
-            [_, "policy"] => vec![(Method::GET, Operation::Registry(Question::Policy(before_last())))],
-            [_, "policy", "rights"] => {
-                let id = parts.iter().rev().nth(2).cloned().unwrap_or_default();
-                vec![(Method::GET, Operation::Registry(Question::Rights(id)))]
-            }
-            _ => vec![],
-        },
-        ["events", "api", "v1", rest @ ..] => match rest {
-            ["events"] => vec![(Method::GET, Operation::Events(Events::Pull))],
-            ["subscriptions"] => vec![
-                (Method::POST, Operation::Events(Events::Subscribe)),
-                (Method::GET, Operation::Events(Events::Subscriptions)),
-            ],
-            ["subscriptions", "validate", _] => vec![(Method::PUT, Operation::Events(Events::Validate))],
-            ["subscriptions", _] => vec![
-                (Method::GET, Operation::Events(Events::Subscription(last()))),
-                (Method::DELETE, Operation::Events(Events::Unsubscribe(last()))),
-            ],
-            _ => vec![],
-        },
-        ["_sandbox", "faults"] => [Method::GET, Method::PUT, Method::POST, Method::DELETE]
-            .map(|method| (method, Operation::SandboxFaults))
-            .to_vec(),
-        ["_sandbox", "ledger"] => vec![(Method::GET, Operation::SandboxLedger)],
-        ["_sandbox", "transfers"] => vec![(Method::GET, Operation::SandboxTransfers)],
-        ["_sandbox", "content"] => vec![(Method::GET, Operation::SandboxContent)],
-        _ => vec![],
+    let given = Given(&parts);
+    let choices = match lower.as_slice() {
+        ["broker", "api", "v1", rest @ ..] => broker(rest, given),
+        ["events", "api", "v1", rest @ ..] => events(rest, given),
+        ["resourceregistry", "api", "v1", "resource", rest @ ..] => registry(rest, given),
+        ["_sandbox", page] => sandbox(page),
+        rest => identity(rest, given),
     };
     match choices.iter().find(|(allowed, _)| allowed == method) {
         Some((_, operation)) => Ok(operation.clone()),
@@ -258,9 +203,72 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
     }
 }
 
+/// What a path can be asked for.
+type Choices = Vec<(Method, Operation)>;
+
+/// The segments of the path as they were given.
+#[derive(Clone, Copy)]
+struct Given<'a>(&'a [String]);
+
+impl Given<'_> {
+    /// The segment that many places from the end, from 0.
+    fn back(self, places: usize) -> String {
+        self.0.iter().rev().nth(places).cloned().unwrap_or_default()
+    }
+}
+
+fn identity(path: &[&str], given: Given<'_>) -> Choices {
+    let get = |operation| vec![(Method::GET, operation)];
+    match path {
+        ["token"] => vec![(Method::POST, Operation::Token)],
+        [".well-known", "oauth-authorization-server"] => get(Operation::MaskinportenMetadata),
+        ["jwk"] => get(Operation::MaskinportenKeys),
+        ["authentication", "api", "v1", rest @ ..] => match rest {
+            ["exchange", _] => get(Operation::Exchange { provider: given.back(0) }),
+            ["openid", ".well-known", "openid-configuration"] => get(Operation::OpenIdConfiguration),
+            ["openid", ".well-known", "openid-configuration", "jwks"] => get(Operation::OpenIdKeys),
+            _ => vec![],
+        },
+        _ => vec![],
+    }
+}
+
+fn broker(path: &[&str], given: Given<'_>) -> Choices {
+    match path {
+        ["filetransfer"] => vec![(Method::POST, Operation::Initialize), (Method::GET, Operation::Search)],
+        // To GET, "upload" is an id, although none that exists.
+        ["filetransfer", "upload"] => {
+            vec![
+                (Method::POST, Operation::FormUpload),
+                (Method::GET, Operation::Overview { id: given.back(0) }),
+            ]
+        }
+        ["filetransfer", "upload", "tus"] => tus(None, None),
+        ["filetransfer", "upload", "tus", _] => tus(Some(given.back(0)), None),
+        ["filetransfer", "upload", "tus", _, "partial", _] => tus(Some(given.back(2)), Some(given.back(0))),
+        ["filetransfer", _] => vec![(Method::GET, Operation::Overview { id: given.back(0) })],
+        ["filetransfer", _, "details"] => vec![(Method::GET, Operation::Details { id: given.back(1) })],
+        ["filetransfer", _, "upload"] => vec![(Method::POST, Operation::Upload { id: given.back(1) })],
+        ["filetransfer", _, "download"] => vec![(Method::GET, Operation::Download { id: given.back(1) })],
+        ["filetransfer", _, "confirmdownload"] => {
+            vec![(Method::POST, Operation::Confirm { id: given.back(1) })]
+        }
+        ["resource", _] => vec![
+            (Method::GET, Operation::Resource { id: given.back(0), put: false }),
+            (Method::PUT, Operation::Resource { id: given.back(0), put: true }),
+        ],
+        ["serviceowner"] => vec![
+            (Method::GET, Operation::ServiceOwner { create: false }),
+            (Method::POST, Operation::ServiceOwner { create: true }),
+        ],
+        ["statistics", "monthly"] => vec![(Method::GET, Operation::Statistics)],
+        _ => vec![],
+    }
+}
+
 /// The methods of a TUS path.
-fn tus(id: Option<&String>, partial: Option<&String>) -> Vec<(Method, Operation)> {
-    let request = |method| Operation::Tus(TusRequest { method, id: id.cloned(), partial: partial.cloned() });
+fn tus(id: Option<String>, partial: Option<String>) -> Choices {
+    let request = |method| Operation::Tus(TusRequest { method, id: id.clone(), partial: partial.clone() });
     vec![
         (Method::OPTIONS, request(TusMethod::Options)),
         (Method::POST, request(TusMethod::Create)),
@@ -268,6 +276,45 @@ fn tus(id: Option<&String>, partial: Option<&String>) -> Vec<(Method, Operation)
         (Method::PATCH, request(TusMethod::Patch)),
         (Method::DELETE, request(TusMethod::Delete)),
     ]
+}
+
+fn registry(path: &[&str], given: Given<'_>) -> Choices {
+    let question = match path {
+        [_] => Question::Resource(given.back(0)),
+        [_, "policy"] => Question::Policy(given.back(1)),
+        [_, "policy", "rights"] => Question::Rights(given.back(2)),
+        _ => return vec![],
+    };
+    vec![(Method::GET, Operation::Registry(question))]
+}
+
+fn events(path: &[&str], given: Given<'_>) -> Choices {
+    let choices = match path {
+        ["events"] => vec![(Method::GET, Events::Pull)],
+        ["subscriptions"] => vec![(Method::POST, Events::Subscribe), (Method::GET, Events::Subscriptions)],
+        ["subscriptions", "validate", _] => vec![(Method::PUT, Events::Validate)],
+        ["subscriptions", _] => vec![
+            (Method::GET, Events::Subscription(given.back(0))),
+            (Method::DELETE, Events::Unsubscribe(given.back(0))),
+        ],
+        _ => vec![],
+    };
+    choices.into_iter().map(|(method, operation)| (method, Operation::Events(operation))).collect()
+}
+
+fn sandbox(page: &str) -> Choices {
+    match page {
+        "ledger" => vec![(Method::GET, Operation::SandboxLedger)],
+        "transfers" => vec![(Method::GET, Operation::SandboxTransfers)],
+        "content" => vec![(Method::GET, Operation::SandboxContent)],
+        "events" => vec![(Method::GET, Operation::SandboxEvents)],
+        "subscriptions" => vec![(Method::GET, Operation::SandboxSubscriptions)],
+        "deliveries" => vec![(Method::GET, Operation::SandboxDeliveries)],
+        "faults" => [Method::GET, Method::PUT, Method::POST, Method::DELETE]
+            .map(|method| (method, Operation::SandboxFaults))
+            .to_vec(),
+        _ => vec![],
+    }
 }
 
 /// Percent-decodes one path segment; what is no valid escape stays as it is.

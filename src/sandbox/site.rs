@@ -1,21 +1,25 @@
 //! What every part of the sandbox shares, and the notes a request leaves in the ledger.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
-use serde::Serialize;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
+use super::Keep;
 use super::agenda::Agenda;
+use super::blocking::blocking;
 use super::broker::depot::Depot;
 use super::broker::transfer::Transfer;
 use super::broker::tus::store::Desks;
-use super::clock::Clock;
+use super::clock::{Clock, later};
+use super::events::{Events, Part};
 use super::faults::Faults;
+use super::founding;
 use super::keys::Key;
 use super::ledger::{Entry, Ledger};
 use super::world::World;
@@ -33,36 +37,12 @@ pub(super) struct Settings {
     pub(super) tus_expiry: Duration,
     pub(super) tus_wedge: f64,
     pub(super) key_gate: Option<String>,
+    pub(super) events_lag: Duration,
+    pub(super) events_cache: Duration,
+    pub(super) delivery_timeout: Duration,
+    pub(super) keep: Keep,
+    pub(super) speed: f64,
 }
-
-/// What an organisation is in a file transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Part {
-    /// It sent the file.
-    Sender,
-    /// The file is for it.
-    Recipient,
-}
-
-/// An event that Altinn Events would deliver (Broker API, events).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Event {
-    /// The type without its prefix, such as `published`.
-    pub kind: &'static str,
-    /// In which part the organisation gets it.
-    pub part: Part,
-    /// The file transfer.
-    pub transfer: Uuid,
-    /// The bare resource id.
-    pub resource: String,
-    /// Nine digits of the organisation that it is addressed to.
-    pub organization: String,
-    /// When.
-    pub time: Timestamp,
-}
-
-/// The newest events are kept.
-const EVENTS_KEPT: usize = 500_000;
 
 /// The shared state.
 pub(super) struct Site {
@@ -79,8 +59,10 @@ pub(super) struct Site {
     pub(super) altinn: Key,
     /// Grants and `jti`s that were used, until they would have expired anyway.
     pub(super) used_grants: Mutex<HashMap<String, i64>>,
-    pub(super) events: Mutex<Vec<Event>>,
+    pub(super) events: Events,
     pub(super) faults: Faults,
+    /// Requests that have come in and are not answered.
+    in_flight: AtomicUsize,
     /// Bodies of refused requests, being read to their end.
     drains: Mutex<JoinSet<()>>,
 }
@@ -94,6 +76,7 @@ pub(super) struct Parts {
     pub(super) world: World,
     pub(super) depot: Depot,
     pub(super) tus: Desks,
+    pub(super) events: Events,
     pub(super) maskinporten: Key,
     pub(super) altinn: Key,
 }
@@ -113,8 +96,9 @@ impl Site {
             maskinporten: parts.maskinporten,
             altinn: parts.altinn,
             used_grants: Mutex::default(),
-            events: Mutex::default(),
+            events: parts.events,
             faults: Faults::default(),
+            in_flight: AtomicUsize::default(),
             drains: Mutex::default(),
         }
     }
@@ -124,6 +108,21 @@ impl Site {
         let now = self.clock.now();
         let cut = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
         now.round(cut).unwrap_or(now)
+    }
+
+    /// How many requests are being answered.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How long something takes that happens by itself and really takes `delay`.
+    pub(super) fn scaled(&self, delay: Duration) -> Duration {
+        Duration::try_from_secs_f64(delay.as_secs_f64() / self.settings.speed).unwrap_or(Duration::MAX)
+    }
+
+    /// When something happens by itself that really would a `delay` after `moment`.
+    pub(super) fn due(&self, moment: Timestamp, delay: Duration) -> Timestamp {
+        later(moment, self.scaled(delay))
     }
 
     /// Maskinporten's issuer; the slash belongs to it.
@@ -141,29 +140,29 @@ impl Site {
         look(&self.world.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Changes the world, and keeps the change for the next start.
+    pub(super) async fn change_world<R: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut World) -> R + Send + 'static,
+    ) -> io::Result<R> {
+        let site = Arc::clone(self);
+        blocking(move || {
+            let mut world = site.world.write().unwrap_or_else(PoisonError::into_inner);
+            let result = change(&mut world);
+            founding::save(&world, &site.dir)?;
+            Ok(result)
+        })
+        .await
+    }
+
     /// Sends an event to the sender.
     pub(super) fn tell_sender(&self, kind: &'static str, transfer: &Transfer) {
-        self.emit(kind, transfer, &transfer.sender, Part::Sender);
+        self.events.announce(self, kind, Part::Sender, transfer, &transfer.sender);
     }
 
-    /// Sends an event to a recipient (any form of its number).
+    /// Sends an event to a recipient (in the form in which it is stored).
     pub(super) fn tell_recipient(&self, kind: &'static str, transfer: &Transfer, recipient: &str) {
-        self.emit(kind, transfer, recipient, Part::Recipient);
-    }
-
-    fn emit(&self, kind: &'static str, transfer: &Transfer, organization: &str, part: Part) {
-        let event = Event {
-            kind,
-            part,
-            transfer: transfer.id,
-            resource: transfer.resource.clone(),
-            organization: super::world::bare_number(organization).to_owned(),
-            time: self.now(),
-        };
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        if events.len() < EVENTS_KEPT {
-            events.push(event);
-        }
+        self.events.announce(self, kind, Part::Recipient, transfer, recipient);
     }
 
     /// Reads the rest of a refused request's body for a while, as Kestrel does after it has
@@ -203,6 +202,7 @@ impl Note {
             received: 0,
             sent: 0,
         };
+        site.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { site, entry, written: false }
     }
 
@@ -232,5 +232,6 @@ impl Note {
 impl Drop for Note {
     fn drop(&mut self) {
         self.vanish();
+        self.site.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

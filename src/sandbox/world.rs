@@ -60,6 +60,9 @@ pub struct Organization {
     pub number: String,
     /// Scopes that their owner has granted to the organisation.
     pub granted: BTreeSet<String>,
+    /// Nine digits of the main unit, when this is a sub-unit (branch).
+    #[serde(default)]
+    pub parent: Option<String>,
 }
 
 /// What a party may do with a resource.
@@ -69,6 +72,8 @@ pub enum Action {
     Read,
     /// Initialize and upload.
     Write,
+    /// Hear of events.
+    Subscribe,
 }
 
 /// A party lets another organisation act for it.
@@ -84,12 +89,14 @@ pub struct Delegation {
 
 /// A Formidling resource, as the service owner has set it up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch that the service owner or Altinn sets by itself"
 )]
 pub struct Resource {
-    /// Rights per organisation number (nine digits).
+    /// Rights per organisation number (nine digits); that of a service owner to hear of everybody's
+    /// events stands under its code.
     pub rights: BTreeMap<String, BTreeSet<Action>>,
     /// Rights used by others than the party itself.
     pub delegations: Vec<Delegation>,
@@ -117,6 +124,16 @@ pub struct Resource {
     pub registered: bool,
     /// Its service owner is known to the Broker.
     pub service_owner: bool,
+    /// Nine digits of its service owner.
+    pub owner: Option<String>,
+    /// The service owner has made it known to the Broker; until then nobody can use it there.
+    pub configured: bool,
+    /// The code of the Altinn 2 service that it follows.
+    pub external_service_code: Option<String>,
+    /// The edition of the Altinn 2 service that it follows.
+    pub external_service_edition_code: Option<i32>,
+    /// Whether downloads get the manifest of Altinn 2.
+    pub use_manifest_file_shim: Option<bool>,
 }
 
 impl Default for Resource {
@@ -136,6 +153,11 @@ impl Default for Resource {
             storage_fails: false,
             registered: true,
             service_owner: true,
+            owner: None,
+            configured: true,
+            external_service_code: None,
+            external_service_edition_code: None,
+            use_manifest_file_shim: None,
         }
     }
 }
@@ -173,6 +195,12 @@ pub struct World {
     pub system_users: Vec<SystemUser>,
     /// The resources, by bare id.
     pub resources: BTreeMap<String, Resource>,
+    /// The names of the service owners that the Broker knows, by their nine digits.
+    #[serde(default)]
+    pub service_owners: BTreeMap<String, String>,
+    /// The short codes of Altinn's service owners, by their nine digits.
+    #[serde(default)]
+    pub owner_codes: BTreeMap<String, String>,
 }
 
 /// Who asks Altinn Authorization.
@@ -195,6 +223,8 @@ impl World {
             clients: Vec::new(),
             system_users: Vec::new(),
             resources: BTreeMap::new(),
+            service_owners: BTreeMap::new(),
+            owner_codes: BTreeMap::new(),
         }
     }
 
@@ -215,13 +245,14 @@ impl World {
     }
 
     /// Asks Altinn Authorization: may `subject` do `action` with `resource` on behalf of `party`
-    /// (any form of the number)? An unknown resource is a "no" too, since the Broker looks it up
-    /// inside its access check.
+    /// (any form of the number)? A resource that the Broker does not know is a "no" too, since it is
+    /// looked up inside the access check.
     pub(super) fn permits(&self, subject: &Subject, resource: &str, action: Action, party: &str) -> bool {
         if self.authorization == Authorization::Down {
             return false;
         }
-        let Some(resource) = self.resources.get(resource) else { return false };
+        let resource = self.resources.get(resource).filter(|resource| resource.configured);
+        let Some(resource) = resource else { return false };
         let party = bare_number(party);
         let actor = match subject {
             Subject::SystemUser(organization) => organization,

@@ -32,6 +32,16 @@ fn pieces(seed: u64) -> (Vec<Vec<u8>>, Vec<u8>) {
     (pieces, whole)
 }
 
+/// Writes a file piece by piece, with a pause after each. The rhythm is what the test puts in: nothing is waited for,
+/// and on a slower machine the pauses are still a small part of the time a file has to be still.
+fn write_slowly(path: &Path, pieces: &[Vec<u8>], mut write: impl FnMut(usize, &[u8])) {
+    for (number, piece) in pieces.iter().enumerate() {
+        assert!(path.exists() || number == 0, "taken in the middle");
+        write(number, piece);
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Waits until files that were dropped later have been sent: a file that could have been taken would be gone.
 fn others_are_sent(bench: &mut Bench, name: &str) {
     for number in 0..2 {
@@ -61,11 +71,9 @@ fn a_writer_that_opens_and_closes_its_file_again_and_again_is_waited_for() {
     let mut bench = bench(SETTLE);
     let (pieces, whole) = pieces(1);
     let path = dropped(&bench, "a.bin");
-    for piece in pieces {
-        assert!(path.exists() || piece == whole[..PIECE], "taken in the middle");
-        OpenOptions::new().create(true).append(true).open(&path).unwrap().write_all(&piece).unwrap();
-        std::thread::sleep(PAUSE);
-    }
+    write_slowly(&path, &pieces, |_, piece| {
+        OpenOptions::new().create(true).append(true).open(&path).unwrap().write_all(piece).unwrap();
+    });
     bench.promise(&path, Content::of(&whole));
     bench.assert_promises();
 }
@@ -76,16 +84,13 @@ fn a_copy_that_keeps_its_size_and_its_old_time_is_waited_for() {
     let (pieces, whole) = pieces(100);
     let path = dropped(&bench, "a.bin");
     let long_ago = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + Duration::from_hours(277_000));
-    for (number, piece) in pieces.iter().enumerate() {
-        assert!(path.exists() || number == 0, "taken in the middle");
+    write_slowly(&path, &pieces, |number, piece| {
         // All that shows of the writer, between two pieces, is the time of the last change of attributes.
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).unwrap();
         file.set_len(whole.len() as u64).unwrap();
         file.write_all_at(piece, (number * PIECE) as u64).unwrap();
         file.set_times(long_ago).unwrap();
-        drop(file);
-        std::thread::sleep(PAUSE);
-    }
+    });
     bench.promise(&path, Content::of(&whole));
     bench.assert_promises();
 }
@@ -149,7 +154,7 @@ fn a_file_whose_other_name_is_opened_and_closed_again_and_again_is_waited_for() 
     let mut bench = bench(SETTLE);
     let (other, path) = (bench.dir.path().join("other-name"), dropped(&bench, "a.bin"));
     let (pieces, whole) = pieces(300);
-    for (number, piece) in pieces.iter().enumerate() {
+    write_slowly(&path, &pieces, |number, piece| {
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&other).unwrap();
         if number == 0 {
             file.set_len(whole.len() as u64).unwrap();
@@ -157,10 +162,7 @@ fn a_file_whose_other_name_is_opened_and_closed_again_and_again_is_waited_for() 
         }
         file.seek(SeekFrom::Start((number * PIECE) as u64)).unwrap();
         file.write_all(piece).unwrap();
-        drop(file);
-        assert!(path.exists(), "taken in the middle");
-        std::thread::sleep(PAUSE);
-    }
+    });
     bench.promise(&path, Content::of(&whole));
     bench.assert_promises();
 }

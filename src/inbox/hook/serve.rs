@@ -111,12 +111,10 @@ fn socket() -> io::Result<Option<UnixStream>> {
 async fn serve_socket(mut stream: UnixStream, peer: Uid, own: Uid) -> Result<(), Error> {
     let outcome =
         if may_ask(peer, own) { run_asked(&mut stream).await } else { Err(Error::Stranger(peer.as_raw())) };
-    let answer = match &outcome {
-        Ok(ended) => Answer::Ran(ended.clone()),
-        Err(Error::HungUp) => return Err(Error::HungUp),
-        Err(error) => refusal(error),
-    };
-    let line = to_line(&answer).map_err(Error::Io)?;
+    if matches!(outcome, Err(Error::HungUp)) {
+        return Err(Error::HungUp);
+    }
+    let line = answer(&outcome)?;
     // Where nobody reads any more, the outcome still says what was the matter.
     let sent = stream.write_all(&line).await;
     outcome?;
@@ -155,11 +153,7 @@ async fn serve_pipe() -> Result<(), Error> {
         Ok(request) => Ok(run(&request, Surroundings::Output).await),
         Err(error) => Err(error),
     };
-    let answer = match &outcome {
-        Ok(ended) => Answer::Ran(ended.clone()),
-        Err(error) => refusal(error),
-    };
-    let line = to_line(&answer).map_err(Error::Io)?;
+    let line = answer(&outcome)?;
     let sent = seams::blocking(move || io::stdout().write_all(&line)).await;
     outcome?;
     sent.map_err(Error::Io)
@@ -169,8 +163,13 @@ fn parse(line: Option<Vec<u8>>) -> Result<Request, Error> {
     serde_json::from_slice(&line.ok_or(Error::TooLong)?).map_err(Error::Malformed)
 }
 
-fn refusal(error: &Error) -> Answer {
-    Answer::Refused(crate::route::text_for_people(error))
+/// The line that answers.
+fn answer(outcome: &Result<Ended, Error>) -> Result<Vec<u8>, Error> {
+    let answer = match outcome {
+        Ok(ended) => Answer::Ran(ended.clone()),
+        Err(error) => Answer::Refused(crate::route::text_for_people(error)),
+    };
+    to_line(&answer).map_err(Error::Io)
 }
 
 #[cfg(test)]

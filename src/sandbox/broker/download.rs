@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +19,12 @@ use super::transfer::{RecipientStatus, Status, Transfer};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::{blocking, start_blocking};
-use crate::sandbox::clock::{earlier, later};
+use crate::sandbox::clock::earlier;
 use crate::sandbox::problem::{Fault, Refusal, bare};
 use crate::sandbox::site::{Note, Site};
 
 /// Blocks of a download.
-const BLOCK: u64 = 256 * 1024;
+const BLOCK: usize = 256 * 1024;
 /// Blocks on their way to the client.
 const IN_FLIGHT: usize = 4;
 /// Ranged downloads of one transfer by one organisation leave one row in this time.
@@ -56,18 +57,15 @@ pub(in crate::sandbox) async fn download(
         Range::Part { first, last } => (first, last - first + 1),
         Range::NotSatisfiable => return Err(Fault::RangeNotSatisfiable.into()),
     };
-    let path = site.depot.blob(transfer.blob.as_deref().ok_or(Refusal::Unhandled)?);
-    let mut file = blocking(move || {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(first))?;
-        Ok(file)
-    })
-    .await
-    .map_err(|_| Refusal::Unhandled)?;
+    let path = transfer.blob.as_deref().map(|blob| site.depot.blob(blob));
+    let mut content = match path {
+        Some(path) => blocking(move || Content::open(&path, first)).await.map_err(|_| Refusal::Unhandled)?,
+        None if transfer.discarded => Content::Zeros,
+        None => return Err(Refusal::Unhandled),
+    };
     record(site, caller, transfer.id, range, note);
-    let body = if length <= BLOCK {
-        let content =
-            blocking(move || read_block(&mut file, length)).await.map_err(|_| Refusal::Unhandled)?;
+    let body = if length <= BLOCK as u64 {
+        let content = blocking(move || content.read(length)).await.map_err(|_| Refusal::Unhandled)?;
         note.entry.sent = length;
         if first + length == transfer.size {
             delivered(site, transfer.id);
@@ -77,7 +75,7 @@ pub(in crate::sandbox) async fn download(
         // The entry is written before the answer goes out, so the bytes are added to it afterwards.
         let sequence = note.close(if range == Range::Whole { 200 } else { 206 });
         let ends = first + length == transfer.size;
-        stream(Counter { site: Arc::clone(site), id: transfer.id, sequence, sent: 0, length, ends }, file)
+        stream(Counter { site: Arc::clone(site), id: transfer.id, sequence, sent: 0, length, ends }, content)
     };
     Ok(response(body, &transfer, range, length))
 }
@@ -87,12 +85,12 @@ fn record(site: &Site, caller: &Caller, id: Uuid, range: Range, note: &mut Note)
     let Some(party) = caller.party() else { return };
     let now = site.now();
     let recorded = site.depot.change(id, |transfer| {
-        let recently = transfer
-            .rows_of(&party)
-            .any(|row| row.status == RecipientStatus::DownloadStarted && row.time > earlier(now, DEBOUNCE));
+        let recently = transfer.rows_of(&party).any(|row| {
+            row.status == RecipientStatus::DownloadStarted && row.time > earlier(now, site.scaled(DEBOUNCE))
+        });
         let skip = range != Range::Whole && recently;
         if !skip {
-            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, now);
+            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, caller.vendor.as_deref(), now);
         }
         !skip
     });
@@ -108,19 +106,40 @@ fn delivered(site: &Site, id: Uuid) {
     }
 }
 
-fn read_block(file: &mut File, length: u64) -> io::Result<Bytes> {
-    let mut block = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
-    file.take(length).read_to_end(&mut block)?;
-    if block.len() as u64 == length { Ok(block.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+/// What a download consists of.
+enum Content {
+    File(File),
+    /// The content was not kept.
+    Zeros,
 }
 
-fn stream(counter: Counter, mut file: File) -> Body {
+impl Content {
+    fn open(path: &Path, first: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(first))?;
+        Ok(Self::File(file))
+    }
+
+    /// The next bytes, a block at most.
+    fn read(&mut self, length: u64) -> io::Result<Bytes> {
+        const ZEROS: &[u8] = &[0; BLOCK];
+        let size = usize::try_from(length).map_err(io::Error::other)?;
+        let Self::File(file) = self else {
+            return Ok(Bytes::from_static(ZEROS.get(..size).unwrap_or(ZEROS)));
+        };
+        let mut block = Vec::with_capacity(size);
+        file.take(length).read_to_end(&mut block)?;
+        if block.len() == size { Ok(block.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+fn stream(counter: Counter, mut content: Content) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(IN_FLIGHT);
     let mut left = counter.length;
     let reader = start_blocking(move || {
         while left > 0 {
-            let block = read_block(&mut file, left.min(BLOCK));
-            left = if block.is_ok() { left - left.min(BLOCK) } else { 0 };
+            let block = content.read(left.min(BLOCK as u64));
+            left = if block.is_ok() { left.saturating_sub(BLOCK as u64) } else { 0 };
             // The client vanished: nobody wants the rest.
             if sender.blocking_send(block).is_err() {
                 return;
@@ -189,7 +208,7 @@ fn response(body: Body, transfer: &Transfer, range: Range, length: u64) -> Respo
 }
 
 /// `attachment` with a plain name and one in UTF-8 (RFC 6266, RFC 8187).
-fn disposition(name: &str) -> String {
+pub(super) fn disposition(name: &str) -> String {
     let plain: String = name
         .chars()
         .map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { '_' })
@@ -240,7 +259,8 @@ pub(in crate::sandbox) fn confirm(
             Some(RecipientStatus::DownloadConfirmed) => Confirmed::Before,
             Some(RecipientStatus::Initialized) => Confirmed::Refused(Fault::NotDownloaded.into()),
             Some(RecipientStatus::DownloadStarted) => {
-                transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, now);
+                let vendor = caller.vendor.as_deref();
+                transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, vendor, now);
                 let all = transfer
                     .recipient_organizations()
                     .into_iter()
@@ -266,7 +286,7 @@ pub(in crate::sandbox) fn confirm(
     if all {
         site.tell_sender("allconfirmeddownloaded", &transfer);
         if let Some(grace) = grace(site, &transfer) {
-            site.agenda.add(later(now, grace), Job::Grace(transfer.id));
+            site.agenda.add(site.due(now, grace), Job::Grace(transfer.id));
         }
     }
     Ok(bare(StatusCode::NO_CONTENT))

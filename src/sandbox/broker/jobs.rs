@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, pending};
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -37,27 +38,25 @@ const STUCK_INTERVAL: Duration = Duration::from_mins(30);
 /// Puts everything on the agenda that a former sandbox left undone.
 pub(in crate::sandbox) fn resume(site: &Site) {
     let now = site.now();
-    for (id, expiration, status, changed, transfer) in site.depot.all(|transfer| {
-        (transfer.status() != Status::Purged).then(|| {
-            (transfer.id, transfer.expiration, transfer.status(), transfer.status_changed(), transfer.clone())
-        })
-    }) {
-        site.agenda.add(expiration, Job::Expire(id));
-        match status {
+    for transfer in site.depot.all(|transfer| (transfer.status() != Status::Purged).then(|| transfer.clone()))
+    {
+        let id = transfer.id;
+        site.agenda.add(expires(site, &transfer), Job::Expire(id));
+        match transfer.status() {
             Status::UploadProcessing => {
                 if transfer.use_virus_scan && !transfer.scan_passed {
-                    site.agenda.add(later(now, site.settings.scan_delay), Job::Scan(id));
+                    site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
                 }
                 if transfer.awaits_md5 {
-                    site.agenda.add(later(now, site.settings.finalising_delay), Job::Verify(id));
+                    site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
                 }
             }
             Status::Published if transfer.checksum.as_deref().is_none_or(str::is_empty) => {
-                site.agenda.add(later(now, site.settings.scan_delay), Job::Checksum(id));
+                site.agenda.add(site.due(now, site.settings.scan_delay), Job::Checksum(id));
             }
             Status::AllConfirmedDownloaded => {
                 if let Some(grace) = grace(site, &transfer) {
-                    site.agenda.add(later(changed, grace), Job::Grace(id));
+                    site.agenda.add(site.due(transfer.status_changed(), grace), Job::Grace(id));
                 }
             }
             _ => {}
@@ -65,6 +64,12 @@ pub(in crate::sandbox) fn resume(site: &Site) {
     }
     finalise::resume(site);
     site.agenda.add(now, Job::Stuck);
+}
+
+/// When the time to live of a transfer is over: what it says, but for the sandbox's speed.
+pub(in crate::sandbox) fn expires(site: &Site, transfer: &Transfer) -> Timestamp {
+    let lives = transfer.expiration.duration_since(transfer.created).unsigned_abs();
+    site.due(transfer.created, lives)
 }
 
 /// Does the jobs when their time comes, until told to stop.
@@ -105,11 +110,12 @@ pub(in crate::sandbox) async fn run(site: Arc<Site>, stop: CancellationToken) {
 
 /// Reads the stored blob and publishes the transfer, or fails it.
 async fn scan(site: Arc<Site>, id: Uuid) {
-    let blob = site.depot.read(id, |transfer| transfer.blob.clone()).flatten();
-    let Some(path) = blob.map(|blob| site.depot.blob(&blob)) else { return };
-    let found = {
-        let path = path.clone();
-        blocking(move || contains_malware(&path)).await
+    let Some(transfer) = site.depot.read(id, Transfer::clone) else { return };
+    let path = transfer.blob.map(|blob| site.depot.blob(&blob));
+    let found = match path.clone() {
+        Some(path) => blocking(move || contains_malware(&path)).await,
+        None if transfer.discarded => Ok(false),
+        None => return,
     };
     let verdict = match found {
         Ok(false) => None,
@@ -139,14 +145,16 @@ async fn scan(site: Arc<Site>, id: Uuid) {
     });
     let Some(transfer) = changed.flatten() else { return };
     if failed {
-        remove_blob(&path);
+        if let Some(path) = path {
+            remove_blob(&path);
+        }
         site.tell_sender("uploadfailed", &transfer);
         never_confirmed(&site, &transfer, Everyone::Yes);
         return;
     }
     announce_published(&site, &transfer);
     if transfer.demanded_checksum.is_none() {
-        site.agenda.add(later(now, site.settings.scan_delay), Job::Checksum(id));
+        site.agenda.add(site.due(now, site.settings.scan_delay), Job::Checksum(id));
     }
 }
 
@@ -251,11 +259,12 @@ fn never_confirmed(site: &Site, transfer: &Transfer, everyone: Everyone) {
 /// Fails the uploads that began too long ago, and comes back later.
 fn fail_stuck(site: &Site) {
     let now = site.now();
-    let limit = earlier(now, site.settings.stuck_after);
+    let stuck_after = site.scaled(site.settings.stuck_after);
+    let limit = earlier(now, stuck_after);
     let is_stuck =
         |transfer: &Transfer| transfer.status() == Status::UploadStarted && transfer.status_changed() < limit;
     // An hour, by the Broker's own times.
-    let lately = site.settings.stuck_after / 24;
+    let lately = stuck_after / 24;
     for id in site.depot.all(|transfer| is_stuck(transfer).then_some(transfer.id)) {
         if site.tus.is_active(id, now, lately) {
             continue;
@@ -273,6 +282,6 @@ fn fail_stuck(site: &Site) {
         }
     }
     site.tus.prune(now);
-    let interval = (site.settings.stuck_after / 4).min(STUCK_INTERVAL).max(Duration::from_millis(10));
+    let interval = (stuck_after / 4).min(site.scaled(STUCK_INTERVAL)).max(Duration::from_millis(10));
     site.agenda.add(later(now, interval), Job::Stuck);
 }

@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use axum::body::{Body, BodyDataStream, Bytes};
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 use serde_json::json;
@@ -18,16 +18,16 @@ use uuid::Uuid;
 
 use super::depot::remove_blob;
 use super::transfer::{Status, Transfer};
+use crate::sandbox::Keep;
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::start_blocking;
-use crate::sandbox::clock::later;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
 use crate::sandbox::world::{Action, Resource};
 
 /// The largest file that is scanned for malware.
-const LARGEST_SCANNED: u64 = 50_000_000_000;
+pub(super) const LARGEST_SCANNED: u64 = 50_000_000_000;
 /// Blocks on their way to the disk; the fourth makes the client wait.
 const IN_FLIGHT: usize = 4;
 
@@ -45,12 +45,37 @@ pub(in crate::sandbox) async fn upload(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let id = transfer.id;
-    if let Err(fault) = check(site, caller, &transfer).and_then(|()| check_length(site, &transfer, headers)) {
+    // A chunked body has no length.
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if let Err(fault) = start(site, caller, &transfer, length, note) {
         site.drain(body);
         return Err(fault.into());
     }
+    match receive(site, id, body.into_data_stream(), note).await {
+        Received::Whole(attempt) => commit(site, id, attempt, note),
+        // The bookkeeping is cancelled together with the request: the status stays.
+        Received::Cut(_) => {
+            note.vanish();
+            Err(Refusal::Bare(StatusCode::BAD_REQUEST))
+        }
+        Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
+    }
+}
+
+/// The checks, and `UploadStarted`.
+pub(super) fn start(
+    site: &Site,
+    caller: &Caller,
+    transfer: &Transfer,
+    length: Option<u64>,
+    note: &mut Note,
+) -> Result<(), Fault> {
+    check(site, caller, transfer, length)?;
     // Decided again under the lock: another upload may have ended meanwhile.
-    let started = site.depot.change(id, |transfer| {
+    let started = site.depot.change(transfer.id, |transfer| {
         let open = matches!(transfer.status(), Status::Initialized | Status::UploadStarted);
         if open {
             transfer.enter(Status::UploadStarted, None, site.now());
@@ -58,23 +83,13 @@ pub(in crate::sandbox) async fn upload(
         open
     });
     if started != Some(true) {
-        site.drain(body);
-        return Err(Fault::AlreadyUploaded.into());
+        return Err(Fault::AlreadyUploaded);
     }
     note.entry.effect = Some("upload started");
     if site.look(|world| world.resources.get(&transfer.resource).is_some_and(|it| it.storage_fails)) {
-        site.drain(body);
-        return Err(fail(site, id, UPLOAD_ERROR, note).into());
+        return Err(fail(site, transfer.id, UPLOAD_ERROR, note));
     }
-    match receive(site, id, body.into_data_stream(), note).await {
-        Received::Whole(attempt) => commit(site, id, attempt, note),
-        // The bookkeeping is cancelled together with the request: the status stays.
-        Received::Cut => {
-            note.vanish();
-            Err(Refusal::Bare(StatusCode::BAD_REQUEST))
-        }
-        Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
-    }
+    Ok(())
 }
 
 /// A missing `Content-Type` passes, a wrong one does not.
@@ -84,8 +99,13 @@ pub(in crate::sandbox) fn is_octets(headers: &HeaderMap) -> bool {
     media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
 }
 
-/// Whether the caller may upload to the transfer now.
-pub(in crate::sandbox) fn check(site: &Site, caller: &Caller, transfer: &Transfer) -> Result<(), Fault> {
+/// Whether the caller may upload to the transfer now, and so many bytes.
+pub(super) fn check(
+    site: &Site,
+    caller: &Caller,
+    transfer: &Transfer,
+    length: Option<u64>,
+) -> Result<(), Fault> {
     if !caller.may(site, &transfer.resource, Action::Write, &transfer.sender) {
         return Err(Fault::NoAccess);
     }
@@ -101,46 +121,44 @@ pub(in crate::sandbox) fn check(site: &Site, caller: &Caller, transfer: &Transfe
             return Err(Fault::NoServiceOwner);
         }
         if resource.storage_ready { Ok(()) } else { Err(Fault::StorageNotReady) }
-    })
-}
-
-/// A chunked body has no length, and no limit is applied to it.
-fn check_length(site: &Site, transfer: &Transfer, headers: &HeaderMap) -> Result<(), Fault> {
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
+    })?;
+    // No limit is applied to a length that is not known.
     let too_large = length.is_some_and(|length| is_too_large(site, transfer, length));
     if too_large { Err(Fault::TooLarge) } else { Ok(()) }
 }
 
 /// Whether the malware scan or the resource does not allow so many bytes.
-pub(in crate::sandbox) fn is_too_large(site: &Site, transfer: &Transfer, length: u64) -> bool {
+pub(super) fn is_too_large(site: &Site, transfer: &Transfer, length: u64) -> bool {
     let limit = |resource: &Resource| resource.max_file_transfer_size;
     let limit = site.look(|world| world.resources.get(&transfer.resource).and_then(limit));
     (transfer.use_virus_scan && length > LARGEST_SCANNED) || limit.is_some_and(|limit| length > limit)
 }
 
-/// The file of one attempt; unless it is kept, it goes when the attempt goes.
-struct Attempt {
+/// What has come in of one attempt. Its file, if there is one, goes with it unless it is kept.
+pub(super) struct Attempt {
     name: String,
-    path: PathBuf,
-    size: u64,
-    md5: String,
+    /// Nothing when content is not kept.
+    path: Option<PathBuf>,
+    /// How many bytes it has.
+    pub(super) size: u64,
+    /// Nothing when it is not computed.
+    md5: Option<String>,
     kept: bool,
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.kept {
-            remove_blob(&self.path);
+        if let Some(path) = self.path.as_ref().filter(|_| !self.kept) {
+            remove_blob(path);
         }
     }
 }
 
-enum Received {
+/// How the taking of bytes ended.
+pub(super) enum Received<E> {
     Whole(Attempt),
-    Cut,
+    /// The stream broke off, with this error if it gave one.
+    Cut(Option<E>),
     StorageFailed,
 }
 
@@ -150,14 +168,34 @@ enum Block {
     End,
 }
 
-async fn receive(site: &Site, id: Uuid, mut body: BodyDataStream, note: &mut Note) -> Received {
+/// Takes bytes into a file of their own; `id` is part of its name.
+pub(super) async fn receive<E>(
+    site: &Site,
+    id: Uuid,
+    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    note: &mut Note,
+) -> Received<E> {
     let name = format!("{id}-{}", Uuid::new_v4().simple());
-    let path = site.depot.blob(&name);
-    let attempt = Attempt { name, path, size: 0, md5: String::new(), kept: false };
+    let path = (site.settings.keep == Keep::Content).then(|| site.depot.blob(&name));
+    let mut attempt = Attempt { name, path, size: 0, md5: None, kept: false };
+    if site.settings.keep == Keep::Size {
+        while let Some(block) = body.next().await {
+            let block = match block {
+                Ok(block) => block,
+                Err(error) => return Received::Cut(Some(error)),
+            };
+            attempt.size += block.len() as u64;
+            note.entry.received = attempt.size;
+        }
+        return Received::Whole(attempt);
+    }
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let writer = start_blocking(move || write(attempt, receiver));
     while let Some(block) = body.next().await {
-        let Ok(block) = block else { return Received::Cut };
+        let block = match block {
+            Ok(block) => block,
+            Err(error) => return Received::Cut(Some(error)),
+        };
         note.entry.received += block.len() as u64;
         if sender.send(Block::Data(block)).await.is_err() {
             break;
@@ -167,7 +205,7 @@ async fn receive(site: &Site, id: Uuid, mut body: BodyDataStream, note: &mut Not
     let ended = sender.send(Block::End).await;
     match writer.await {
         Ok(Ok(Some(attempt))) if ended.is_ok() => Received::Whole(attempt),
-        Ok(Ok(_)) => Received::Cut,
+        Ok(Ok(_)) => Received::Cut(None),
         Ok(Err(error)) => {
             tracing::error!(transfer = %id, %error, "sandbox: an upload could not be stored");
             Received::StorageFailed
@@ -178,17 +216,19 @@ async fn receive(site: &Site, id: Uuid, mut body: BodyDataStream, note: &mut Not
 
 /// Hashes and writes until the end; `None` when the client vanished before it.
 fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<Option<Attempt>> {
-    let mut file = File::create(&attempt.path)?;
+    let mut file = attempt.path.as_ref().map(File::create).transpose()?;
     let mut hash = Md5::new();
     while let Some(block) = blocks.blocking_recv() {
         match block {
             Block::Data(data) => {
                 hash.update(&data);
-                file.write_all(&data)?;
+                if let Some(file) = &mut file {
+                    file.write_all(&data)?;
+                }
                 attempt.size += data.len() as u64;
             }
             Block::End => {
-                attempt.md5 = hex(&hash.finalize());
+                attempt.md5 = Some(hex(&hash.finalize()));
                 return Ok(Some(attempt));
             }
         }
@@ -214,7 +254,12 @@ enum Outcome {
 }
 
 /// The first commit wins; the loser deletes the winner's blob and marks the transfer failed.
-fn commit(site: &Site, id: Uuid, mut attempt: Attempt, note: &mut Note) -> Result<Response<Body>, Refusal> {
+pub(super) fn commit(
+    site: &Site,
+    id: Uuid,
+    mut attempt: Attempt,
+    note: &mut Note,
+) -> Result<Response<Body>, Refusal> {
     let now = site.now();
     let outcome = site.depot.change(id, |transfer| complete(transfer, &mut attempt, now));
     match outcome {
@@ -225,7 +270,7 @@ fn commit(site: &Site, id: Uuid, mut attempt: Attempt, note: &mut Note) -> Resul
         Some(Outcome::Processing(transfer)) => {
             note.entry.effect = Some("upload processing");
             site.tell_sender("uploadprocessing", &transfer);
-            site.agenda.add(later(now, site.settings.scan_delay), Job::Scan(id));
+            site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
         }
         Some(Outcome::Mismatch) => {
             note.entry.effect = Some("failed");
@@ -246,20 +291,23 @@ fn complete(transfer: &mut Transfer, attempt: &mut Attempt, now: Timestamp) -> O
     if transfer.status() != Status::UploadStarted {
         return Outcome::Lost { winners_blob: transfer.blob.take() };
     }
-    if transfer.demanded_checksum.as_ref().is_some_and(|demanded| *demanded != attempt.md5) {
+    // A checksum that nobody computes is taken as true.
+    let md5 = attempt.md5.clone().or_else(|| transfer.demanded_checksum.clone());
+    if transfer.demanded_checksum.is_some() && transfer.demanded_checksum != md5 {
         transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
         return Outcome::Mismatch;
     }
     attempt.kept = true;
-    transfer.blob = Some(attempt.name.clone());
+    transfer.blob = attempt.path.is_some().then(|| attempt.name.clone());
+    transfer.discarded = attempt.path.is_none();
     transfer.stored = true;
     transfer.size = attempt.size;
-    transfer.md5 = Some(attempt.md5.clone());
+    transfer.md5.clone_from(&md5);
     if transfer.use_virus_scan {
         transfer.enter(Status::UploadProcessing, None, now);
         return Outcome::Processing(transfer.clone());
     }
-    transfer.checksum = Some(attempt.md5.clone());
+    transfer.checksum = md5;
     transfer.enter(Status::Published, None, now);
     Outcome::Published(transfer.clone())
 }

@@ -1,24 +1,310 @@
 //! Altinn Events: subscriptions, delivery and pull.
+//!
+//! Formidling sends an event (`event.rs`), which is registered (`log.rs`), matched with the
+//! subscriptions through the caches, and queued for each (`queue.rs`, `delivery.rs`). Posts that
+//! were waiting when the sandbox stopped are lost; subscriptions and events are kept.
 
-use std::sync::Arc;
+mod caches;
+mod consumer;
+mod delivery;
+mod event;
+mod keeping;
+mod log;
+mod pull;
+mod queue;
+mod schedule;
+mod subscribe;
+mod subscriptions;
+mod veil;
+mod webhook;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{Response, StatusCode};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::problem::bare;
-use super::route::Events;
+use super::broker::transfer::Transfer;
+use super::clock::later;
+use super::faults::Quirk;
+use super::problem::{Produces, Refusal, answer, trace_id};
+use super::route::Events as Operation;
 use super::site::{Note, Site};
+use caches::Caches;
+use consumer::Caller;
+pub(in crate::sandbox) use delivery::Attempt;
+use event::Notice;
+pub use event::{Event, Part};
+pub(super) use keeping::flush;
+use log::Log;
+use queue::{Job, Mail, Queue};
+use subscriptions::Subscriptions;
+use veil::Veils;
+use webhook::Webhook;
+
+/// The newest attempts are kept.
+const ATTEMPTS_KEPT: usize = 100_000;
+
+/// The state of Altinn Events.
+pub(super) struct Events {
+    events_file: PathBuf,
+    subscriptions_file: PathBuf,
+    log: Mutex<Log>,
+    subscriptions: Mutex<Subscriptions>,
+    caches: Mutex<Caches>,
+    queue: Mutex<Queue>,
+    attempts: Mutex<VecDeque<Attempt>>,
+    veils: Mutex<Veils>,
+    /// The subscriptions have changed since they were written.
+    dirty: Mutex<bool>,
+    writing: tokio::sync::Mutex<()>,
+    webhook: Webhook,
+    /// Something was queued.
+    queued: Notify,
+    /// Something is to be written.
+    changed: Notify,
+}
+
+impl Events {
+    /// Reads what a former sandbox left in `dir`, and the authorities to trust.
+    pub(super) fn open(dir: &Path, trust: &[PathBuf]) -> Result<Self, super::Error> {
+        let (events_file, subscriptions_file) = (dir.join("events.jsonl"), dir.join("subscriptions.json"));
+        let failed = |source| super::Error::Directory { path: dir.to_owned(), source };
+        Ok(Self {
+            log: Mutex::new(Log::read(&events_file).map_err(failed)?),
+            subscriptions: Mutex::new(Subscriptions::read(&subscriptions_file).map_err(failed)?),
+            caches: Mutex::default(),
+            queue: Mutex::default(),
+            attempts: Mutex::default(),
+            veils: Mutex::default(),
+            dirty: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+            webhook: Webhook::new(trust)?,
+            queued: Notify::new(),
+            changed: Notify::new(),
+            events_file,
+            subscriptions_file,
+        })
+    }
+
+    /// Formidling announces something to a party (in the form of its database), once the state that
+    /// it is about can be read.
+    pub(super) fn announce(
+        &self,
+        site: &Site,
+        kind: &'static str,
+        part: Part,
+        transfer: &Transfer,
+        party: &str,
+    ) {
+        let notice = Notice::new(kind, part, transfer, party);
+        let strikes = |quirk| site.faults.strikes(quirk, Some(notice.organization()));
+        if strikes(Quirk::EventLost).is_some() {
+            return;
+        }
+        let times = if strikes(Quirk::EventDoubled).is_some() { 2 } else { 1 };
+        let now = site.now();
+        if let Some(wait) = strikes(Quirk::EventEarly) {
+            lock(&self.veils).lay(transfer, kind, now, later(now, Duration::from_millis(wait)));
+        }
+        let late = strikes(Quirk::EventLate).map(|wait| later(now, Duration::from_millis(wait)));
+        for _ in 0..times {
+            match late {
+                Some(time) => self.queue(time, Job::Send(notice.clone())),
+                None => self.send(site, notice.clone()),
+            }
+        }
+    }
+
+    /// Registers an event, and queues it for whoever has subscribed.
+    fn send(&self, site: &Site, notice: Notice) {
+        let event = Arc::new(notice.send(site.now()));
+        self.log().register(&event);
+        self.changed.notify_one();
+        let now = site.now();
+        let lifetime = site.scaled(site.settings.events_cache);
+        let found = lock(&self.caches).subscriptions(
+            lifetime,
+            now,
+            (&event.resource, &event.organization, event.kind),
+            || self.subscriptions().matching(site, &event),
+        );
+        for held in found.iter() {
+            if held.silent_until.is_some_and(|until| until > now) {
+                continue;
+            }
+            let consumer = &held.subscription.wish.consumer;
+            let permitted = lock(&self.caches).right(lifetime, now, (&event.resource, consumer), || {
+                let resource = event.resource_on_the_wire();
+                consumer::may_subscribe(site, consumer, &resource, Some(&event.subject()))
+            });
+            if permitted {
+                let mail = Mail { held: Arc::clone(held), event: Some(Arc::clone(&event)), attempt: 1 };
+                self.queue(now, Job::Post(mail));
+            }
+        }
+    }
+
+    /// A transfer as it can be read: without what an event has told too early.
+    pub(super) fn as_readable(&self, transfer: &mut Transfer, now: Timestamp) {
+        lock(&self.veils).hide(transfer, now);
+    }
+
+    /// The events that were registered, oldest first.
+    pub(super) fn registered(&self) -> Vec<Event> {
+        self.log().all().map(|event| Event::clone(event)).collect()
+    }
+
+    /// The lines of `/_sandbox/events`.
+    pub(super) fn shown(&self) -> Vec<impl Serialize + use<>> {
+        self.log().all().map(|event| event.shown()).collect()
+    }
+
+    /// The lines of `/_sandbox/subscriptions`.
+    pub(super) fn shown_subscriptions(&self) -> Vec<impl Serialize + use<>> {
+        self.subscriptions().all().cloned().collect()
+    }
+
+    /// The lines of `/_sandbox/deliveries`.
+    pub(super) fn attempts(&self) -> Vec<Attempt> {
+        lock(&self.attempts).iter().cloned().collect()
+    }
+
+    fn note(&self, attempt: Attempt) {
+        let mut attempts = lock(&self.attempts);
+        if attempts.len() >= ATTEMPTS_KEPT {
+            attempts.pop_front();
+        }
+        attempts.push_back(attempt);
+    }
+
+    fn validated(&self, subscription: i32) {
+        if self.subscriptions().validate(subscription) {
+            *self.dirty() = true;
+            self.changed.notify_one();
+        }
+    }
+
+    fn queue(&self, time: Timestamp, job: Job) {
+        lock(&self.queue).add(time, job);
+        self.queued.notify_one();
+    }
+
+    fn due(&self, now: Timestamp) -> (Vec<Notice>, Vec<(String, Mail)>, Option<Timestamp>) {
+        let mut queue = lock(&self.queue);
+        (queue.due(now), queue.startable(), queue.next())
+    }
+
+    fn landed(&self, host: &str) {
+        lock(&self.queue).landed(host);
+    }
+
+    async fn queued(&self) {
+        self.queued.notified().await;
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        lock(&self.log)
+    }
+
+    fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
+        lock(&self.subscriptions)
+    }
+
+    fn dirty(&self) -> MutexGuard<'_, bool> {
+        lock(&self.dirty)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Delivers and keeps, until told to stop.
+pub(super) async fn run(site: Arc<Site>, stop: CancellationToken) {
+    tokio::join!(delivery::run(&site, &stop), keeping::run(&site, &stop));
+}
+
+/// Why a request was not done.
+#[derive(Debug)]
+enum Denied {
+    /// In the way of every endpoint.
+    Refused(Refusal),
+    /// A JSON string.
+    Text(StatusCode, String),
+    /// A problem document, 400, with this detail.
+    Problem(&'static str),
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Denied {
+    fn into_response(self, path: &str) -> Response<Body> {
+        match self {
+            Self::Refused(refusal) => refusal.into_response(Produces::Anything, path),
+            Self::Text(status, text) => {
+                answer(status, "application/json; charset=utf-8", Value::from(text).to_string())
+            }
+            Self::Problem(detail) => {
+                let body = json!({
+                    "type": "https://tools.ietf.org/html/rfc9110#section-15.5.1",
+                    "title": "Bad Request", "status": 400, "detail": detail, "traceId": trace_id(),
+                });
+                answer(StatusCode::BAD_REQUEST, "application/problem+json; charset=utf-8", body.to_string())
+            }
+        }
+    }
+}
 
 /// Answers a request to Altinn Events.
-#[expect(clippy::unused_async, reason = "skeleton")]
 pub(super) async fn serve(
     site: &Arc<Site>,
-    _operation: &Events,
-    _parts: &Parts,
+    operation: &Operation,
+    parts: &Parts,
     body: Body,
-    _note: &mut Note,
+    note: &mut Note,
 ) -> Response<Body> {
+    let answered = respond(site, operation, parts, body, note).await;
+    answered.unwrap_or_else(|denied| denied.into_response(parts.uri.path()))
+}
+
+async fn respond(
+    site: &Arc<Site>,
+    operation: &Operation,
+    parts: &Parts,
+    body: Body,
+    note: &mut Note,
+) -> Result<Response<Body>, Denied> {
+    let caller = match Caller::of(site, &parts.headers) {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            site.drain(body);
+            return Err(refusal.into());
+        }
+    };
+    note.entry.organization = caller.organization(site);
+    note.entry.vendor = caller.vendor();
+    if *operation == Operation::Subscribe {
+        return subscribe::subscribe(site, &caller, &parts.headers, body, note).await;
+    }
     site.drain(body);
-    bare(StatusCode::NOT_FOUND)
+    match operation {
+        Operation::Subscribe | Operation::Validate => Err(Refusal::Bare(StatusCode::FORBIDDEN).into()),
+        Operation::Subscriptions => Ok(subscribe::list(site, &caller)),
+        Operation::Subscription(id) => subscribe::show(site, &caller, id),
+        Operation::Unsubscribe(id) => subscribe::remove(site, &caller, id, note).await,
+        Operation::Pull => pull::pull(site, &caller, &parts.headers, parts.uri.query().unwrap_or_default()),
+    }
 }

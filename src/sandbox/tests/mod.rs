@@ -1,11 +1,14 @@
 //! The sandbox against the Broker's statements, in-process over loopback.
 
+mod customers;
 mod house;
 mod identity;
 mod initialize;
 mod receive;
 mod search;
+mod settings;
 mod support;
+mod tls;
 mod transport;
 mod tus;
 mod upload;

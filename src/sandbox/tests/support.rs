@@ -24,12 +24,12 @@ pub(super) const HELLO_MD5: &str = "5d41402abc4b2a76b9719d911017c592";
 /// How long a test waits for a condition before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The four keys, made once for all tests of the process: generating them is the slow part.
+/// The keys, made once for all tests of the process: generating them is the slow part.
 fn keys() -> &'static [(&'static str, Vec<u8>)] {
     static KEYS: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
     KEYS.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        ["maskinporten-signing", "altinn-signing", "avsender", "mottaker"]
+        ["maskinporten-signing", "altinn-signing", "avsender", "mottaker", "tjenesteeier", "leverandor"]
             .map(|name| {
                 let path = dir.path().join(name);
                 crate::sandbox::keys::Key::load_or_generate(&path, name).unwrap();

@@ -16,7 +16,6 @@ mod refusal;
 pub(in crate::sandbox) mod store;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -50,12 +49,14 @@ impl Asked<'_> {
         self.site.now()
     }
 
-    fn tus_expiry(&self) -> Duration {
-        self.site.settings.tus_expiry
+    /// When the upload will be forgotten, if nothing more is heard of it.
+    fn expires(&self) -> Timestamp {
+        self.site.due(self.now(), self.site.settings.tus_expiry)
     }
 
-    fn expires(&self) -> Timestamp {
-        later(self.now(), self.tus_expiry())
+    /// What the client is told about it.
+    fn shown_expiry(&self) -> Timestamp {
+        later(self.now(), self.site.settings.tus_expiry)
     }
 
     /// The upload's id in messages.
@@ -69,7 +70,7 @@ impl Asked<'_> {
     /// A sign of life from the client.
     fn touch(&self) {
         let now = self.now();
-        self.site.tus.change(self.id, now, |desk| desk.touch(&self.target, now, self.tus_expiry()));
+        self.site.tus.change(self.id, now, |desk| desk.touch(&self.target, now, self.expires()));
     }
 }
 

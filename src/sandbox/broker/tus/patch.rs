@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::http::{Response, StatusCode};
-use futures_util::FutureExt as _;
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::access::{Intent, authorize};
@@ -19,7 +17,6 @@ use super::refusal::Refused;
 use super::store::Lock;
 use super::{Asked, Stop, head};
 use crate::sandbox::agenda::Job;
-use crate::sandbox::clock::later;
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::{Note, Site};
 
@@ -73,7 +70,7 @@ pub(super) async fn patch(
     }
     Ok(Reply::new(StatusCode::NO_CONTENT)
         .with(UPLOAD_OFFSET, offset + written)
-        .expires(asked.expires())
+        .expires(asked.shown_expiry())
         .into_response())
 }
 
@@ -173,11 +170,11 @@ pub(super) fn accept(
     fate: Fate,
 ) -> Result<Accepted, NotAccepted> {
     let now = site.now();
-    let due = later(now, site.settings.tus_storing_delay);
+    let due = site.due(now, site.settings.tus_storing_delay);
+    let expires = site.due(now, site.settings.tus_expiry);
     let accepted = site.tus.change(id, now, |desk| {
-        let expires = later(now, site.settings.tus_expiry);
         let accepted = desk.accept(target, chunk.length, expires)?;
-        desk.touch(target, now, site.settings.tus_expiry);
+        desk.touch(target, now, expires);
         desk.advance(target, accepted.last, due);
         if let Fate::Store { behind } = fate {
             let behind = if accepted.last { 0 } else { behind };
@@ -195,7 +192,7 @@ pub(super) fn accept(
 /// The last chunk of a partial upload is answered when all its blocks are stored.
 async fn wait_until_stored(asked: &Asked<'_>) -> Result<(), Refused> {
     let site = asked.site;
-    let deadline: Timestamp = later(asked.now(), PATIENCE);
+    let deadline = site.due(asked.now(), PATIENCE);
     loop {
         let mut stored = std::pin::pin!(site.tus.stored());
         stored.as_mut().enable();
