@@ -222,6 +222,11 @@ fn tell(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> 
         writeln!(out, "  vendor        0192:{} ({})", vendor.founded.number, vendor.founded.name)?;
         tell_client(out, &vendor.founded)?;
     }
+    if let Some(owner) = sandbox.service_owner() {
+        writeln!(out, "It belongs to")?;
+        writeln!(out, "  service owner 0192:{} ({})", owner.number, owner.name)?;
+        tell_client(out, owner)?;
+    }
     for Written { role, path, .. } in configurations {
         let text = sandbox.configuration(*role, None);
         if text.lines().count() > LINES_SHOWN {
@@ -264,6 +269,9 @@ fn tell_json(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]
             members.insert(name.to_owned(), value);
         }
     };
+    if let Some(owner) = sandbox.service_owner() {
+        add("serviceOwner", client(owner));
+    }
     if let Some(authority) = sandbox.certificate_authority() {
         add("certificateAuthority", json!(authority));
     }

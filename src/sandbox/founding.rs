@@ -74,6 +74,7 @@ pub(super) struct Foundation {
     pub(super) world: World,
     /// Without the vendor.
     pub(super) parties: Vec<Founded>,
+    pub(super) service_owner: Option<Founded>,
     pub(super) vendor: Option<Vendor>,
     pub(super) maskinporten: Key,
     pub(super) altinn: Key,
@@ -121,9 +122,14 @@ pub(super) async fn found(
     if is_new {
         save(&world, dir)?;
     }
-    let (vendors, parties) = parties(&world, &keys).into_iter().partition(|party| party.name == LEVERANDOR);
-    let vendor = vendor(&world, vendors);
-    Ok(Foundation { world, parties, vendor, maskinporten, altinn })
+    let mut parties = parties(&world, &keys);
+    let mut take = |name| {
+        let place = parties.iter().position(|party| party.name == name)?;
+        Some(parties.remove(place))
+    };
+    let (service_owner, vendor) = (take(TJENESTEEIER), take(LEVERANDOR));
+    let vendor = vendor.map(|founded| with_customers(&world, founded));
+    Ok(Foundation { world, parties, service_owner, vendor, maskinporten, altinn })
 }
 
 /// Writes the world down, for the next start.
@@ -229,9 +235,8 @@ fn check_digit(body: u32) -> Option<u32> {
     }
 }
 
-/// The vendor of a world, with those who have approved its system.
-fn vendor(world: &World, vendors: Vec<Founded>) -> Option<Vendor> {
-    let founded = vendors.into_iter().next()?;
+/// A vendor, with those who have approved its system.
+fn with_customers(world: &World, founded: Founded) -> Vendor {
     let names: BTreeMap<&str, &str> =
         world.organizations.iter().map(|it| (it.number.as_str(), it.name.as_str())).collect();
     let approved =
@@ -241,7 +246,7 @@ fn vendor(world: &World, vendors: Vec<Founded>) -> Option<Vendor> {
         Some(Customer { name, number: user.organization.clone() })
     };
     let customers = approved.filter_map(customer).collect();
-    Some(Vendor { founded, customers })
+    Vendor { founded, customers }
 }
 
 /// The organisations that have a client with a key whose file lies in the sandbox.

@@ -49,8 +49,8 @@ pub use events::{Event, Part};
 pub use founding::{Customer, Founded, Vendor};
 pub use ledger::{Entry, Ledger};
 pub use world::{
-    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
-    World,
+    Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, ScopeDelegation, Stage,
+    SystemUser, World,
 };
 
 use broker::depot::Depot;
@@ -213,6 +213,7 @@ pub enum Error {
 pub struct Sandbox {
     site: Arc<Site>,
     parties: Vec<Founded>,
+    service_owner: Option<Founded>,
     vendor: Option<Vendor>,
     certificate_authority: Option<PathBuf>,
     parts: Mutex<JoinSet<&'static str>>,
@@ -249,11 +250,11 @@ impl Sandbox {
         let papers = tls::Papers::of(&dir);
         let tls = if options.tls { Some(papers.clone().open(now).await.map_err(failed)?) } else { None };
         let depot = Depot::open(&dir).map_err(failed)?;
-        let tus = Desks::open(&dir, &depot, options.seed).map_err(failed)?;
         let mut trust = options.trust;
         // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
         trust.extend(tls.is_some().then(|| papers.authority()));
         let events = events::Events::open(&dir, &trust)?;
+        let tus = Desks::open(&dir, &depot, options.seed).map_err(failed)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -280,8 +281,8 @@ impl Sandbox {
             clock: options.clock,
             world: founded.world,
             depot,
-            tus,
             events,
+            tus,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
         }));
@@ -293,6 +294,7 @@ impl Sandbox {
         Ok(Sandbox {
             site,
             parties: founded.parties,
+            service_owner: founded.service_owner,
             vendor: founded.vendor,
             certificate_authority: options.tls.then(|| papers.authority()),
             parts,
@@ -331,6 +333,12 @@ impl Sandbox {
     #[must_use]
     pub fn organizations(&self) -> &[Founded] {
         &self.parties
+    }
+
+    /// The service owner, to whom the resource belongs.
+    #[must_use]
+    pub fn service_owner(&self) -> Option<&Founded> {
+        self.service_owner.as_ref()
     }
 
     /// The system vendor with its customers, when there are some.

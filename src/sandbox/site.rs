@@ -16,7 +16,7 @@ use super::blocking::blocking;
 use super::broker::depot::Depot;
 use super::broker::transfer::Transfer;
 use super::broker::tus::store::Desks;
-use super::clock::{Clock, later};
+use super::clock::{Clock, later, scale};
 use super::events::{Events, Part};
 use super::faults::Faults;
 use super::founding;
@@ -75,8 +75,8 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) world: World,
     pub(super) depot: Depot,
-    pub(super) tus: Desks,
     pub(super) events: Events,
+    pub(super) tus: Desks,
     pub(super) maskinporten: Key,
     pub(super) altinn: Key,
 }
@@ -117,7 +117,7 @@ impl Site {
 
     /// How long something takes that happens by itself and really takes `delay`.
     pub(super) fn scaled(&self, delay: Duration) -> Duration {
-        Duration::try_from_secs_f64(delay.as_secs_f64() / self.settings.speed).unwrap_or(Duration::MAX)
+        scale(delay, self.settings.speed)
     }
 
     /// When something happens by itself that really would a `delay` after `moment`.

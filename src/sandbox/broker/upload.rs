@@ -45,12 +45,7 @@ pub(in crate::sandbox) async fn upload(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let id = transfer.id;
-    // A chunked body has no length.
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
-    if let Err(fault) = start(site, caller, &transfer, length, note) {
+    if let Err(fault) = start(site, caller, &transfer, length(headers), note) {
         site.drain(body);
         return Err(fault.into());
     }
@@ -65,6 +60,11 @@ pub(in crate::sandbox) async fn upload(
     }
 }
 
+/// How long the body is; a chunked one does not say.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// The checks, and `UploadStarted`.
 pub(super) fn start(
     site: &Site,
@@ -73,7 +73,11 @@ pub(super) fn start(
     length: Option<u64>,
     note: &mut Note,
 ) -> Result<(), Fault> {
-    check(site, caller, transfer, length)?;
+    check(site, caller, transfer)?;
+    // No limit is applied to a length that is not known.
+    if length.is_some_and(|length| is_too_large(site, transfer, length)) {
+        return Err(Fault::TooLarge);
+    }
     // Decided again under the lock: another upload may have ended meanwhile.
     let started = site.depot.change(transfer.id, |transfer| {
         let open = matches!(transfer.status(), Status::Initialized | Status::UploadStarted);
@@ -99,13 +103,8 @@ pub(in crate::sandbox) fn is_octets(headers: &HeaderMap) -> bool {
     media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
 }
 
-/// Whether the caller may upload to the transfer now, and so many bytes.
-pub(super) fn check(
-    site: &Site,
-    caller: &Caller,
-    transfer: &Transfer,
-    length: Option<u64>,
-) -> Result<(), Fault> {
+/// Whether the caller may upload to the transfer now.
+pub(in crate::sandbox) fn check(site: &Site, caller: &Caller, transfer: &Transfer) -> Result<(), Fault> {
     if !caller.may(site, &transfer.resource, Action::Write, &transfer.sender) {
         return Err(Fault::NoAccess);
     }
@@ -121,14 +120,11 @@ pub(super) fn check(
             return Err(Fault::NoServiceOwner);
         }
         if resource.storage_ready { Ok(()) } else { Err(Fault::StorageNotReady) }
-    })?;
-    // No limit is applied to a length that is not known.
-    let too_large = length.is_some_and(|length| is_too_large(site, transfer, length));
-    if too_large { Err(Fault::TooLarge) } else { Ok(()) }
+    })
 }
 
 /// Whether the malware scan or the resource does not allow so many bytes.
-pub(super) fn is_too_large(site: &Site, transfer: &Transfer, length: u64) -> bool {
+pub(in crate::sandbox) fn is_too_large(site: &Site, transfer: &Transfer, length: u64) -> bool {
     let limit = |resource: &Resource| resource.max_file_transfer_size;
     let limit = site.look(|world| world.resources.get(&transfer.resource).and_then(limit));
     (transfer.use_virus_scan && length > LARGEST_SCANNED) || limit.is_some_and(|limit| length > limit)

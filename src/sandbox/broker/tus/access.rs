@@ -49,7 +49,7 @@ pub(super) fn authorize(asked: &Asked<'_>, intent: Intent) -> Result<Transfer, F
         let may = caller.may(site, &transfer.resource, Action::Write, &transfer.sender);
         return if may { Ok(transfer) } else { Err(Fault::NoAccess) };
     }
-    upload::check(site, caller, &transfer, None)?;
+    upload::check(site, caller, &transfer)?;
     if let Some(key) = key(caller) {
         let expires = asked.expires();
         site.tus.change(id, now, |desk| match intent {
