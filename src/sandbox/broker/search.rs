@@ -49,7 +49,7 @@ pub(in crate::sandbox) fn search(
         return Err(Fault::NoAccess.into());
     }
     let mut hits = site.depot.of_party(&query.resource, &party, |transfer| {
-        let time = query.matches(transfer, &party)?;
+        let time = query.matches(&site.events.readable(transfer, site.now()), &party)?;
         Some((time, transfer.id))
     });
     if query.ascending {

@@ -75,6 +75,9 @@ fn exchanged(site: &Site, claims: &Map<String, Value>, note: &mut Note) -> Optio
     let now = site.clock.now().as_second();
     let mut claims: Map<String, Value> = claims.clone();
     claims.retain(|name, _| !DROPPED.contains(&name.as_str()));
+    if let Some(code) = owner_code(site, &claims, &number) {
+        claims.insert("urn:altinn:org".to_owned(), code.into());
+    }
     claims.insert("urn:altinn:orgNumber".to_owned(), number.into());
     claims.insert("urn:altinn:authenticatemethod".to_owned(), "maskinporten".into());
     claims.insert("urn:altinn:authlevel".to_owned(), 3.into());
@@ -84,6 +87,14 @@ fn exchanged(site: &Site, claims: &Map<String, Value>, note: &mut Note) -> Optio
     claims.insert("nbf".to_owned(), now.into());
     claims.insert("exp".to_owned(), (now + LIFETIME).into());
     Some(claims)
+}
+
+/// The code of a known service owner whose token has a scope of one.
+fn owner_code(site: &Site, claims: &Map<String, Value>, number: &str) -> Option<String> {
+    let scope = claims.get("scope")?.as_str()?;
+    scope
+        .contains("altinn:serviceowner")
+        .then(|| site.look(|world| world.owner_codes.get(number).cloned()))?
 }
 
 /// Whether `Accept` asks for JSON rather than for text or anything.
