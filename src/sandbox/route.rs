@@ -14,6 +14,8 @@ pub(super) enum Operation {
     Exchange {
         provider: String,
     },
+    /// A new lifetime for an Altinn token.
+    Refresh,
     OpenIdConfiguration,
     OpenIdKeys,
     Initialize,
@@ -109,6 +111,7 @@ impl Operation {
             Self::MaskinportenMetadata => "maskinporten-metadata",
             Self::MaskinportenKeys => "maskinporten-keys",
             Self::Exchange { .. } => "exchange",
+            Self::Refresh => "refresh",
             Self::OpenIdConfiguration => "openid-configuration",
             Self::OpenIdKeys => "openid-keys",
             Self::Initialize => "initialize",
@@ -225,6 +228,7 @@ fn identity(path: &[&str], given: Given<'_>) -> Choices {
         ["jwk"] => get(Operation::MaskinportenKeys),
         ["authentication", "api", "v1", rest @ ..] => match rest {
             ["exchange", _] => get(Operation::Exchange { provider: given.back(0) }),
+            ["refresh"] => get(Operation::Refresh),
             ["openid", ".well-known", "openid-configuration"] => get(Operation::OpenIdConfiguration),
             ["openid", ".well-known", "openid-configuration", "jwks"] => get(Operation::OpenIdKeys),
             _ => vec![],

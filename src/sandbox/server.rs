@@ -75,6 +75,7 @@ async fn respond(
         Operation::MaskinportenMetadata => json_answer(&maskinporten::metadata(site)),
         Operation::MaskinportenKeys => json_answer(&json!({ "keys": [site.maskinporten.jwk()] })),
         Operation::Exchange { provider } => exchange::exchange(site, provider, &parts.headers, note),
+        Operation::Refresh => exchange::refresh(site, &parts.headers, note),
         Operation::OpenIdConfiguration => json_answer(&exchange::configuration(site)),
         Operation::OpenIdKeys => json_answer(&json!({ "keys": [site.altinn.jwk()] })),
         Operation::SandboxLedger => inspect::ledger(site),

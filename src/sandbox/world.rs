@@ -87,6 +87,17 @@ pub struct Delegation {
     pub action: Action,
 }
 
+/// A consumer lets a supplier use one of its scopes (Altinn's delegation of scopes).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeDelegation {
+    /// Nine digits of the consumer.
+    pub from: String,
+    /// Nine digits of the supplier.
+    pub to: String,
+    /// The scope.
+    pub scope: String,
+}
+
 /// A Formidling resource, as the service owner has set it up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -192,6 +203,9 @@ pub struct World {
     pub clients: Vec<Client>,
     /// The system users.
     pub system_users: Vec<SystemUser>,
+    /// Scopes that consumers let suppliers use.
+    #[serde(default)]
+    pub scope_delegations: Vec<ScopeDelegation>,
     /// The resources, by bare id.
     pub resources: BTreeMap<String, Resource>,
     /// The names of the service owners that the Broker knows, by their nine digits.
@@ -221,6 +235,7 @@ impl World {
             organizations: Vec::new(),
             clients: Vec::new(),
             system_users: Vec::new(),
+            scope_delegations: Vec::new(),
             resources: BTreeMap::new(),
             service_owners: BTreeMap::new(),
             owner_codes: BTreeMap::new(),

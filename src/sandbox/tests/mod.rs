@@ -2,13 +2,17 @@
 
 mod customers;
 mod events;
+mod form;
 mod house;
 mod identity;
 mod initialize;
 mod receive;
+mod registry;
+mod resource;
 mod search;
 mod settings;
 mod support;
 mod tls;
 mod transport;
+mod tus;
 mod upload;
