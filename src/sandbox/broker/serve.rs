@@ -119,9 +119,8 @@ fn find(site: &Site, id: &str, note: &mut Note) -> Result<Transfer, Refusal> {
         return Err(invalid("fileTransferId", format!("The value '{id}' is not valid.")));
     };
     note.entry.transfer = Some(guid);
-    let mut transfer = site.depot.read(guid, Transfer::clone).ok_or(Fault::NotFound)?;
-    site.events.as_readable(&mut transfer, site.now());
-    Ok(transfer)
+    let read = |transfer: &Transfer| site.events.readable(transfer, site.now()).into_owned();
+    site.depot.read(guid, read).ok_or_else(|| Fault::NotFound.into())
 }
 
 /// A GUID in the formats of .NET: plain, with hyphens, in braces or in parentheses.
