@@ -197,7 +197,7 @@ fn tell(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> 
     for (name, address) in sandbox.endpoints() {
         writeln!(out, "  {name:<21} {address}")?;
     }
-    writeln!(out, "\nAll of these may read and write the resource {}:", sandbox.resource())?;
+    writeln!(out, "\nWho exchanges files under the resource {}, and who owns it:", sandbox.resource())?;
     for party in sandbox.organizations() {
         writeln!(out, "  organisation  0192:{} ({})", party.number, party.name)?;
         tell_client(out, party)?;

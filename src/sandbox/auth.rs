@@ -12,6 +12,7 @@ use super::world::{Action, Subject, bare_number};
 
 const WRITE: &str = "altinn:broker.write";
 const READ: &str = "altinn:broker.read";
+const SERVICE_OWNER: &str = "altinn:serviceowner";
 
 /// The caller of a request whose token was accepted.
 #[derive(Debug, Clone)]
@@ -76,8 +77,11 @@ pub(super) fn authenticate(
     let scopes = scopes(&claims);
     let has = |scope: &str| scopes.iter().any(|granted| granted == scope);
     let allowed = match operation {
-        Operation::Initialize | Operation::Upload { .. } => has(WRITE),
+        Operation::Initialize | Operation::Upload { .. } | Operation::FormUpload => has(WRITE),
         Operation::Download { .. } | Operation::Confirm { .. } => has(READ),
+        Operation::Resource { .. } | Operation::ServiceOwner { .. } | Operation::Statistics => {
+            has(SERVICE_OWNER)
+        }
         _ => has(WRITE) || has(READ),
     };
     if allowed { Ok(caller(&claims)) } else { Err(Refusal::Bare(StatusCode::FORBIDDEN)) }

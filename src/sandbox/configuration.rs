@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::founding::{AVSENDER, Founded, LEVERANDOR, MOTTAKER, RESOURCE, SUBSCRIPTION_KEY, Vendor};
+use super::customers::{LEVERANDOR, Vendor};
+use super::founding::{AVSENDER, Founded, MOTTAKER, RESOURCE, SUBSCRIPTION_KEY};
 use super::site::Site;
 
 /// Which end a configuration is for.

@@ -11,6 +11,7 @@ mod blocking;
 mod broker;
 mod clock;
 mod configuration;
+mod customers;
 mod events;
 mod faults;
 mod founding;
@@ -45,8 +46,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
+pub use customers::{Customer, Vendor};
 pub use events::{Event, Part};
-pub use founding::{Customer, Founded, Vendor};
+pub use founding::Founded;
 pub use ledger::{Entry, Ledger};
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
@@ -299,7 +301,13 @@ impl Sandbox {
         &self.site.ledger
     }
 
-    /// The organisations that act by a client of their own.
+    /// How many requests are being answered: a test that moves the time does not while there are any.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.site.in_flight()
+    }
+
+    /// The organisations that act by a client of their own: those that exchange files, and the service owner.
     #[must_use]
     pub fn organizations(&self) -> &[Founded] {
         &self.parties

@@ -8,6 +8,8 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::broker::OwnerFault;
+
 /// A numbered error of the Broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -29,6 +31,8 @@ pub(super) enum Fault {
     RequiredPartyAlone,
     NotInAccessList,
     RangeNotSatisfiable,
+    /// One that only a service owner meets.
+    Owner(OwnerFault),
 }
 
 impl Fault {
@@ -54,6 +58,7 @@ impl Fault {
             Self::RequiredPartyAlone => (27, S::BAD_REQUEST),
             Self::NotInAccessList => (28, S::BAD_REQUEST),
             Self::RangeNotSatisfiable => (29, S::RANGE_NOT_SATISFIABLE),
+            Self::Owner(fault) => fault.row(),
         }
     }
 
@@ -96,6 +101,7 @@ impl Fault {
             }
             Self::NotInAccessList => "All recipients need to be in the access list of the resource.",
             Self::RangeNotSatisfiable => "The requested byte range is not satisfiable.",
+            Self::Owner(fault) => fault.text(),
         }
     }
 }
@@ -124,18 +130,43 @@ impl From<Fault> for Refusal {
     }
 }
 
+impl From<OwnerFault> for Fault {
+    fn from(fault: OwnerFault) -> Self {
+        Self::Owner(fault)
+    }
+}
+
+impl From<OwnerFault> for Refusal {
+    fn from(fault: OwnerFault) -> Self {
+        Self::Fault(Fault::Owner(fault))
+    }
+}
+
 /// One message about one member.
 pub(super) fn invalid(member: &str, message: impl Into<String>) -> Refusal {
     Refusal::Invalid(Messages::from([(member.to_owned(), vec![message.into()])]))
 }
 
-/// Whether an endpoint declares `application/json` as the only thing it produces.
+/// The media type that an endpoint declares as the only thing it produces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Produces {
-    /// It does: problems are `application/json` too, and `Accept` is checked.
+    /// JSON: problems are `application/json` too, and `Accept` is checked.
     Json,
-    /// It does not: problems are `application/problem+json`.
+    /// CSV: `Accept` is checked.
+    Csv,
+    /// None: problems are `application/problem+json`.
     Anything,
+}
+
+impl Produces {
+    /// What `Accept` must name, unless it names `*/*`; nothing where it is not looked at.
+    pub(super) fn media_type(self) -> Option<&'static str> {
+        match self {
+            Self::Json => Some("application/json"),
+            Self::Csv => Some("text/csv"),
+            Self::Anything => None,
+        }
+    }
 }
 
 impl Refusal {
@@ -143,7 +174,7 @@ impl Refusal {
     pub(super) fn into_response(self, produces: Produces, path: &str) -> Response<Body> {
         let declared = match produces {
             Produces::Json => "application/json; charset=utf-8",
-            Produces::Anything => "application/problem+json",
+            Produces::Csv | Produces::Anything => "application/problem+json",
         };
         match self {
             Self::Fault(fault) => {

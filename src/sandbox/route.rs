@@ -160,6 +160,7 @@ impl Operation {
             | Self::FormUpload
             | Self::Resource { .. }
             | Self::ServiceOwner { create: false } => Produces::Json,
+            Self::Statistics => Produces::Csv,
             _ => Produces::Anything,
         }
     }
@@ -235,7 +236,13 @@ fn identity(path: &[&str], given: Given<'_>) -> Choices {
 fn broker(path: &[&str], given: Given<'_>) -> Choices {
     match path {
         ["filetransfer"] => vec![(Method::POST, Operation::Initialize), (Method::GET, Operation::Search)],
-        ["filetransfer", "upload"] => vec![(Method::POST, Operation::FormUpload)],
+        // To GET, "upload" is an id, although none that exists.
+        ["filetransfer", "upload"] => {
+            vec![
+                (Method::POST, Operation::FormUpload),
+                (Method::GET, Operation::Overview { id: given.back(0) }),
+            ]
+        }
         ["filetransfer", "upload", "tus"] => tus(None, None),
         ["filetransfer", "upload", "tus", _] => tus(Some(given.back(0)), None),
         ["filetransfer", "upload", "tus", _, "partial", _] => tus(Some(given.back(2)), Some(given.back(0))),

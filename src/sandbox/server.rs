@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::identity::{exchange, maskinporten};
@@ -40,7 +41,17 @@ pub(super) async fn serve(State(site): State<Arc<Site>>, request: Request) -> Re
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(NOT_ALTINN, HeaderValue::from_static("not Altinn"));
+    // By the sandbox's clock, which clients compare with their own; otherwise it would be the machine's.
+    if let Some(date) = http_date(site.clock.now()) {
+        headers.insert(header::DATE, date);
+    }
     response
+}
+
+/// A moment as HTTP headers have it (RFC 9110, section 5.6.7).
+pub(super) fn http_date(moment: Timestamp) -> Option<HeaderValue> {
+    let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&moment).ok()?;
+    HeaderValue::try_from(text).ok()
 }
 
 async fn respond(
@@ -73,7 +84,7 @@ async fn respond(
         Operation::SandboxSubscriptions => inspect::lines(site.events.shown_subscriptions()),
         Operation::SandboxDeliveries => inspect::lines(site.events.attempts()),
         Operation::SandboxFaults => faults::control(site, parts, body).await,
-        Operation::Registry(question) => registry::answer(site, question),
+        Operation::Registry(question) => registry::answer_to(site, question),
         Operation::Events(operation) => events::serve(site, operation, parts, body, note).await,
         _ => match broker::serve(site, operation, parts, body, note).await {
             Ok(response) => response,

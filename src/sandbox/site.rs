@@ -1,7 +1,9 @@
 //! What every part of the sandbox shares, and the notes a request leaves in the ledger.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,11 +12,13 @@ use tokio::task::JoinSet;
 
 use super::Keep;
 use super::agenda::Agenda;
+use super::blocking::blocking;
 use super::broker::depot::Depot;
 use super::broker::transfer::Transfer;
 use super::clock::{Clock, later};
 use super::events::{Events, Part};
 use super::faults::Faults;
+use super::founding;
 use super::keys::Key;
 use super::ledger::{Entry, Ledger};
 use super::world::World;
@@ -51,6 +55,8 @@ pub(super) struct Site {
     pub(super) used_grants: Mutex<HashMap<String, i64>>,
     pub(super) events: Events,
     pub(super) faults: Faults,
+    /// Requests that have come in and are not answered.
+    in_flight: AtomicUsize,
     /// Bodies of refused requests, being read to their end.
     drains: Mutex<JoinSet<()>>,
 }
@@ -84,6 +90,7 @@ impl Site {
             used_grants: Mutex::default(),
             events: parts.events,
             faults: Faults::default(),
+            in_flight: AtomicUsize::default(),
             drains: Mutex::default(),
         }
     }
@@ -93,6 +100,11 @@ impl Site {
         let now = self.clock.now();
         let cut = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
         now.round(cut).unwrap_or(now)
+    }
+
+    /// How many requests are being answered.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// How long something takes that happens by itself and really takes `delay`.
@@ -118,6 +130,21 @@ impl Site {
     /// Looks at the world.
     pub(super) fn look<R>(&self, look: impl FnOnce(&World) -> R) -> R {
         look(&self.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the world, and keeps the change for the next start.
+    pub(super) async fn change_world<R: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut World) -> R + Send + 'static,
+    ) -> io::Result<R> {
+        let site = Arc::clone(self);
+        blocking(move || {
+            let mut world = site.world.write().unwrap_or_else(PoisonError::into_inner);
+            let result = change(&mut world);
+            founding::save(&world, &site.dir)?;
+            Ok(result)
+        })
+        .await
     }
 
     /// Sends an event to the sender.
@@ -167,6 +194,7 @@ impl Note {
             received: 0,
             sent: 0,
         };
+        site.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { site, entry, written: false }
     }
 
@@ -196,5 +224,6 @@ impl Note {
 impl Drop for Note {
     fn drop(&mut self) {
         self.vanish();
+        self.site.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

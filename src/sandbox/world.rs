@@ -89,6 +89,7 @@ pub struct Delegation {
 
 /// A Formidling resource, as the service owner has set it up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch that the service owner or Altinn sets by itself"
@@ -123,6 +124,16 @@ pub struct Resource {
     pub registered: bool,
     /// Its service owner is known to the Broker.
     pub service_owner: bool,
+    /// Nine digits of its service owner.
+    pub owner: Option<String>,
+    /// The service owner has made it known to the Broker; until then nobody can use it there.
+    pub configured: bool,
+    /// The code of the Altinn 2 service that it follows.
+    pub external_service_code: Option<String>,
+    /// The edition of the Altinn 2 service that it follows.
+    pub external_service_edition_code: Option<i32>,
+    /// Whether downloads get the manifest of Altinn 2.
+    pub use_manifest_file_shim: Option<bool>,
 }
 
 impl Default for Resource {
@@ -142,6 +153,11 @@ impl Default for Resource {
             storage_fails: false,
             registered: true,
             service_owner: true,
+            owner: None,
+            configured: true,
+            external_service_code: None,
+            external_service_edition_code: None,
+            use_manifest_file_shim: None,
         }
     }
 }
@@ -179,6 +195,12 @@ pub struct World {
     pub system_users: Vec<SystemUser>,
     /// The resources, by bare id.
     pub resources: BTreeMap<String, Resource>,
+    /// The names of the service owners that the Broker knows, by their nine digits.
+    #[serde(default)]
+    pub service_owners: BTreeMap<String, String>,
+    /// The short codes of Altinn's service owners, by their nine digits.
+    #[serde(default)]
+    pub owner_codes: BTreeMap<String, String>,
 }
 
 /// Who asks Altinn Authorization.
@@ -201,6 +223,8 @@ impl World {
             clients: Vec::new(),
             system_users: Vec::new(),
             resources: BTreeMap::new(),
+            service_owners: BTreeMap::new(),
+            owner_codes: BTreeMap::new(),
         }
     }
 
@@ -221,13 +245,14 @@ impl World {
     }
 
     /// Asks Altinn Authorization: may `subject` do `action` with `resource` on behalf of `party`
-    /// (any form of the number)? An unknown resource is a "no" too, since the Broker looks it up
-    /// inside its access check.
+    /// (any form of the number)? A resource that the Broker does not know is a "no" too, since it is
+    /// looked up inside the access check.
     pub(super) fn permits(&self, subject: &Subject, resource: &str, action: Action, party: &str) -> bool {
         if self.authorization == Authorization::Down {
             return false;
         }
-        let Some(resource) = self.resources.get(resource) else { return false };
+        let resource = self.resources.get(resource).filter(|resource| resource.configured);
+        let Some(resource) = resource else { return false };
         let party = bare_number(party);
         let actor = match subject {
             Subject::SystemUser(organization) => organization,

@@ -23,6 +23,7 @@ mod documents;
 mod faults;
 mod folders;
 mod hooks;
+mod hours;
 mod house;
 mod kills;
 mod lost_answers;

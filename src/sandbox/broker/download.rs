@@ -90,7 +90,7 @@ fn record(site: &Site, caller: &Caller, id: Uuid, range: Range, note: &mut Note)
         });
         let skip = range != Range::Whole && recently;
         if !skip {
-            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, now);
+            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, caller.vendor.as_deref(), now);
         }
         !skip
     });
@@ -208,7 +208,7 @@ fn response(body: Body, transfer: &Transfer, range: Range, length: u64) -> Respo
 }
 
 /// `attachment` with a plain name and one in UTF-8 (RFC 6266, RFC 8187).
-fn disposition(name: &str) -> String {
+pub(super) fn disposition(name: &str) -> String {
     let plain: String = name
         .chars()
         .map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { '_' })
@@ -259,7 +259,8 @@ pub(in crate::sandbox) fn confirm(
             Some(RecipientStatus::DownloadConfirmed) => Confirmed::Before,
             Some(RecipientStatus::Initialized) => Confirmed::Refused(Fault::NotDownloaded.into()),
             Some(RecipientStatus::DownloadStarted) => {
-                transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, now);
+                let vendor = caller.vendor.as_deref();
+                transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, vendor, now);
                 let all = transfer
                     .recipient_organizations()
                     .into_iter()

@@ -1,11 +1,12 @@
 //! `POST /broker/api/v1/filetransfer` (Broker API, initialize).
 
 use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::jobs::expires;
+use super::members::is_json;
 use super::metadata::{self, Metadata};
 use super::transfer::{RecipientStatus, Status, Transfer};
 use crate::sandbox::agenda::Job;
@@ -19,17 +20,27 @@ use crate::sandbox::world::{Action, Stage, bare_number};
 const REFERENCE_COLUMN: usize = 500;
 
 /// Validates, checks, and writes the row.
-pub(in crate::sandbox) fn initialize(
+pub(super) fn initialize(
     site: &Site,
     caller: &Caller,
-    content_type: Option<&str>,
+    headers: &HeaderMap,
     body: &[u8],
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
-    if !is_json(content_type) {
+    if !is_json(headers) {
         return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
-    let metadata = metadata::read(body)?;
+    let id = begin(site, caller, metadata::read(body)?, note)?;
+    Ok(json_answer(&json!({ "fileTransferId": id })))
+}
+
+/// Checks what was validated, and writes the row.
+pub(super) fn begin(
+    site: &Site,
+    caller: &Caller,
+    metadata: Metadata,
+    note: &mut Note,
+) -> Result<Uuid, Refusal> {
     if !caller.may(site, &metadata.resource, Action::Write, &metadata.sender) {
         return Err(Fault::NoAccess.into());
     }
@@ -45,16 +56,7 @@ pub(in crate::sandbox) fn initialize(
     // In this order: an event implies that the state can be read.
     site.depot.insert(transfer.clone());
     site.tell_sender("filetransferinitialized", &transfer);
-    Ok(json_answer(&json!({ "fileTransferId": id })))
-}
-
-/// `application/json`, `text/json` and `application/*+json`, as ASP.NET's input formatter.
-fn is_json(content_type: Option<&str>) -> bool {
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let media_type = media_type.to_ascii_lowercase();
-    media_type == "application/json"
-        || media_type == "text/json"
-        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+    Ok(id)
 }
 
 /// The handler's checks after the access check, in its order.
@@ -79,7 +81,8 @@ fn check_resource(site: &Site, metadata: &Metadata) -> Result<(), Fault> {
         {
             return Err(Fault::NotInAccessList);
         }
-        if let Some(required) = resource.required_party.as_deref().map(bare_number)
+        if let Some(required) =
+            resource.required_party.as_deref().filter(|it| !it.trim().is_empty()).map(bare_number)
             && bare_number(&metadata.sender) != required
         {
             match metadata.recipients.as_slice() {
@@ -129,7 +132,7 @@ fn transfer(site: &Site, caller: &Caller, metadata: Metadata) -> Result<Transfer
     for recipient in metadata.recipients {
         let recipient = normalised(&recipient);
         if transfer.highest(&recipient).is_none() {
-            transfer.enter_recipient(&recipient, RecipientStatus::Initialized, now);
+            transfer.enter_recipient(&recipient, RecipientStatus::Initialized, None, now);
         }
     }
     transfer.enter(Status::Initialized, None, now);

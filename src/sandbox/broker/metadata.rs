@@ -1,10 +1,11 @@
-//! The body of initialize: JSON into members, members into values, with ASP.NET's own complaints
+//! What initialize is told, as JSON or as a form: read, then validated with ASP.NET's own complaints
 //! (Broker API, initialize and validation errors).
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::members::Members;
 use crate::sandbox::problem::{Messages, Refusal};
 
 const ORGANIZATION_FORM: &str = "on the form countrycode:organizationnumber (e.g. 0192:910753614) or urn:altinn:organization:identifier-no:organizationnumber";
@@ -31,80 +32,149 @@ pub(in crate::sandbox) struct Metadata {
     pub(in crate::sandbox) disable_virus_scan: bool,
 }
 
-/// The members of the body, found whatever the case of their names.
-struct Members(Map<String, Value>);
+/// What a request says of a transfer, before anything is checked.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) file_name: Option<String>,
+    pub(super) resource: Option<String>,
+    pub(super) reference: Option<String>,
+    pub(super) sender: Option<String>,
+    pub(super) recipients: Option<Vec<Option<String>>>,
+    /// `None` for a null; a member that is missing is an empty list.
+    pub(super) properties: Option<Vec<(String, Option<String>)>>,
+    /// `None` for a null; a member that is missing is an empty text.
+    pub(super) checksum: Option<String>,
+    pub(super) disable_virus_scan: bool,
+}
 
-impl Members {
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+/// Reads and validates a JSON body.
+pub(super) fn read(body: &[u8]) -> Result<Metadata, Refusal> {
+    let members = Members::read(body, "initializeExt")?;
+    let given = Given {
+        file_name: members.text("fileName")?,
+        resource: members.text("resourceId")?,
+        reference: members.text("sendersFileTransferReference")?,
+        sender: members.text("sender")?,
+        recipients: recipients(&members)?,
+        properties: properties(&members)?,
+        checksum: match members.get("checksum") {
+            None => Some(String::new()),
+            Some(_) => members.text("checksum")?,
+        },
+        disable_virus_scan: members.flag("disableVirusScan")?.unwrap_or(false),
+    };
+    given.check(Complaints::new(""))
+}
+
+fn recipients(members: &Members) -> Result<Option<Vec<Option<String>>>, Refusal> {
+    let values = match members.get("recipients") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(values)) => values,
+        Some(_) => return Err(members.misfit("$.recipients")),
+    };
+    let text = |(place, value): (usize, &Value)| match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        _ => Err(members.misfit(&format!("$.recipients[{place}]"))),
+    };
+    values.iter().enumerate().map(text).collect::<Result<_, _>>().map(Some)
+}
+
+fn properties(members: &Members) -> Result<Option<Vec<(String, Option<String>)>>, Refusal> {
+    let given = match members.get("propertyList") {
+        None => return Ok(Some(Vec::new())),
+        Some(Value::Null) => return Ok(None),
+        Some(Value::Object(given)) => given,
+        Some(_) => return Err(members.misfit("$.propertyList")),
+    };
+    let property = |(key, value): (&String, &Value)| match value {
+        Value::Null => Ok((key.clone(), None)),
+        Value::String(text) => Ok((key.clone(), Some(text.clone()))),
+        _ => Err(members.misfit(&format!("$.propertyList.{key}"))),
+    };
+    given.iter().map(property).collect::<Result<_, _>>().map(Some)
+}
+
+/// What is wrong with members, under the names that C# has for them.
+#[derive(Debug)]
+pub(super) struct Complaints {
+    prefix: &'static str,
+    messages: Messages,
+}
+
+impl Complaints {
+    /// None yet; `prefix` stands before each member's name.
+    pub(super) fn new(prefix: &'static str) -> Self {
+        Self { prefix, messages: Messages::new() }
     }
 
-    /// A string, or nothing when it is missing or null; another type is a JSON error.
-    fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
-        match self.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(unreadable(&format!("$.{name}"))),
+    /// Adds a message about a member.
+    pub(super) fn add(&mut self, member: &str, message: impl Into<String>) {
+        self.messages.entry(format!("{}{member}", self.prefix)).or_default().push(message.into());
+    }
+
+    /// Adds a message about something outside the prefix.
+    pub(super) fn add_bare(&mut self, name: &str, message: impl Into<String>) {
+        self.messages.entry(name.to_owned()).or_default().push(message.into());
+    }
+
+    /// A member that must be there and must not be blank.
+    fn require(&mut self, member: &str, value: Option<String>) -> String {
+        let value = value.unwrap_or_default();
+        if value.trim().is_empty() {
+            self.add(member, format!("The {member} field is required."));
+            return String::new();
+        }
+        value
+    }
+
+    fn limit(&mut self, member: &str, value: &str, maximum: usize) {
+        if units(value) > maximum {
+            let text = format!(
+                "The field {member} must be a string with a minimum length of 1 and a maximum length of {maximum}."
+            );
+            self.add(member, text);
         }
     }
 }
 
-/// What a body that does not fit the model is answered with.
-fn unreadable(path: &str) -> Refusal {
-    Refusal::Invalid(Messages::from([
-        ("initializeExt".to_owned(), vec!["The initializeExt field is required.".to_owned()]),
-        (path.to_owned(), vec![format!("The JSON value could not be converted. Path: {path}")]),
-    ]))
-}
-
-/// Reads and validates the body.
-pub(in crate::sandbox) fn read(body: &[u8]) -> Result<Metadata, Refusal> {
-    if body.is_empty() {
-        return Err(Refusal::Invalid(Messages::from([
-            (String::new(), vec!["A non-empty request body is required.".to_owned()]),
-            ("initializeExt".to_owned(), vec!["The initializeExt field is required.".to_owned()]),
-        ])));
+impl Given {
+    /// Validates; to `complaints` are added those about the members.
+    pub(super) fn check(self, mut complaints: Complaints) -> Result<Metadata, Refusal> {
+        let to = &mut complaints;
+        let file_name = to.require("FileName", self.file_name);
+        to.limit("FileName", &file_name, 255);
+        let resource = to.require("ResourceId", self.resource);
+        let resource = check_resource(to, &resource);
+        let reference = self.reference.unwrap_or_default();
+        if !(1..=4096).contains(&units(&reference)) {
+            let text = "The field SendersFileTransferReference must be a string with a minimum length of 1 and a maximum length of 4096.";
+            to.add("SendersFileTransferReference", text);
+        }
+        let sender = to.require("Sender", self.sender);
+        if !sender.is_empty() && !is_organization(&sender) {
+            to.add("Sender", format!("Organization numbers should be {ORGANIZATION_FORM}"));
+        }
+        let recipients = check_recipients(to, self.recipients);
+        let properties = check_properties(to, self.properties);
+        let demanded_checksum = check_checksum(to, self.checksum.as_deref());
+        if !complaints.messages.is_empty() {
+            return Err(Refusal::Invalid(complaints.messages));
+        }
+        // A null among the recipients passes the pattern check and ends in an exception.
+        let recipients = recipients.into_iter().collect::<Option<Vec<_>>>().ok_or(Refusal::Unhandled)?;
+        Ok(Metadata {
+            file_name,
+            resource,
+            reference,
+            sender,
+            recipients,
+            properties,
+            checksum: self.checksum,
+            demanded_checksum,
+            disable_virus_scan: self.disable_virus_scan,
+        })
     }
-    let Ok(Value::Object(members)) = serde_json::from_slice(body) else { return Err(unreadable("$")) };
-    let members = Members(members);
-    let mut errors = Messages::new();
-    let file_name = required(&mut errors, "FileName", members.text("fileName")?);
-    length(&mut errors, "FileName", &file_name, 255);
-    let resource = required(&mut errors, "ResourceId", members.text("resourceId")?);
-    let resource = check_resource(&mut errors, &resource);
-    let reference = members.text("sendersFileTransferReference")?.unwrap_or_default();
-    if !(1..=4096).contains(&units(&reference)) {
-        let text = "The field SendersFileTransferReference must be a string with a minimum length of 1 and a maximum length of 4096.";
-        complain(&mut errors, "SendersFileTransferReference", text);
-    }
-    let sender = required(&mut errors, "Sender", members.text("sender")?);
-    if !sender.is_empty() && !is_organization(&sender) {
-        complain(&mut errors, "Sender", format!("Organization numbers should be {ORGANIZATION_FORM}"));
-    }
-    let recipients = recipients(&mut errors, &members)?;
-    let properties = properties(&mut errors, &members)?;
-    let (checksum, demanded_checksum) = checksum(&mut errors, &members)?;
-    let disable_virus_scan = match members.get("disableVirusScan") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(value)) => *value,
-        Some(_) => return Err(unreadable("$.disableVirusScan")),
-    };
-    if !errors.is_empty() {
-        return Err(Refusal::Invalid(errors));
-    }
-    // A null among the recipients passes the pattern check and ends in an exception.
-    let recipients = recipients.into_iter().collect::<Option<Vec<_>>>().ok_or(Refusal::Unhandled)?;
-    Ok(Metadata {
-        file_name,
-        resource,
-        reference,
-        sender,
-        recipients,
-        properties,
-        checksum,
-        demanded_checksum,
-        disable_virus_scan,
-    })
 }
 
 /// Lengths are counted in UTF-16 units, as .NET counts them.
@@ -112,38 +182,15 @@ fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-fn complain(errors: &mut Messages, member: &str, message: impl Into<String>) {
-    errors.entry(member.to_owned()).or_default().push(message.into());
-}
-
-/// A member that must be there and must not be blank.
-fn required(errors: &mut Messages, member: &str, value: Option<String>) -> String {
-    let value = value.unwrap_or_default();
-    if value.trim().is_empty() {
-        complain(errors, member, format!("The {member} field is required."));
-        return String::new();
-    }
-    value
-}
-
-fn length(errors: &mut Messages, member: &str, value: &str, maximum: usize) {
-    if units(value) > maximum {
-        let text = format!(
-            "The field {member} must be a string with a minimum length of 1 and a maximum length of {maximum}."
-        );
-        complain(errors, member, text);
-    }
-}
-
 /// `^(?:urn:altinn:resource:)?[^:]{1,255}$` and at most 255 in all; the prefix is cut.
-fn check_resource(errors: &mut Messages, resource: &str) -> String {
+fn check_resource(complaints: &mut Complaints, resource: &str) -> String {
     if resource.is_empty() {
         return String::new();
     }
-    length(errors, "ResourceId", resource, 255);
+    complaints.limit("ResourceId", resource, 255);
     let bare = resource.strip_prefix(RESOURCE_URN).unwrap_or(resource);
     if bare.is_empty() || bare.contains(':') {
-        complain(errors, "ResourceId", "Invalid Resource identifier format");
+        complaints.add("ResourceId", "Invalid Resource identifier format");
     }
     bare.to_owned()
 }
@@ -158,85 +205,61 @@ fn is_organization(text: &str) -> bool {
 }
 
 /// At least one; an empty string and null pass the pattern check.
-fn recipients(errors: &mut Messages, members: &Members) -> Result<Vec<Option<String>>, Refusal> {
-    let values = match members.get("recipients") {
-        None | Some(Value::Null) => {
-            complain(errors, "Recipients", "The Recipients field is required.");
-            return Ok(Vec::new());
-        }
-        Some(Value::Array(values)) => values,
-        Some(_) => return Err(unreadable("$.recipients")),
+fn check_recipients(
+    complaints: &mut Complaints,
+    recipients: Option<Vec<Option<String>>>,
+) -> Vec<Option<String>> {
+    let Some(recipients) = recipients else {
+        complaints.add("Recipients", "The Recipients field is required.");
+        return Vec::new();
     };
-    let mut recipients = Vec::with_capacity(values.len());
-    for (place, value) in values.iter().enumerate() {
-        match value {
-            Value::Null => recipients.push(None),
-            Value::String(text) => recipients.push(Some(text.clone())),
-            _ => return Err(unreadable(&format!("$.recipients[{place}]"))),
-        }
-    }
     if recipients.is_empty() {
-        complain(errors, "Recipients", "One or more recipients are required");
+        complaints.add("Recipients", "One or more recipients are required");
     }
     if recipients.iter().flatten().any(|text| !text.is_empty() && !is_organization(text)) {
-        complain(errors, "Recipients", format!("Each recipient should be {ORGANIZATION_FORM}"));
+        complaints.add("Recipients", format!("Each recipient should be {ORGANIZATION_FORM}"));
     }
-    Ok(recipients)
+    recipients
 }
 
-fn properties(errors: &mut Messages, members: &Members) -> Result<BTreeMap<String, Option<String>>, Refusal> {
-    let mut properties = BTreeMap::new();
-    let given = match members.get("propertyList") {
-        None => return Ok(properties),
-        Some(Value::Null) => {
-            complain(errors, "PropertyList", "The PropertyList field is required.");
-            return Ok(properties);
-        }
-        Some(Value::Object(given)) => given,
-        Some(_) => return Err(unreadable("$.propertyList")),
+fn check_properties(
+    complaints: &mut Complaints,
+    given: Option<Vec<(String, Option<String>)>>,
+) -> BTreeMap<String, Option<String>> {
+    let Some(given) = given else {
+        complaints.add("PropertyList", "The PropertyList field is required.");
+        return BTreeMap::new();
     };
     if given.len() > 10 {
-        complain(errors, "PropertyList", "PropertyList can contain at most 10 properties");
+        complaints.add("PropertyList", "PropertyList can contain at most 10 properties");
     }
-    for (key, value) in given {
+    for (key, value) in &given {
         if units(key) > 50 {
             let text =
                 format!("PropertyList Key can not be longer than 50. Length:{}, KeyValue:{key}", units(key));
-            complain(errors, "PropertyList", text);
+            complaints.add("PropertyList", text);
         }
-        let value = match value {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            _ => return Err(unreadable(&format!("$.propertyList.{key}"))),
-        };
         if let Some(value) = value.as_deref().filter(|value| units(value) > 3000) {
             let text = format!(
                 "PropertyList Value can not be longer than 3000. Length:{}, Value:{value}",
                 units(value)
             );
-            complain(errors, "PropertyList", text);
+            complaints.add("PropertyList", text);
         }
-        properties.insert(key.clone(), value);
     }
-    Ok(properties)
+    given.into_iter().collect()
 }
 
-/// What is shown, and what is demanded. Hex digits are not checked: nonsense is accepted and will
-/// fail as a mismatch.
-fn checksum(errors: &mut Messages, members: &Members) -> Result<(Option<String>, Option<String>), Refusal> {
-    let shown = match members.get("checksum") {
-        None => Some(String::new()),
-        Some(_) => members.text("checksum")?,
-    };
-    let demanded = shown.clone().filter(|text| !text.trim().is_empty());
-    if let Some(text) = &demanded {
-        if units(text) != 32 {
-            let message = "The checksum, if used, must be a MD5 hash with a length of 32 characters";
-            complain(errors, "Checksum", message);
-        }
-        if text.chars().any(char::is_uppercase) {
-            complain(errors, "Checksum", "The checksum, if used, must be a MD5 hash in lower case");
-        }
+/// What is demanded, if anything. Hex digits are not checked: nonsense is accepted and will fail as
+/// a mismatch.
+fn check_checksum(complaints: &mut Complaints, shown: Option<&str>) -> Option<String> {
+    let demanded = shown.filter(|text| !text.trim().is_empty())?;
+    if units(demanded) != 32 {
+        let message = "The checksum, if used, must be a MD5 hash with a length of 32 characters";
+        complaints.add("Checksum", message);
     }
-    Ok((shown, demanded))
+    if demanded.chars().any(char::is_uppercase) {
+        complaints.add("Checksum", "The checksum, if used, must be a MD5 hash in lower case");
+    }
+    Some(demanded.to_owned())
 }

@@ -9,9 +9,9 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use uuid::Uuid;
 
 use super::transfer::Transfer;
-use super::{download, form, initialize, resource, search, show, tus, upload};
+use super::{download, form, initialize, resource, search, service_owner, show, statistics, tus, upload};
 use crate::sandbox::auth::{self, Caller};
-use crate::sandbox::problem::{Fault, Produces, Refusal, invalid, json_answer};
+use crate::sandbox::problem::{Fault, Refusal, invalid, json_answer};
 use crate::sandbox::route::Operation;
 use crate::sandbox::server::LARGEST_FORM;
 use crate::sandbox::site::{Note, Site};
@@ -25,9 +25,11 @@ pub(in crate::sandbox) async fn serve(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let headers = &parts.headers;
-    if operation.produces() == Produces::Json && !accepts_json(headers) {
+    if let Some(media_type) = operation.produces().media_type()
+        && !accepts(headers, media_type)
+    {
         site.drain(body);
-        return Ok(not_acceptable());
+        return Ok(not_acceptable(media_type));
     }
     let caller = match auth::authenticate(site, operation, headers) {
         Ok(caller) => caller,
@@ -40,9 +42,8 @@ pub(in crate::sandbox) async fn serve(
     note.entry.vendor.clone_from(&caller.vendor);
     match operation {
         Operation::Initialize => {
-            let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let body = read(body).await?;
-            initialize::initialize(site, &caller, content_type, &body, note)
+            initialize::initialize(site, &caller, headers, &body, note)
         }
         Operation::Search => search::search(site, &caller, parts.uri.query().unwrap_or_default()),
         Operation::Upload { id } => {
@@ -73,9 +74,17 @@ pub(in crate::sandbox) async fn serve(
         }
         Operation::FormUpload => form::upload(site, &caller, headers, body, note).await,
         Operation::Tus(request) => tus::serve(site, &caller, request, headers, body, note).await,
-        Operation::Resource { .. } | Operation::ServiceOwner { .. } | Operation::Statistics => {
-            resource::serve(site, &caller, operation, headers, body, note).await
+        Operation::Resource { id, put: true } => {
+            let body = read(body).await?;
+            resource::configure(site, &caller, id, headers, &body, note).await
         }
+        Operation::Resource { id, put: false } => resource::show(site, &caller, id, headers),
+        Operation::ServiceOwner { create: true } => {
+            let body = read(body).await?;
+            service_owner::create(site, &caller, headers, &body, note).await
+        }
+        Operation::ServiceOwner { create: false } => service_owner::show(site, &caller),
+        Operation::Statistics => statistics::monthly(site, &caller, parts.uri.query().unwrap_or_default()),
         _ => Err(Refusal::Bare(StatusCode::NOT_FOUND)),
     }
 }
@@ -123,21 +132,23 @@ fn guid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(inner).ok()
 }
 
-/// One element, cut at `;`, must be `application/json` or `*/*`; no header passes.
-fn accepts_json(headers: &HeaderMap) -> bool {
+/// One element, cut at `;`, must be what the endpoint produces or `*/*`; no header passes.
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let mut values = headers.get_all(header::ACCEPT).iter().peekable();
     if values.peek().is_none() {
         return true;
     }
     values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|element| {
-        let media_type = element.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        media_type == "application/json" || media_type == "*/*"
+        let asked = element.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        asked == media_type || asked == "*/*"
     })
 }
 
-fn not_acceptable() -> Response<Body> {
-    const TEXT: &str = "This endpoint does not support the requested Accept header. Supported Accept headers are: application/json, */*.";
-    let mut response = Response::new(Body::from(TEXT));
+fn not_acceptable(media_type: &str) -> Response<Body> {
+    let text = format!(
+        "This endpoint does not support the requested Accept header. Supported Accept headers are: {media_type}, */*."
+    );
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
     response
 }

@@ -124,6 +124,9 @@ pub struct RecipientRow {
     pub recipient: String,
     /// The status that was entered.
     pub status: RecipientStatus,
+    /// The organisation that owns the Maskinporten client, nine digits.
+    #[serde(default)]
+    pub vendor: Option<String>,
     /// When.
     pub time: Timestamp,
 }
@@ -203,9 +206,11 @@ impl Transfer {
         &mut self,
         recipient: &str,
         status: RecipientStatus,
+        vendor: Option<&str>,
         time: Timestamp,
     ) {
-        self.recipients.push(RecipientRow { recipient: recipient.to_owned(), status, time });
+        let (recipient, vendor) = (recipient.to_owned(), vendor.map(str::to_owned));
+        self.recipients.push(RecipientRow { recipient, status, vendor, time });
     }
 
     /// The organisations that have at least one recipient row, each once.

@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use axum::body::{Body, BodyDataStream, Bytes};
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 use serde_json::json;
@@ -27,7 +27,7 @@ use crate::sandbox::site::{Note, Site};
 use crate::sandbox::world::Action;
 
 /// The largest file that is scanned for malware.
-const LARGEST_SCANNED: u64 = 50_000_000_000;
+pub(super) const LARGEST_SCANNED: u64 = 50_000_000_000;
 /// Blocks on their way to the disk; the fourth makes the client wait.
 const IN_FLIGHT: usize = 4;
 
@@ -45,12 +45,37 @@ pub(in crate::sandbox) async fn upload(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let id = transfer.id;
-    if let Err(fault) = check(site, caller, &transfer, headers) {
+    // A chunked body has no length.
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if let Err(fault) = start(site, caller, &transfer, length, note) {
         site.drain(body);
         return Err(fault.into());
     }
+    match receive(site, id, body.into_data_stream(), note).await {
+        Received::Whole(attempt) => commit(site, id, attempt, note),
+        // The bookkeeping is cancelled together with the request: the status stays.
+        Received::Cut(_) => {
+            note.vanish();
+            Err(Refusal::Bare(StatusCode::BAD_REQUEST))
+        }
+        Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
+    }
+}
+
+/// The checks, and `UploadStarted`.
+pub(super) fn start(
+    site: &Site,
+    caller: &Caller,
+    transfer: &Transfer,
+    length: Option<u64>,
+    note: &mut Note,
+) -> Result<(), Fault> {
+    check(site, caller, transfer, length)?;
     // Decided again under the lock: another upload may have ended meanwhile.
-    let started = site.depot.change(id, |transfer| {
+    let started = site.depot.change(transfer.id, |transfer| {
         let open = matches!(transfer.status(), Status::Initialized | Status::UploadStarted);
         if open {
             transfer.enter(Status::UploadStarted, None, site.now());
@@ -58,23 +83,13 @@ pub(in crate::sandbox) async fn upload(
         open
     });
     if started != Some(true) {
-        site.drain(body);
-        return Err(Fault::AlreadyUploaded.into());
+        return Err(Fault::AlreadyUploaded);
     }
     note.entry.effect = Some("upload started");
     if site.look(|world| world.resources.get(&transfer.resource).is_some_and(|it| it.storage_fails)) {
-        site.drain(body);
-        return Err(fail(site, id, UPLOAD_ERROR, note).into());
+        return Err(fail(site, transfer.id, UPLOAD_ERROR, note));
     }
-    match receive(site, id, body.into_data_stream(), note).await {
-        Received::Whole(attempt) => commit(site, id, attempt, note),
-        // The bookkeeping is cancelled together with the request: the status stays.
-        Received::Cut => {
-            note.vanish();
-            Err(Refusal::Bare(StatusCode::BAD_REQUEST))
-        }
-        Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
-    }
+    Ok(())
 }
 
 /// A missing `Content-Type` passes, a wrong one does not.
@@ -84,17 +99,13 @@ pub(in crate::sandbox) fn is_octets(headers: &HeaderMap) -> bool {
     media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
 }
 
-fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap) -> Result<(), Fault> {
+fn check(site: &Site, caller: &Caller, transfer: &Transfer, length: Option<u64>) -> Result<(), Fault> {
     if !caller.may(site, &transfer.resource, Action::Write, &transfer.sender) {
         return Err(Fault::NoAccess);
     }
     if !matches!(transfer.status(), Status::Initialized | Status::UploadStarted) {
         return Err(Fault::AlreadyUploaded);
     }
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
     site.look(|world| {
         let resource = world.resources.get(&transfer.resource).ok_or(Fault::NotInRegistry)?;
         if !resource.registered {
@@ -106,7 +117,7 @@ fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap)
         if !resource.storage_ready {
             return Err(Fault::StorageNotReady);
         }
-        // A chunked body has no length, and no limit is applied to it.
+        // No limit is applied to a length that is not known.
         let too_large = length.is_some_and(|length| {
             (transfer.use_virus_scan && length > LARGEST_SCANNED)
                 || resource.max_file_transfer_size.is_some_and(|limit| length > limit)
@@ -116,11 +127,12 @@ fn check(site: &Site, caller: &Caller, transfer: &Transfer, headers: &HeaderMap)
 }
 
 /// What has come in of one attempt. Its file, if there is one, goes with it unless it is kept.
-struct Attempt {
+pub(super) struct Attempt {
     name: String,
     /// Nothing when content is not kept.
     path: Option<PathBuf>,
-    size: u64,
+    /// How many bytes it has.
+    pub(super) size: u64,
     /// Nothing when it is not computed.
     md5: Option<String>,
     kept: bool,
@@ -134,9 +146,11 @@ impl Drop for Attempt {
     }
 }
 
-enum Received {
+/// How the taking of bytes ended.
+pub(super) enum Received<E> {
     Whole(Attempt),
-    Cut,
+    /// The stream broke off, with this error if it gave one.
+    Cut(Option<E>),
     StorageFailed,
 }
 
@@ -146,13 +160,22 @@ enum Block {
     End,
 }
 
-async fn receive(site: &Site, id: Uuid, mut body: BodyDataStream, note: &mut Note) -> Received {
+/// Takes bytes into a file of their own; `id` is part of its name.
+pub(super) async fn receive<E>(
+    site: &Site,
+    id: Uuid,
+    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    note: &mut Note,
+) -> Received<E> {
     let name = format!("{id}-{}", Uuid::new_v4().simple());
     let path = (site.settings.keep == Keep::Content).then(|| site.depot.blob(&name));
     let mut attempt = Attempt { name, path, size: 0, md5: None, kept: false };
     if site.settings.keep == Keep::Size {
         while let Some(block) = body.next().await {
-            let Ok(block) = block else { return Received::Cut };
+            let block = match block {
+                Ok(block) => block,
+                Err(error) => return Received::Cut(Some(error)),
+            };
             attempt.size += block.len() as u64;
             note.entry.received = attempt.size;
         }
@@ -161,7 +184,10 @@ async fn receive(site: &Site, id: Uuid, mut body: BodyDataStream, note: &mut Not
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let writer = start_blocking(move || write(attempt, receiver));
     while let Some(block) = body.next().await {
-        let Ok(block) = block else { return Received::Cut };
+        let block = match block {
+            Ok(block) => block,
+            Err(error) => return Received::Cut(Some(error)),
+        };
         note.entry.received += block.len() as u64;
         if sender.send(Block::Data(block)).await.is_err() {
             break;
@@ -171,7 +197,7 @@ async fn receive(site: &Site, id: Uuid, mut body: BodyDataStream, note: &mut Not
     let ended = sender.send(Block::End).await;
     match writer.await {
         Ok(Ok(Some(attempt))) if ended.is_ok() => Received::Whole(attempt),
-        Ok(Ok(_)) => Received::Cut,
+        Ok(Ok(_)) => Received::Cut(None),
         Ok(Err(error)) => {
             tracing::error!(transfer = %id, %error, "sandbox: an upload could not be stored");
             Received::StorageFailed
@@ -220,7 +246,12 @@ enum Outcome {
 }
 
 /// The first commit wins; the loser deletes the winner's blob and marks the transfer failed.
-fn commit(site: &Site, id: Uuid, mut attempt: Attempt, note: &mut Note) -> Result<Response<Body>, Refusal> {
+pub(super) fn commit(
+    site: &Site,
+    id: Uuid,
+    mut attempt: Attempt,
+    note: &mut Note,
+) -> Result<Response<Body>, Refusal> {
     let now = site.now();
     let outcome = site.depot.change(id, |transfer| complete(transfer, &mut attempt, now));
     match outcome {

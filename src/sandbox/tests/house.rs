@@ -216,3 +216,13 @@ async fn by_the_machines_clock_a_scanned_file_is_published_by_itself() {
     assert_eq!(bench.upload(&id, "hello").await.status, 200);
     bench.until(&id, "Published").await;
 }
+
+#[tokio::test]
+async fn the_date_of_an_answer_is_by_its_own_clock() {
+    let bench = Bench::start().await;
+    let date = |reply: &super::support::Reply| reply.header("date").unwrap().to_owned();
+    let reply = send(bench.http.get(bench.url("/nowhere"))).await;
+    assert_eq!(date(&reply), "Tue, 18 Aug 2026 11:40:01 GMT");
+    bench.clock.advance(std::time::Duration::from_hours(24));
+    assert_eq!(date(&send(bench.http.get(bench.url("/nowhere"))).await), "Wed, 19 Aug 2026 11:40:01 GMT");
+}

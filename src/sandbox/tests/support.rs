@@ -29,7 +29,7 @@ fn keys() -> &'static [(&'static str, Vec<u8>)] {
     static KEYS: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
     KEYS.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        ["maskinporten-signing", "altinn-signing", "avsender", "mottaker", "leverandor"]
+        ["maskinporten-signing", "altinn-signing", "avsender", "mottaker", "tjenesteeier", "leverandor"]
             .map(|name| {
                 let path = dir.path().join(name);
                 crate::sandbox::keys::Key::load_or_generate(&path, name).unwrap();

@@ -1,5 +1,6 @@
 //! What every test works with.
 
+mod accelerated;
 mod bench;
 mod child;
 mod content;
@@ -12,6 +13,7 @@ mod settings;
 mod stranger;
 mod swap;
 
+pub(crate) use accelerated::{Clock as AcceleratedClock, accelerated};
 pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
 pub(crate) use child::{Child, DEADLINE, Ended, PROGRAM, command, run, until};
 pub(crate) use content::{Content, noise};

@@ -1,0 +1,116 @@
+//! Hours in seconds: a sandbox and two services by one clock, so that tokens expire, budgets run out and refill, and
+//! transfers grow old, as they do in an office.
+
+use std::cell::OnceCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use formidlingd::daemon::{Service, Shutdown, Surroundings};
+use formidlingd::sandbox::{Options, Role, Sandbox};
+use formidlingd::{config, seams};
+
+use crate::support::{AcceleratedClock, INBOX, OUTBOX, Settings, accelerated, files_below, noise};
+
+/// How many times faster than the machine's the time runs.
+const RATE: u32 = 1000;
+/// A file is dropped this often.
+const EVERY: Duration = Duration::from_mins(10);
+const FILES: u64 = 6;
+
+/// A service with the limits of a real one.
+async fn service(sandbox: &Sandbox, role: Role, clock: &Arc<AcceleratedClock>) -> Service {
+    let (section, folder) = match role {
+        Role::Sender => (OUTBOX, "outbox"),
+        Role::Recipient | Role::Vendor => (INBOX, "inbox"),
+    };
+    std::fs::create_dir_all(sandbox.folder(role).join(folder)).unwrap();
+    let mut settings = Settings::new(sandbox.configuration(role, None));
+    settings
+        .set("client.default", "searches_per_minute", 10)
+        .set("client.default", "details_per_minute", 10)
+        .set("client.default", "calls_per_minute", 120)
+        .set(section, "poll_interval", "\"30s\"");
+    let path = sandbox.dir().join(format!("{folder}.toml"));
+    std::fs::write(&path, settings.text()).unwrap();
+    let surroundings =
+        Surroundings { clock: Arc::clone(clock) as Arc<dyn seams::Clock>, random: Arc::new(seams::OsRandom) };
+    let assemble = move || {
+        let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems:?}"));
+        Service::assemble(loaded.config, &surroundings).unwrap()
+    };
+    tokio::task::spawn_blocking(assemble).await.unwrap()
+}
+
+/// Resolves when something holds, looking every few seconds of the fast clock.
+async fn until(what: &str, clock: &AcceleratedClock, holds: impl Fn() -> bool) {
+    let patience = clock.passed() + Duration::from_hours(12);
+    while !holds() {
+        assert!(clock.passed() < patience, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+/// Drops the files one after another, sees them arrive, and waits until Altinn has purged them.
+async fn drop_files(sandbox: &Sandbox, clock: &AcceleratedClock) {
+    let (outbox, inbox) =
+        (sandbox.folder(Role::Sender).join("outbox"), sandbox.folder(Role::Recipient).join("inbox"));
+    for number in 0..FILES {
+        std::fs::write(outbox.join(format!("{number}.bin")), noise(number, 10_000)).unwrap();
+        tokio::time::sleep(EVERY).await;
+    }
+    let arrived = |number: u64| std::fs::read(inbox.join(format!("{number}.bin"))).ok();
+    until("every file has arrived", clock, || (0..FILES).all(|number| arrived(number).is_some())).await;
+    for number in 0..FILES {
+        assert_eq!(arrived(number).unwrap(), noise(number, 10_000), "{number}");
+    }
+    until("every receipt says that it is over", clock, || receipts_say(&outbox, "completed")).await;
+    let purged = || sandbox.transfers().iter().all(|transfer| transfer.status().name() == "Purged");
+    until("Altinn has purged all", clock, purged).await;
+}
+
+fn receipts_say(outbox: &Path, status: &str) -> bool {
+    let says = |path: &Path| {
+        std::fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("\"status\": \"{status}\"")))
+    };
+    let receipts = files_below(&outbox.join("sent"));
+    let mut receipts = receipts.iter().filter(|path| path.to_string_lossy().ends_with(".receipt.json"));
+    receipts.clone().count() as u64 == FILES && receipts.all(|path| says(path))
+}
+
+#[test]
+fn hours_pass_in_seconds_for_sandbox_and_service_alike() {
+    let sandbox: Rc<OnceCell<Sandbox>> = Rc::default();
+    let watched = Rc::clone(&sandbox);
+    let is_busy = move || watched.get().is_some_and(|sandbox| sandbox.requests_in_flight() > 0);
+    accelerated(RATE, is_busy, |clock| async move {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let options = Options { listen, clock: Arc::clone(&clock) as _, ..Options::default() };
+        let started = Sandbox::start(options).await.unwrap();
+        let sandbox = sandbox.get_or_init(|| started);
+        let shutdown = Shutdown::new();
+        let sender = service(sandbox, Role::Sender, &clock).await.run(shutdown.clone());
+        let recipient = service(sandbox, Role::Recipient, &clock).await.run(shutdown.clone());
+        let work = async {
+            drop_files(sandbox, &clock).await;
+            shutdown.ask();
+        };
+        let (sender, recipient, ()) = tokio::join!(sender, recipient, work);
+        sender.unwrap();
+        recipient.unwrap();
+
+        let ledger = sandbox.ledger();
+        assert_eq!(ledger.count("confirm", 204) as u64, FILES);
+        for transfer in sandbox.transfers() {
+            assert_eq!((transfer.published(), transfer.delivered), (1, 1), "{transfer:?}");
+        }
+        // Altinn's tokens live for half an hour, Maskinporten's for two minutes: by the same clock on both sides, they
+        // were renewed in time, and no oftener.
+        let hours = clock.passed().as_secs_f64() / 3600.0;
+        let exchanges = ledger.count("exchange", 200) as f64;
+        assert!((2.0 * hours..12.0 * hours).contains(&exchanges), "{exchanges} exchanges in {hours} hours");
+        let refused = ledger.entries().into_iter().find(|entry| entry.status == Some(401));
+        assert!(refused.is_none(), "{refused:?}");
+    });
+}
