@@ -39,6 +39,9 @@ pub(super) struct Options {
     /// After how long an upload that was begun and not ended has failed
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     stuck_after: Duration,
+    /// How probably a chunk of a resumable upload that is cut off midway is accepted and never stored, as at Altinn
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0)]
+    tus_wedge: f64,
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
@@ -110,6 +113,7 @@ impl Options {
             dir: self.dir,
             scan_delay: self.scan_delay,
             stuck_after: self.stuck_after,
+            tus_wedge: self.tus_wedge,
             key_gate: self.subscription_key,
             customers: self.organisations,
             tls: self.tls,
@@ -197,7 +201,7 @@ fn tell(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> 
     for (name, address) in sandbox.endpoints() {
         writeln!(out, "  {name:<21} {address}")?;
     }
-    writeln!(out, "\nWho exchanges files under the resource {}, and who owns it:", sandbox.resource())?;
+    writeln!(out, "\nAll of these may read and write the resource {}:", sandbox.resource())?;
     for party in sandbox.organizations() {
         writeln!(out, "  organisation  0192:{} ({})", party.number, party.name)?;
         tell_client(out, party)?;
@@ -217,6 +221,11 @@ fn tell(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> 
         }
         writeln!(out, "  vendor        0192:{} ({})", vendor.founded.number, vendor.founded.name)?;
         tell_client(out, &vendor.founded)?;
+    }
+    if let Some(owner) = sandbox.service_owner() {
+        writeln!(out, "It belongs to")?;
+        writeln!(out, "  service owner 0192:{} ({})", owner.number, owner.name)?;
+        tell_client(out, owner)?;
     }
     for Written { role, path, .. } in configurations {
         let text = sandbox.configuration(*role, None);
@@ -260,6 +269,9 @@ fn tell_json(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]
             members.insert(name.to_owned(), value);
         }
     };
+    if let Some(owner) = sandbox.service_owner() {
+        add("serviceOwner", client(owner));
+    }
     if let Some(authority) = sandbox.certificate_authority() {
         add("certificateAuthority", json!(authority));
     }

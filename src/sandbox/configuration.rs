@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::customers::{LEVERANDOR, Vendor};
-use super::founding::{AVSENDER, Founded, MOTTAKER, RESOURCE, SUBSCRIPTION_KEY};
+use super::founding::{AVSENDER, Founded, LEVERANDOR, MOTTAKER, RESOURCE, SUBSCRIPTION_KEY, Vendor};
 use super::site::Site;
 
 /// Which end a configuration is for.

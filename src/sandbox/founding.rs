@@ -1,6 +1,9 @@
-//! The world a new sandbox begins with: two organisations that exchange files, and the service owner
-//! of the one resource, with their clients and keys.
+//! The world a new sandbox begins with: two organisations that exchange files, and the service owner of the one
+//! resource, with their clients and keys; and a system vendor with as many customers as are asked for.
+//!
+//! No invented organisation may have the number of a real one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,6 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::blocking::blocking;
-use super::customers::{self, LEVERANDOR, Vendor};
 use super::keys::{Key, write_private};
 use super::world::{Action, Client, Organization, RegisteredKey, SystemUser, World};
 
@@ -20,8 +22,15 @@ pub(super) const RESOURCE: &str = "sandbox-files";
 /// Where the subscription key lies when the gate is on.
 pub(super) const SUBSCRIPTION_KEY: &str = "keys/subscription-key";
 
+/// The system vendor, whose one client acts for every customer.
+pub(super) const LEVERANDOR: &str = "leverandor";
+/// Where the organisation numbers of the vendor and of the customers begin. Numbers that begin with 2 or 3 are those
+/// of Tenor, the authorities' register of invented organisations; real ones begin with 8 or 9.
+const FIRST_VENDOR: u32 = 21_000_000;
+const FIRST_CUSTOMER: u32 = 31_000_000;
+
 const PARTIES: [(&str, &str); 2] = [(AVSENDER, "991825827"), (MOTTAKER, "910753614")];
-pub(super) const SCOPES: [&str; 3] = ["altinn:broker.write", "altinn:broker.read", "altinn:events.subscribe"];
+const SCOPES: [&str; 3] = ["altinn:broker.write", "altinn:broker.read", "altinn:events.subscribe"];
 const OWNER: &str = "314455665";
 const OWNER_SCOPES: [&str; 1] = ["altinn:serviceowner"];
 /// Altinn's short code of the service owner.
@@ -42,11 +51,30 @@ pub struct Founded {
     pub private_key: PathBuf,
 }
 
+/// An organisation that lets the vendor's system act for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Customer {
+    /// A short lower-case name.
+    pub name: String,
+    /// Nine digits.
+    pub number: String,
+}
+
+/// A system vendor, who acts for its customers by one client.
+#[derive(Debug, Clone)]
+pub struct Vendor {
+    /// The vendor itself with its client.
+    pub founded: Founded,
+    /// Those who have approved a system user of its system.
+    pub customers: Vec<Customer>,
+}
+
 /// Keys and world of a sandbox.
 pub(super) struct Foundation {
     pub(super) world: World,
     /// Without the vendor.
     pub(super) parties: Vec<Founded>,
+    pub(super) service_owner: Option<Founded>,
     pub(super) vendor: Option<Vendor>,
     pub(super) maskinporten: Key,
     pub(super) altinn: Key,
@@ -57,7 +85,7 @@ pub(super) async fn found(
     dir: &Path,
     now: Timestamp,
     key_gate: Option<&str>,
-    wanted_customers: usize,
+    customers: usize,
 ) -> io::Result<Foundation> {
     let keys = dir.join("keys");
     fs::create_dir_all(&keys)?;
@@ -70,8 +98,8 @@ pub(super) async fn found(
     };
     let of = |name: &str| load(&format!("{name}.pem"), format!("sandbox-{name}"));
     let [avsender, mottaker] = PARTIES.map(|(name, _)| of(name));
-    let leverandor = async { if wanted_customers == 0 { Ok(None) } else { of(LEVERANDOR).await.map(Some) } };
-    // Generating keys is what takes time, so all are made at once.
+    let leverandor = async { if customers == 0 { Ok(None) } else { of(LEVERANDOR).await.map(Some) } };
+    // Generating keys is what takes time, so all of them are made at once.
     let (maskinporten, altinn, avsender, mottaker, owner, leverandor) = tokio::try_join!(
         load("maskinporten-signing.pem", "maskinporten".to_owned()),
         load("altinn-signing.pem", "altinn".to_owned()),
@@ -89,14 +117,19 @@ pub(super) async fn found(
         Err(error) => return Err(error),
     };
     if let Some(key) = leverandor {
-        is_new |= customers::serve(&mut world, &key, wanted_customers, now);
+        is_new |= serve_customers(&mut world, &key, customers, now);
     }
     if is_new {
         save(&world, dir)?;
     }
-    let (vendors, parties) = parties(&world, &keys).into_iter().partition(|party| party.name == LEVERANDOR);
-    let vendor = customers::vendor(&world, vendors);
-    Ok(Foundation { world, parties, vendor, maskinporten, altinn })
+    let mut parties = parties(&world, &keys);
+    let mut take = |name| {
+        let place = parties.iter().position(|party| party.name == name)?;
+        Some(parties.remove(place))
+    };
+    let (service_owner, vendor) = (take(TJENESTEEIER), take(LEVERANDOR));
+    let vendor = vendor.map(|founded| with_customers(&world, founded));
+    Ok(Foundation { world, parties, service_owner, vendor, maskinporten, altinn })
 }
 
 /// Writes the world down, for the next start.
@@ -109,10 +142,10 @@ pub(super) fn save(world: &World, dir: &Path) -> io::Result<()> {
 fn begin(keys: &[Key; 2], owner: &Key, now: Timestamp) -> World {
     let mut world = World::new();
     for ((name, number), key) in PARTIES.iter().zip(keys) {
-        let client = settle(&mut world, name, number, &SCOPES, key, now);
+        let client = open_account(&mut world, name, number, &SCOPES, key, now);
         approve(&mut world, number, &format!("{number}_formidlingd"), &client);
     }
-    settle(&mut world, TJENESTEEIER, OWNER, &OWNER_SCOPES, owner, now);
+    open_account(&mut world, TJENESTEEIER, OWNER, &OWNER_SCOPES, owner, now);
     world.service_owners.insert(OWNER.to_owned(), TJENESTEEIER.to_owned());
     world.owner_codes.insert(OWNER.to_owned(), OWNER_CODE.to_owned());
     for resource in world.resources.values_mut() {
@@ -121,8 +154,8 @@ fn begin(keys: &[Key; 2], owner: &Key, now: Timestamp) -> World {
     world
 }
 
-/// Adds an organisation and its client, whose id it returns.
-pub(super) fn settle(
+/// Adds an organisation with a client of its own; the client's id.
+fn open_account(
     world: &mut World,
     name: &str,
     number: &str,
@@ -130,31 +163,22 @@ pub(super) fn settle(
     key: &Key,
     now: Timestamp,
 ) -> String {
-    let client = Uuid::new_v4().to_string();
-    world.organizations.push(organization(name, number, scopes));
+    let id = Uuid::new_v4().to_string();
     let key = RegisteredKey {
         id: key.id.clone(),
         modulus: key.modulus.clone(),
         exponent: key.exponent.clone(),
         registered: now,
     };
-    let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-    world.clients.push(Client { id: client.clone(), owner: number.to_owned(), scopes, keys: vec![key] });
-    client
+    let organization = organization(name, number, scopes);
+    let scopes = organization.granted.clone();
+    world.organizations.push(organization);
+    world.clients.push(Client { id: id.clone(), owner: number.to_owned(), scopes, keys: vec![key] });
+    id
 }
 
-/// An organisation that has been granted these scopes.
-pub(super) fn organization(name: &str, number: &str, scopes: &[&str]) -> Organization {
-    Organization {
-        name: name.to_owned(),
-        number: number.to_owned(),
-        granted: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-        parent: None,
-    }
-}
-
-/// Lets a system act for an organisation, which may do with the resource all that there is.
-pub(super) fn approve(world: &mut World, number: &str, system: &str, client: &str) {
+/// Lets a system act for an organisation, which may do everything with the resource.
+fn approve(world: &mut World, number: &str, system: &str, client: &str) {
     world.system_users.push(SystemUser {
         id: Uuid::new_v4().to_string(),
         organization: number.to_owned(),
@@ -166,6 +190,63 @@ pub(super) fn approve(world: &mut World, number: &str, system: &str, client: &st
     for action in [Action::Read, Action::Write, Action::Subscribe] {
         world.permit(RESOURCE, number, action);
     }
+}
+
+fn organization(name: &str, number: &str, scopes: &[&str]) -> Organization {
+    let granted = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    Organization { name: name.to_owned(), number: number.to_owned(), granted, parent: None }
+}
+
+/// Adds the vendor, and customers up to `wanted`, as far as they are missing; whether there was something to add.
+/// Who is there already stays as it is, whatever has been made of its rights.
+fn serve_customers(world: &mut World, key: &Key, wanted: usize, now: Timestamp) -> bool {
+    let Some(number) = numbers(FIRST_VENDOR).next() else { return false };
+    let before = (world.organizations.len(), world.clients.len());
+    let client = match world.clients.iter().find(|client| client.owner == number) {
+        Some(client) => client.id.clone(),
+        None => open_account(world, LEVERANDOR, &number, &SCOPES, key, now),
+    };
+    let known: BTreeSet<String> = world.organizations.iter().map(|it| it.number.clone()).collect();
+    let system = format!("{number}_{LEVERANDOR}");
+    for (index, customer) in numbers(FIRST_CUSTOMER).take(wanted).enumerate() {
+        if !known.contains(&customer) {
+            world.organizations.push(organization(&format!("kunde-{:04}", index + 1), &customer, &SCOPES));
+            approve(world, &customer, &system, &client);
+        }
+    }
+    before != (world.organizations.len(), world.clients.len())
+}
+
+/// Organisation numbers from the one that begins with these eight digits on.
+fn numbers(first: u32) -> impl Iterator<Item = String> {
+    (first..100_000_000).filter_map(|body| {
+        let digit = check_digit(body)?;
+        Some(format!("{body}{digit}"))
+    })
+}
+
+/// The ninth digit of an organisation number (modulus 11); some combinations of eight have none.
+fn check_digit(body: u32) -> Option<u32> {
+    let digits = std::iter::successors(Some(body), |rest| Some(rest / 10)).map(|rest| rest % 10);
+    let sum: u32 = digits.zip([2, 3, 4, 5, 6, 7, 2, 3]).map(|(digit, weight)| digit * weight).sum();
+    match (11 - sum % 11) % 11 {
+        10 => None,
+        digit => Some(digit),
+    }
+}
+
+/// A vendor, with those who have approved its system.
+fn with_customers(world: &World, founded: Founded) -> Vendor {
+    let names: BTreeMap<&str, &str> =
+        world.organizations.iter().map(|it| (it.number.as_str(), it.name.as_str())).collect();
+    let approved =
+        world.system_users.iter().filter(|user| user.approved && user.clients.contains(&founded.client_id));
+    let customer = |user: &SystemUser| {
+        let name = (*names.get(user.organization.as_str())?).to_owned();
+        Some(Customer { name, number: user.organization.clone() })
+    };
+    let customers = approved.filter_map(customer).collect();
+    Vendor { founded, customers }
 }
 
 /// The organisations that have a client with a key whose file lies in the sandbox.

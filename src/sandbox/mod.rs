@@ -11,7 +11,6 @@ mod blocking;
 mod broker;
 mod clock;
 mod configuration;
-mod customers;
 mod events;
 mod faults;
 mod founding;
@@ -46,9 +45,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
-pub use customers::{Customer, Vendor};
 pub use events::{Event, Part};
-pub use founding::Founded;
+pub use founding::{Customer, Founded, Vendor};
 pub use ledger::{Entry, Ledger};
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, Stage, SystemUser,
@@ -57,6 +55,7 @@ pub use world::{
 
 use broker::depot::Depot;
 use broker::jobs;
+use broker::tus::store::Desks;
 use site::{Parts, Settings, Site};
 
 /// How long requests in flight may take when the sandbox stops.
@@ -91,6 +90,16 @@ pub struct Options {
     pub grace: Duration,
     /// Whether transfers are scanned, unless they say no.
     pub use_virus_scan: bool,
+    /// How long after a chunk of a resumable upload was accepted it is stored.
+    pub tus_storing_delay: Duration,
+    /// How long the content of a resumable upload takes to be joined, and again to be hashed.
+    pub finalising_delay: Duration,
+    /// How long a resumable upload is remembered after the last request to it.
+    pub tus_expiry: Duration,
+    /// How probably the bytes of a chunk that was cut are accepted and never stored.
+    pub tus_wedge: f64,
+    /// Where chance begins; anywhere when absent.
+    pub seed: Option<u64>,
     /// The subscription key that is demanded, if one is.
     pub key_gate: Option<String>,
     /// How many customers the system vendor "leverandor" has at least; it is there when there are some.
@@ -127,6 +136,11 @@ impl Default for Options {
             time_to_live: Duration::from_hours(30 * 24),
             grace: Duration::from_hours(2),
             use_virus_scan: true,
+            tus_storing_delay: Duration::from_millis(20),
+            finalising_delay: Duration::from_millis(20),
+            tus_expiry: Duration::from_hours(24),
+            tus_wedge: 1.0,
+            seed: None,
             key_gate: None,
             customers: 0,
             tls: false,
@@ -199,6 +213,7 @@ pub enum Error {
 pub struct Sandbox {
     site: Arc<Site>,
     parties: Vec<Founded>,
+    service_owner: Option<Founded>,
     vendor: Option<Vendor>,
     certificate_authority: Option<PathBuf>,
     parts: Mutex<JoinSet<&'static str>>,
@@ -239,6 +254,8 @@ impl Sandbox {
         // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
         trust.extend(tls.is_some().then(|| papers.authority()));
         let events = events::Events::open(&dir, &trust)?;
+        let tus = Desks::open(&dir, &depot, clock::scale(options.tus_expiry, options.speed), options.seed)
+            .map_err(failed)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -251,6 +268,10 @@ impl Sandbox {
                 time_to_live: options.time_to_live,
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
+                tus_storing_delay: options.tus_storing_delay,
+                finalising_delay: options.finalising_delay,
+                tus_expiry: options.tus_expiry,
+                tus_wedge: options.tus_wedge,
                 key_gate: options.key_gate,
                 events_lag: options.events_lag,
                 events_cache: options.events_cache,
@@ -262,6 +283,7 @@ impl Sandbox {
             world: founded.world,
             depot,
             events,
+            tus,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
         }));
@@ -273,6 +295,7 @@ impl Sandbox {
         Ok(Sandbox {
             site,
             parties: founded.parties,
+            service_owner: founded.service_owner,
             vendor: founded.vendor,
             certificate_authority: options.tls.then(|| papers.authority()),
             parts,
@@ -307,10 +330,16 @@ impl Sandbox {
         self.site.in_flight()
     }
 
-    /// The organisations that act by a client of their own: those that exchange files, and the service owner.
+    /// The organisations that act by a client of their own.
     #[must_use]
     pub fn organizations(&self) -> &[Founded] {
         &self.parties
+    }
+
+    /// The service owner, to whom the resource belongs.
+    #[must_use]
+    pub fn service_owner(&self) -> Option<&Founded> {
+        self.service_owner.as_ref()
     }
 
     /// The system vendor with its customers, when there are some.

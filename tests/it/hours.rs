@@ -21,10 +21,7 @@ const FILES: u64 = 6;
 
 /// A service with the limits of a real one.
 async fn service(sandbox: &Sandbox, role: Role, clock: &Arc<AcceleratedClock>) -> Service {
-    let (section, folder) = match role {
-        Role::Sender => (OUTBOX, "outbox"),
-        Role::Recipient | Role::Vendor => (INBOX, "inbox"),
-    };
+    let (section, folder) = if role == Role::Sender { (OUTBOX, "outbox") } else { (INBOX, "inbox") };
     std::fs::create_dir_all(sandbox.folder(role).join(folder)).unwrap();
     let mut settings = Settings::new(sandbox.configuration(role, None));
     settings

@@ -39,11 +39,10 @@ async fn without_customers_there_is_no_vendor() {
     let bench = Bench::start().await;
     assert!(bench.sandbox.vendor().is_none());
     assert_eq!(bench.sandbox.configuration(Role::Vendor, None), "");
+    assert_eq!(bench.sandbox.organizations().len(), 2, "and the service owner");
     bench
         .sandbox
-        .world(|world| {
-            assert!(world.organizations.iter().all(|organization| organization.name != "leverandor"))
-        })
+        .world(|world| assert_eq!((world.organizations.len(), world.clients.len()), (3, 3)))
         .unwrap();
 }
 

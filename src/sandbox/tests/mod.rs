@@ -1,6 +1,7 @@
 //! The sandbox against the Broker's statements, in-process over loopback.
 
 mod customers;
+mod events;
 mod house;
 mod identity;
 mod initialize;
@@ -10,4 +11,5 @@ mod settings;
 mod support;
 mod tls;
 mod transport;
+mod tus;
 mod upload;
