@@ -39,6 +39,9 @@ pub(super) struct Options {
     /// After how long an upload that was begun and not ended has failed
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     stuck_after: Duration,
+    /// How probably a chunk of a resumable upload that is cut off midway is accepted and never stored, as at Altinn
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0)]
+    tus_wedge: f64,
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
@@ -110,6 +113,7 @@ impl Options {
             dir: self.dir,
             scan_delay: self.scan_delay,
             stuck_after: self.stuck_after,
+            tus_wedge: self.tus_wedge,
             key_gate: self.subscription_key,
             customers: self.organisations,
             tls: self.tls,

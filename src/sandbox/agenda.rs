@@ -14,6 +14,10 @@ pub(super) enum Job {
     Scan(Uuid),
     /// The checksum of a scanned transfer, which nobody gave, is computed.
     Checksum(Uuid),
+    /// A resumable upload of a transfer goes on: blocks are stored, content is joined.
+    Tus(Uuid),
+    /// The MD5 of the content of a resumable upload is computed.
+    Verify(Uuid),
     /// The time to live of a transfer is over.
     Expire(Uuid),
     /// The grace period after the last confirmation is over.

@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
 use super::broker::transfer::Transfer;
+use super::broker::tus;
 use super::keys::{Algorithm, Parsed};
 use super::problem::{Fault, Refusal};
 use super::route::Operation;
@@ -21,6 +22,8 @@ pub(super) struct Caller {
     pub(super) subject: Option<Subject>,
     /// The owner of the Maskinporten client, nine digits; recorded for statistics.
     pub(super) vendor: Option<String>,
+    /// What tells its sessions of resumable upload apart.
+    pub(super) session: Option<String>,
 }
 
 impl Caller {
@@ -73,24 +76,38 @@ pub(super) fn authenticate(
     headers: &HeaderMap,
 ) -> Result<Caller, Refusal> {
     let token = bearer(headers).ok_or(Refusal::Token("Bearer"))?;
-    let claims = verify(site, token)?;
+    let (claims, life) = verify(site, token)?;
+    let caller = caller(&claims);
+    let admitted = match (life, operation) {
+        (Life::Live, _) => true,
+        (Life::Expired, Operation::Tus(request)) => tus::admits_expired(site, request, &caller),
+        (Life::Expired, _) => false,
+    };
+    if !admitted {
+        return Err(EXPIRED);
+    }
     let scopes = scopes(&claims);
     let has = |scope: &str| scopes.iter().any(|granted| granted == scope);
     let allowed = match operation {
-        Operation::Initialize | Operation::Upload { .. } | Operation::FormUpload => has(WRITE),
+        Operation::Initialize | Operation::Upload { .. } | Operation::FormUpload | Operation::Tus(_) => {
+            has(WRITE)
+        }
         Operation::Download { .. } | Operation::Confirm { .. } => has(READ),
         Operation::Resource { .. } | Operation::ServiceOwner { .. } | Operation::Statistics => {
             has(SERVICE_OWNER)
         }
         _ => has(WRITE) || has(READ),
     };
-    if allowed { Ok(caller(&claims)) } else { Err(Refusal::Bare(StatusCode::FORBIDDEN)) }
+    if allowed { Ok(caller) } else { Err(Refusal::Bare(StatusCode::FORBIDDEN)) }
 }
 
 /// The claims of a token of Altinn itself: Altinn Events trusts no other issuer.
 pub(super) fn altinn_claims(site: &Site, headers: &HeaderMap) -> Result<Map<String, Value>, Refusal> {
     let token = bearer(headers).ok_or(Refusal::Token("Bearer"))?;
-    let claims = verify(site, token)?;
+    let (claims, life) = verify(site, token)?;
+    if matches!(life, Life::Expired) {
+        return Err(EXPIRED);
+    }
     if claims.get("iss").and_then(Value::as_str) == Some(site.altinn_issuer().as_str()) {
         Ok(claims)
     } else {
@@ -105,9 +122,18 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
+const EXPIRED: Refusal =
+    Refusal::Token(r#"Bearer error="invalid_token", error_description="The token expired""#);
+
+/// Whether the time of a token is over.
+enum Life {
+    Live,
+    Expired,
+}
+
 /// Two issuers are trusted; signature and lifetime are checked, without any tolerance; the
 /// audience is not.
-fn verify(site: &Site, token: &str) -> Result<Map<String, Value>, Refusal> {
+fn verify(site: &Site, token: &str) -> Result<(Map<String, Value>, Life), Refusal> {
     const INVALID: Refusal = Refusal::Token(r#"Bearer error="invalid_token""#);
     let parsed = Parsed::parse(token).ok_or(INVALID)?;
     let issuer = parsed.text("iss").ok_or(INVALID)?;
@@ -128,10 +154,11 @@ fn verify(site: &Site, token: &str) -> Result<Map<String, Value>, Refusal> {
     let now = site.clock.now();
     let expires = parsed.seconds("exp").ok_or(INVALID)?;
     let too_early = parsed.seconds("nbf").is_some_and(|not_before| not_before > now.as_second());
-    if expires <= now.as_second() || too_early {
-        return Err(Refusal::Token(r#"Bearer error="invalid_token", error_description="The token expired""#));
+    if too_early {
+        return Err(EXPIRED);
     }
-    Ok(parsed.claims)
+    let life = if expires <= now.as_second() { Life::Expired } else { Life::Live };
+    Ok((parsed.claims, life))
 }
 
 /// `urn:altinn:scope` if present, else `scope`, split at spaces.
@@ -156,7 +183,8 @@ fn caller(claims: &Map<String, Value>) -> Caller {
     } else {
         consumer.clone().map(Subject::Organization)
     };
-    Caller { subject, vendor: consumer }
+    let session = ["sid", "client_id", "sub"].into_iter().find_map(|name| claims.get(name)?.as_str());
+    Caller { subject, vendor: consumer, session: session.map(str::to_owned) }
 }
 
 /// The organisation of a system user; all four members must be there, in their exact case.

@@ -86,6 +86,11 @@ impl Clock for ManualClock {
     }
 }
 
+/// How long something takes that really takes `duration`, where things go `speed` times faster.
+pub(super) fn scale(duration: Duration, speed: f64) -> Duration {
+    Duration::try_from_secs_f64(duration.as_secs_f64() / speed).unwrap_or(Duration::MAX)
+}
+
 /// `time` plus `duration`, at most the end of time.
 pub(super) fn later(time: Timestamp, duration: Duration) -> Timestamp {
     let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);

@@ -55,6 +55,7 @@ pub use world::{
 
 use broker::depot::Depot;
 use broker::jobs;
+use broker::tus::store::Desks;
 use site::{Parts, Settings, Site};
 
 /// How long requests in flight may take when the sandbox stops.
@@ -89,6 +90,16 @@ pub struct Options {
     pub grace: Duration,
     /// Whether transfers are scanned, unless they say no.
     pub use_virus_scan: bool,
+    /// How long after a chunk of a resumable upload was accepted it is stored.
+    pub tus_storing_delay: Duration,
+    /// How long the content of a resumable upload takes to be joined, and again to be hashed.
+    pub finalising_delay: Duration,
+    /// How long a resumable upload is remembered after the last request to it.
+    pub tus_expiry: Duration,
+    /// How probably the bytes of a chunk that was cut are accepted and never stored.
+    pub tus_wedge: f64,
+    /// Where chance begins; anywhere when absent.
+    pub seed: Option<u64>,
     /// The subscription key that is demanded, if one is.
     pub key_gate: Option<String>,
     /// How many customers the system vendor "leverandor" has at least; it is there when there are some.
@@ -125,6 +136,11 @@ impl Default for Options {
             time_to_live: Duration::from_hours(30 * 24),
             grace: Duration::from_hours(2),
             use_virus_scan: true,
+            tus_storing_delay: Duration::from_millis(20),
+            finalising_delay: Duration::from_millis(20),
+            tus_expiry: Duration::from_hours(24),
+            tus_wedge: 1.0,
+            seed: None,
             key_gate: None,
             customers: 0,
             tls: false,
@@ -238,6 +254,8 @@ impl Sandbox {
         // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
         trust.extend(tls.is_some().then(|| papers.authority()));
         let events = events::Events::open(&dir, &trust)?;
+        let tus = Desks::open(&dir, &depot, clock::scale(options.tus_expiry, options.speed), options.seed)
+            .map_err(failed)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -250,6 +268,10 @@ impl Sandbox {
                 time_to_live: options.time_to_live,
                 grace: options.grace,
                 use_virus_scan: options.use_virus_scan,
+                tus_storing_delay: options.tus_storing_delay,
+                finalising_delay: options.finalising_delay,
+                tus_expiry: options.tus_expiry,
+                tus_wedge: options.tus_wedge,
                 key_gate: options.key_gate,
                 events_lag: options.events_lag,
                 events_cache: options.events_cache,
@@ -261,6 +283,7 @@ impl Sandbox {
             world: founded.world,
             depot,
             events,
+            tus,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
         }));

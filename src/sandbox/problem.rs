@@ -62,8 +62,13 @@ impl Fault {
         }
     }
 
+    /// The status.
+    pub(super) fn status(self) -> StatusCode {
+        self.row().1
+    }
+
     /// The `detail`.
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::NotFound => "The requested file transfer was not found",
             Self::NoServiceOwner => "Service owner needs to be configured to use the broker API",

@@ -15,7 +15,8 @@ use super::agenda::Agenda;
 use super::blocking::blocking;
 use super::broker::depot::Depot;
 use super::broker::transfer::Transfer;
-use super::clock::{Clock, later};
+use super::broker::tus::store::Desks;
+use super::clock::{Clock, later, scale};
 use super::events::{Events, Part};
 use super::faults::Faults;
 use super::founding;
@@ -31,6 +32,10 @@ pub(super) struct Settings {
     pub(super) time_to_live: Duration,
     pub(super) grace: Duration,
     pub(super) use_virus_scan: bool,
+    pub(super) tus_storing_delay: Duration,
+    pub(super) finalising_delay: Duration,
+    pub(super) tus_expiry: Duration,
+    pub(super) tus_wedge: f64,
     pub(super) key_gate: Option<String>,
     pub(super) events_lag: Duration,
     pub(super) events_cache: Duration,
@@ -47,6 +52,7 @@ pub(super) struct Site {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) world: RwLock<World>,
     pub(super) depot: Depot,
+    pub(super) tus: Desks,
     pub(super) ledger: Ledger,
     pub(super) agenda: Agenda,
     pub(super) maskinporten: Key,
@@ -70,6 +76,7 @@ pub(super) struct Parts {
     pub(super) world: World,
     pub(super) depot: Depot,
     pub(super) events: Events,
+    pub(super) tus: Desks,
     pub(super) maskinporten: Key,
     pub(super) altinn: Key,
 }
@@ -83,6 +90,7 @@ impl Site {
             clock: parts.clock,
             world: RwLock::new(parts.world),
             depot: parts.depot,
+            tus: parts.tus,
             ledger: Ledger::default(),
             agenda: Agenda::default(),
             maskinporten: parts.maskinporten,
@@ -109,7 +117,7 @@ impl Site {
 
     /// How long something takes that happens by itself and really takes `delay`.
     pub(super) fn scaled(&self, delay: Duration) -> Duration {
-        Duration::try_from_secs_f64(delay.as_secs_f64() / self.settings.speed).unwrap_or(Duration::MAX)
+        scale(delay, self.settings.speed)
     }
 
     /// When something happens by itself that really would a `delay` after `moment`.

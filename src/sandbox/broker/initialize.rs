@@ -122,6 +122,8 @@ fn transfer(site: &Site, caller: &Caller, metadata: Metadata) -> Result<Transfer
         discarded: false,
         stored: false,
         md5: None,
+        awaits_md5: false,
+        scan_passed: false,
         delivered: 0,
         half_made,
     };

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::depot::remove_blob;
 use super::download::grace;
 use super::transfer::{RecipientStatus, Status, Transfer};
+use super::tus::finalise;
 use super::upload::announce_published;
 use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
@@ -43,7 +44,12 @@ pub(in crate::sandbox) fn resume(site: &Site) {
         site.agenda.add(expires(site, &transfer), Job::Expire(id));
         match transfer.status() {
             Status::UploadProcessing => {
-                site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
+                if transfer.use_virus_scan && !transfer.scan_passed {
+                    site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
+                }
+                if transfer.awaits_md5 {
+                    site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
+                }
             }
             Status::Published if transfer.checksum.as_deref().is_none_or(str::is_empty) => {
                 site.agenda.add(site.due(now, site.settings.scan_delay), Job::Checksum(id));
@@ -56,6 +62,7 @@ pub(in crate::sandbox) fn resume(site: &Site) {
             _ => {}
         }
     }
+    finalise::resume(site);
     site.agenda.add(now, Job::Stuck);
 }
 
@@ -74,6 +81,10 @@ pub(in crate::sandbox) async fn run(site: Arc<Site>, stop: CancellationToken) {
                 Job::Scan(id) => {
                     scans.spawn(scan(Arc::clone(&site), id));
                 }
+                Job::Tus(id) => {
+                    scans.spawn(finalise::advance(Arc::clone(&site), id));
+                }
+                Job::Verify(id) => finalise::verify(&site, id),
                 Job::Checksum(id) => show_checksum(&site, id),
                 Job::Expire(id) => expire(&site, id),
                 Job::Grace(id) => purge(&site, id),
@@ -90,7 +101,7 @@ pub(in crate::sandbox) async fn run(site: Arc<Site>, stop: CancellationToken) {
             () = next => {}
             Some(ended) = scans.join_next() => {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "sandbox: a malware scan broke off");
+                    tracing::error!(%error, "sandbox: a job broke off");
                 }
             }
         }
@@ -124,6 +135,9 @@ async fn scan(site: Arc<Site>, id: Uuid) {
         if failed {
             transfer.enter(Status::Failed, verdict, now);
             transfer.blob = None;
+        } else if transfer.awaits_md5 {
+            transfer.scan_passed = true;
+            return None;
         } else {
             transfer.enter(Status::Published, None, now);
         }
@@ -213,6 +227,7 @@ fn purge(site: &Site, id: Uuid) {
     if let Some(blob) = blob {
         remove_blob(&site.depot.blob(&blob));
     }
+    finalise::abandon(site, id);
     site.tell_sender("filepurged", &transfer);
     never_confirmed(site, &transfer, Everyone::No);
 }
@@ -248,7 +263,12 @@ fn fail_stuck(site: &Site) {
     let limit = earlier(now, stuck_after);
     let is_stuck =
         |transfer: &Transfer| transfer.status() == Status::UploadStarted && transfer.status_changed() < limit;
+    // An hour, by the Broker's own times.
+    let lately = stuck_after / 24;
     for id in site.depot.all(|transfer| is_stuck(transfer).then_some(transfer.id)) {
+        if site.tus.is_active(id, now, lately) {
+            continue;
+        }
         let failed = site.depot.change(id, |transfer| {
             if !is_stuck(transfer) {
                 return None;
@@ -257,9 +277,11 @@ fn fail_stuck(site: &Site) {
             Some(transfer.clone())
         });
         if let Some(transfer) = failed.flatten() {
+            finalise::abandon(site, id);
             site.tell_sender("uploadfailed", &transfer);
         }
     }
+    site.tus.prune(now);
     let interval = (stuck_after / 4).min(site.scaled(STUCK_INTERVAL)).max(Duration::from_millis(10));
     site.agenda.add(later(now, interval), Job::Stuck);
 }

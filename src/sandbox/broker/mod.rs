@@ -17,7 +17,7 @@ mod show;
 mod statistics;
 mod time_span;
 pub(in crate::sandbox) mod transfer;
-mod tus;
+pub(in crate::sandbox) mod tus;
 mod upload;
 
 pub(in crate::sandbox) use owner_fault::OwnerFault;

@@ -73,7 +73,7 @@ pub(in crate::sandbox) async fn serve(
             download::confirm(site, &caller, &transfer, note)
         }
         Operation::FormUpload => form::upload(site, &caller, headers, body, note).await,
-        Operation::Tus(request) => tus::serve(site, &caller, request, headers, body, note).await,
+        Operation::Tus(request) => tus::serve(site, &caller, request, parts, body, note).await,
         Operation::Resource { .. } | Operation::ServiceOwner { .. } | Operation::Statistics => {
             to_service_owner(site, &caller, operation, parts, body, note).await
         }
@@ -140,7 +140,7 @@ fn find(site: &Site, id: &str, note: &mut Note) -> Result<Transfer, Refusal> {
 }
 
 /// A GUID in the formats of .NET: plain, with hyphens, in braces or in parentheses.
-fn guid(text: &str) -> Option<Uuid> {
+pub(super) fn guid(text: &str) -> Option<Uuid> {
     let text = text.trim();
     let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(text);
     if inner.to_ascii_lowercase().starts_with("urn:") {

@@ -173,6 +173,12 @@ pub struct Transfer {
     pub stored: bool,
     /// MD5 of the stored content.
     pub md5: Option<String>,
+    /// Whether the content has yet to be compared with the checksum that was given (resumable uploads).
+    #[serde(default)]
+    pub awaits_md5: bool,
+    /// Whether the malware scan found nothing while the checksum was still awaited.
+    #[serde(default)]
+    pub scan_passed: bool,
     /// How many downloads handed over the last byte of the file.
     pub delivered: u64,
     /// Initialize failed after the row was written: an id that nobody was told.

@@ -24,7 +24,7 @@ use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::start_blocking;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
-use crate::sandbox::world::Action;
+use crate::sandbox::world::{Action, Resource};
 
 /// The largest file that is scanned for malware.
 pub(super) const LARGEST_SCANNED: u64 = 50_000_000_000;
@@ -73,7 +73,11 @@ pub(super) fn start(
     length: Option<u64>,
     note: &mut Note,
 ) -> Result<(), Fault> {
-    check(site, caller, transfer, length)?;
+    check(site, caller, transfer)?;
+    // No limit is applied to a length that is not known.
+    if length.is_some_and(|length| is_too_large(site, transfer, length)) {
+        return Err(Fault::TooLarge);
+    }
     // Decided again under the lock: another upload may have ended meanwhile.
     let started = site.depot.change(transfer.id, |transfer| {
         let open = matches!(transfer.status(), Status::Initialized | Status::UploadStarted);
@@ -99,7 +103,8 @@ pub(in crate::sandbox) fn is_octets(headers: &HeaderMap) -> bool {
     media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
 }
 
-fn check(site: &Site, caller: &Caller, transfer: &Transfer, length: Option<u64>) -> Result<(), Fault> {
+/// Whether the caller may upload to the transfer now.
+pub(in crate::sandbox) fn check(site: &Site, caller: &Caller, transfer: &Transfer) -> Result<(), Fault> {
     if !caller.may(site, &transfer.resource, Action::Write, &transfer.sender) {
         return Err(Fault::NoAccess);
     }
@@ -114,16 +119,15 @@ fn check(site: &Site, caller: &Caller, transfer: &Transfer, length: Option<u64>)
         if !resource.service_owner {
             return Err(Fault::NoServiceOwner);
         }
-        if !resource.storage_ready {
-            return Err(Fault::StorageNotReady);
-        }
-        // No limit is applied to a length that is not known.
-        let too_large = length.is_some_and(|length| {
-            (transfer.use_virus_scan && length > LARGEST_SCANNED)
-                || resource.max_file_transfer_size.is_some_and(|limit| length > limit)
-        });
-        if too_large { Err(Fault::TooLarge) } else { Ok(()) }
+        if resource.storage_ready { Ok(()) } else { Err(Fault::StorageNotReady) }
     })
+}
+
+/// Whether the malware scan or the resource does not allow so many bytes.
+pub(in crate::sandbox) fn is_too_large(site: &Site, transfer: &Transfer, length: u64) -> bool {
+    let limit = |resource: &Resource| resource.max_file_transfer_size;
+    let limit = site.look(|world| world.resources.get(&transfer.resource).and_then(limit));
+    (transfer.use_virus_scan && length > LARGEST_SCANNED) || limit.is_some_and(|limit| length > limit)
 }
 
 /// What has come in of one attempt. Its file, if there is one, goes with it unless it is kept.

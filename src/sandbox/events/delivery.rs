@@ -57,8 +57,8 @@ pub(super) async fn run(site: &Arc<Site>, stop: &CancellationToken) {
         for notice in notices {
             site.events.send(site, notice);
         }
-        for (host, mail) in started {
-            posts.spawn(post(Arc::clone(site), host, mail));
+        for mail in started {
+            posts.spawn(post(Arc::clone(site), mail));
         }
         let next = match next {
             Some(time) => Either::Left(site.clock.sleep_until(time)),
@@ -80,17 +80,17 @@ pub(super) async fn run(site: &Arc<Site>, stop: &CancellationToken) {
 /// Its place is given back even when the task breaks off.
 struct Flight<'a> {
     site: &'a Site,
-    host: String,
+    endpoint: &'a str,
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        self.site.events.landed(&self.host);
+        self.site.events.landed(self.endpoint);
     }
 }
 
-async fn post(site: Arc<Site>, host: String, mail: Mail) {
-    let flight = Flight { site: &site, host };
+async fn post(site: Arc<Site>, mail: Mail) {
+    let flight = Flight { site: &site, endpoint: mail.endpoint() };
     let deadline = later(site.clock.now(), site.settings.delivery_timeout);
     let subscription = &mail.held.subscription;
     let (event, kind, body) = if let Some(event) = &mail.event {

@@ -1,6 +1,7 @@
 //! Keeps events and subscriptions in files, and forgets old events every night.
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::{io, mem};
 
 use jiff::civil::Time;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{log, subscriptions};
 use crate::sandbox::blocking::blocking;
+use crate::sandbox::clock::earlier;
 use crate::sandbox::site::Site;
 
 /// When old events are forgotten.
@@ -21,7 +23,8 @@ pub(super) async fn run(site: &Arc<Site>, stop: &CancellationToken) {
     loop {
         if night <= site.clock.now() {
             night = next_night(site.clock.now());
-            forget_old(site).await;
+            // As of last night, also when a clock that jumped brings it late.
+            forget_old(site, earlier(night, Duration::from_hours(24))).await;
         }
         flush(site).await;
         tokio::select! {
@@ -59,10 +62,10 @@ pub(super) async fn save(site: &Site) -> io::Result<()> {
     blocking(move || subscriptions::write(&path, &kept)).await
 }
 
-async fn forget_old(site: &Site) {
+async fn forget_old(site: &Site, night: Timestamp) {
     let events = {
         let mut log = site.events.log();
-        if !log.forget_old(site.clock.now()) {
+        if !log.forget_old(night) {
             return;
         }
         log.everything()

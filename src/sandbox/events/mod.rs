@@ -198,13 +198,19 @@ impl Events {
         self.queued.notify_one();
     }
 
-    fn due(&self, now: Timestamp) -> (Vec<Notice>, Vec<(String, Mail)>, Option<Timestamp>) {
+    fn due(&self, now: Timestamp) -> (Vec<Notice>, Vec<Mail>, Option<Timestamp>) {
         let mut queue = lock(&self.queue);
         (queue.due(now), queue.startable(), queue.next())
     }
 
-    fn landed(&self, host: &str) {
-        lock(&self.queue).landed(host);
+    fn landed(&self, endpoint: &str) {
+        lock(&self.queue).landed(endpoint);
+    }
+
+    /// Whether everything that is due has been done.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self, now: Timestamp) -> bool {
+        lock(&self.queue).is_idle(now)
     }
 
     async fn queued(&self) {

@@ -1,5 +1,5 @@
-//! What is to be posted, and when: first by time, then by the host that it goes to, so that a slow
-//! one holds up nobody else.
+//! What is to be posted, and when: first by time, then by the endpoint that it goes to, so that a
+//! slow one holds up no other.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use super::subscriptions::Held;
 
 /// Posts that may be waiting; more are dropped, as by a full queue.
 const LONGEST: usize = 200_000;
-/// Posts in flight to one host.
-const PER_HOST: usize = 16;
+/// Posts in flight to one endpoint.
+const PER_ENDPOINT: usize = 16;
 /// Posts in flight in all.
 const IN_ALL: usize = 512;
 
@@ -36,12 +36,6 @@ impl Mail {
     pub(super) fn schedule(&self) -> Schedule {
         if self.event.is_some() { Schedule::Delivery } else { Schedule::Validation }
     }
-
-    /// Host and port of the endpoint.
-    pub(super) fn host(&self) -> String {
-        let url = url::Url::parse(self.endpoint()).ok();
-        url.map_or_else(String::new, |url| url.authority().to_owned())
-    }
 }
 
 /// Something that is to be done at a time.
@@ -53,12 +47,12 @@ pub(super) enum Job {
     Post(Mail),
 }
 
-/// Jobs by time, and posts by host.
+/// Jobs by time, and posts by endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     added: u64,
     by_time: BTreeMap<(Timestamp, u64), Job>,
-    by_host: HashMap<String, VecDeque<Mail>>,
+    by_endpoint: HashMap<String, VecDeque<Mail>>,
     in_flight: HashMap<String, usize>,
     waiting: usize,
     flying: usize,
@@ -75,7 +69,7 @@ impl Queue {
         self.by_time.insert((time, self.added), job);
     }
 
-    /// Moves the posts whose time has come to their hosts, and gives the late events.
+    /// Moves the posts whose time has come to their endpoints, and gives the late events.
     pub(super) fn due(&mut self, now: Timestamp) -> Vec<Notice> {
         let later = self.by_time.split_off(&(now, u64::MAX));
         let mut notices = Vec::new();
@@ -84,46 +78,46 @@ impl Queue {
                 Job::Send(notice) => notices.push(notice),
                 Job::Post(mail) => {
                     self.waiting += 1;
-                    self.by_host.entry(mail.host()).or_default().push_back(mail);
+                    self.by_endpoint.entry(mail.endpoint().to_owned()).or_default().push_back(mail);
                 }
             }
         }
         notices
     }
 
-    /// Takes the posts that can begin, in turn from each host, and counts them as in flight.
-    pub(super) fn startable(&mut self) -> Vec<(String, Mail)> {
+    /// Takes the posts that can begin, in turn from each endpoint, and counts them as in flight.
+    pub(super) fn startable(&mut self) -> Vec<Mail> {
         let mut started = Vec::new();
         loop {
             let before = started.len();
-            for (host, mails) in &mut self.by_host {
+            for (endpoint, mails) in &mut self.by_endpoint {
                 if self.flying >= IN_ALL {
                     return started;
                 }
-                let flying = self.in_flight.get(host).copied().unwrap_or(0);
-                if flying < PER_HOST
+                let flying = self.in_flight.get(endpoint).copied().unwrap_or(0);
+                if flying < PER_ENDPOINT
                     && let Some(mail) = mails.pop_front()
                 {
-                    self.in_flight.insert(host.clone(), flying + 1);
+                    self.in_flight.insert(endpoint.clone(), flying + 1);
                     self.flying += 1;
                     self.waiting -= 1;
-                    started.push((host.clone(), mail));
+                    started.push(mail);
                 }
             }
-            self.by_host.retain(|_, mails| !mails.is_empty());
+            self.by_endpoint.retain(|_, mails| !mails.is_empty());
             if started.len() == before {
                 return started;
             }
         }
     }
 
-    /// A post to the host has ended.
-    pub(super) fn landed(&mut self, host: &str) {
+    /// A post to the endpoint has ended.
+    pub(super) fn landed(&mut self, endpoint: &str) {
         self.flying = self.flying.saturating_sub(1);
-        if let Some(flying) = self.in_flight.get_mut(host) {
+        if let Some(flying) = self.in_flight.get_mut(endpoint) {
             *flying = flying.saturating_sub(1);
             if *flying == 0 {
-                self.in_flight.remove(host);
+                self.in_flight.remove(endpoint);
             }
         }
     }
@@ -131,5 +125,11 @@ impl Queue {
     /// The time of the next job.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.by_time.keys().next().map(|(time, _)| *time)
+    }
+
+    /// Whether everything that is due has been done.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self, now: Timestamp) -> bool {
+        self.flying == 0 && self.waiting == 0 && self.next().is_none_or(|next| next > now)
     }
 }

@@ -1,6 +1,7 @@
 //! The sandbox against the Broker's statements, in-process over loopback.
 
 mod customers;
+mod events;
 mod form;
 mod house;
 mod identity;
@@ -13,4 +14,5 @@ mod settings;
 mod support;
 mod tls;
 mod transport;
+mod tus;
 mod upload;

@@ -1,0 +1,265 @@
+//! What follows an accepted chunk by itself: its block is stored, and when all are there, they are
+//! joined to the transfer's content (Broker API, TUS: finalisation).
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use md5::{Digest as _, Md5};
+use uuid::Uuid;
+
+use super::desk::{Block, Pending, Target};
+use super::store::is_over;
+use crate::sandbox::agenda::Job;
+use crate::sandbox::blocking::blocking;
+use crate::sandbox::broker::depot::remove_blob;
+use crate::sandbox::broker::transfer::{Status, Transfer};
+use crate::sandbox::broker::upload::{CHECKSUM_MISMATCH, announce_published, hex};
+use crate::sandbox::faults::Quirk;
+use crate::sandbox::site::Site;
+use crate::sandbox::world::bare_number;
+
+/// What an upload says after a block could not be stored.
+const STORAGE_FAULT: &str = "The specified storage account could not be reached.";
+/// Blocks of the joining.
+const BLOCK: u64 = 256 * 1024;
+
+/// Gets uploads that a former sandbox left complete going again.
+pub(in crate::sandbox) fn resume(site: &Site) {
+    for id in site.tus.ids() {
+        schedule(site, id);
+    }
+}
+
+/// Has the content joined some time from now, if all of it is there and nothing is under way.
+pub(super) fn schedule(site: &Site, id: Uuid) {
+    let now = site.now();
+    let time = site.due(now, site.settings.finalising_delay);
+    let scheduled = site.tus.change(id, now, |desk| {
+        let now_due = desk.is_complete() && desk.finalise_at.is_none() && !desk.finalising;
+        if now_due {
+            desk.finalise_at = Some(time);
+        }
+        now_due
+    });
+    if scheduled {
+        site.agenda.add(time, Job::Tus(id));
+    }
+}
+
+/// The transfer is over: what is left of its uploads goes.
+pub(in crate::sandbox) fn abandon(site: &Site, id: Uuid) {
+    if site.tus.knows(id) {
+        site.agenda.add(site.now(), Job::Tus(id));
+    }
+}
+
+/// Does what is due for a transfer.
+pub(in crate::sandbox) async fn advance(site: Arc<Site>, id: Uuid) {
+    let now = site.now();
+    let status = site.depot.read(id, Transfer::status);
+    if status.is_none_or(is_over) {
+        close(&site, id).await;
+        return;
+    }
+    store(&site, id, now).await;
+    let due = site.tus.change(id, now, |desk| {
+        let due = desk.finalise_at.is_some_and(|time| time <= now) && desk.is_complete();
+        if due {
+            desk.finalise_at = None;
+            desk.finalising = true;
+        }
+        due
+    });
+    if due {
+        finalise(&site, id).await;
+    }
+}
+
+/// Removes what is left of the uploads of a transfer, but for who took part.
+async fn close(site: &Arc<Site>, id: Uuid) {
+    site.tus.change(id, site.now(), super::desk::Desk::close);
+    let site = Arc::clone(site);
+    if let Err(error) = blocking(move || site.tus.remove_files(id)).await {
+        tracing::warn!(transfer = %id, %error, "sandbox: blocks could not be removed");
+    }
+}
+
+/// Stores the chunks whose time has come.
+async fn store(site: &Arc<Site>, id: Uuid, now: Timestamp) {
+    let due = site.tus.change(id, now, |desk| desk.take_due(now));
+    if due.is_empty() {
+        return;
+    }
+    let resource = site.depot.read(id, |transfer| transfer.resource.clone()).unwrap_or_default();
+    let fails = site.look(|world| world.resources.get(&resource).is_some_and(|it| it.storage_fails));
+    for pending in due {
+        let Pending { target, block, length, file, .. } = pending;
+        let path = site.tus.blocks(id).join(block.name());
+        let stored = blocking(move || {
+            if fails {
+                remove_blob(&file);
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            fs::rename(file, path)
+        });
+        let stored = stored.await;
+        site.tus.change(id, site.now(), |desk| match stored {
+            Ok(()) => desk.store(&target, block, length),
+            Err(error) => {
+                tracing::warn!(transfer = %id, %error, "sandbox: a block could not be stored");
+                if let Some(upload) = desk.upload_mut(&target) {
+                    upload.fault = Some(STORAGE_FAULT);
+                }
+            }
+        });
+    }
+    site.tus.tell_stored();
+    schedule(site, id);
+}
+
+/// Joins the blocks. When that fails, the transfer stays as it is.
+async fn finalise(site: &Arc<Site>, id: Uuid) {
+    let name = format!("{id}-{}", Uuid::new_v4().simple());
+    let joined = join(site, id, site.depot.blob(&name)).await;
+    match joined {
+        Ok(md5) => complete(site, id, name, md5).await,
+        Err(error) => {
+            tracing::warn!(transfer = %id, %error, "sandbox: a resumable upload could not be finalised");
+            remove_blob(&site.depot.blob(&name));
+            site.tus.change(id, site.now(), |desk| desk.finalising = false);
+        }
+    }
+}
+
+/// Why blocks were not joined.
+#[derive(Debug, thiserror::Error)]
+enum NotJoined {
+    #[error("{staged} bytes are stored, {expected} expected")]
+    Length { staged: u64, expected: u64 },
+    #[error("the blocks could not be read or written")]
+    Io(#[from] io::Error),
+}
+
+/// Writes the blocks one after another to `blob`, and gives their number of bytes and MD5.
+async fn join(site: &Arc<Site>, id: Uuid, blob: PathBuf) -> Result<(u64, String), NotJoined> {
+    let (expected, mut content, is_join) = site.tus.look(id, site.now(), |desk| {
+        (desk.length(&Target::Whole).unwrap_or(0), desk.content(), desk.joined.is_some())
+    });
+    let staged = content.iter().map(|(_, length)| length).sum();
+    if staged != expected {
+        return Err(NotJoined::Length { staged, expected });
+    }
+    let sender = site.depot.read(id, |transfer| transfer.sender.clone()).unwrap_or_default();
+    if is_join && site.faults.strikes(Quirk::TusPermuted, Some(bare_number(&sender))).is_some() {
+        content.sort_by_key(|(block, _)| (std::cmp::Reverse(block.part), block.index));
+    }
+    let dir = site.tus.blocks(id);
+    let md5 = blocking(move || concatenate(&dir, content.iter().map(|(block, _)| *block), &blob)).await?;
+    Ok((expected, md5))
+}
+
+fn concatenate(dir: &Path, blocks: impl Iterator<Item = Block>, blob: &Path) -> io::Result<String> {
+    let mut out = File::create_new(blob)?;
+    let mut hash = Md5::new();
+    let mut buffer = Vec::new();
+    for block in blocks {
+        let mut file = File::open(dir.join(block.name()))?;
+        loop {
+            buffer.clear();
+            if (&mut file).take(BLOCK).read_to_end(&mut buffer)? == 0 {
+                break;
+            }
+            hash.update(&buffer);
+            out.write_all(&buffer)?;
+        }
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+/// The content is there: without scan and checksum it is published, else it is processed. A file
+/// that was joined is being processed already.
+async fn complete(site: &Arc<Site>, id: Uuid, blob: String, (size, md5): (u64, String)) {
+    let now = site.now();
+    let changed = site.depot.change(id, |transfer| {
+        let before = transfer.status();
+        if !matches!(before, Status::UploadStarted | Status::UploadProcessing) {
+            return None;
+        }
+        transfer.blob = Some(blob.clone());
+        transfer.stored = true;
+        transfer.size = size;
+        transfer.md5 = Some(md5);
+        transfer.awaits_md5 = transfer.demanded_checksum.is_some();
+        if !transfer.use_virus_scan && !transfer.awaits_md5 {
+            transfer.enter(Status::Published, None, now);
+        } else if before == Status::UploadStarted {
+            transfer.enter(Status::UploadProcessing, None, now);
+        }
+        Some((before, transfer.clone()))
+    });
+    if let Some((before, transfer)) = changed.flatten() {
+        match transfer.status() {
+            Status::Published => announce_published(site, &transfer),
+            _ if before == Status::UploadStarted => site.tell_sender("uploadprocessing", &transfer),
+            _ => {}
+        }
+        if transfer.use_virus_scan {
+            site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
+        }
+        site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
+    } else {
+        // It has failed meanwhile, or another upload was first.
+        remove_blob(&site.depot.blob(&blob));
+    }
+    close(site, id).await;
+}
+
+/// The MD5 of the stored content was computed: it is compared with the one that was given, or shown.
+pub(in crate::sandbox) fn verify(site: &Site, id: Uuid) {
+    let Some(transfer) = site.depot.read(id, Transfer::clone) else { return };
+    let organization = Some(bare_number(&transfer.sender));
+    let struck = transfer.awaits_md5 && site.faults.strikes(Quirk::ChecksumMismatch, organization).is_some();
+    if transfer.awaits_md5
+        && !transfer.use_virus_scan
+        && site.faults.strikes(Quirk::ProcessingForever, organization).is_some()
+    {
+        return;
+    }
+    let now = site.now();
+    let changed = site.depot.change(id, |transfer| verified(transfer, struck, now));
+    match changed.flatten() {
+        Some((transfer, Some(blob))) => {
+            remove_blob(&site.depot.blob(&blob));
+            abandon(site, id);
+            site.tell_sender("uploadfailed", &transfer);
+        }
+        Some((transfer, None)) => announce_published(site, &transfer),
+        None => {}
+    }
+}
+
+/// What changes; with the blob to be removed when the checksum is wrong.
+fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<(Transfer, Option<String>)> {
+    let Some(demanded) = &transfer.demanded_checksum else {
+        transfer.checksum.clone_from(&transfer.md5);
+        return None;
+    };
+    if !transfer.awaits_md5 || transfer.status() != Status::UploadProcessing {
+        return None;
+    }
+    let matches = transfer.md5.as_ref().is_some_and(|md5| md5.eq_ignore_ascii_case(demanded));
+    if struck || !matches {
+        transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
+        let blob = transfer.blob.take().unwrap_or_default();
+        return Some((transfer.clone(), Some(blob)));
+    }
+    transfer.awaits_md5 = false;
+    if transfer.use_virus_scan && !transfer.scan_passed {
+        return None;
+    }
+    transfer.enter(Status::Published, None, now);
+    Some((transfer.clone(), None))
+}
