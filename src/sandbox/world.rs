@@ -87,6 +87,17 @@ pub struct Delegation {
     pub action: Action,
 }
 
+/// A consumer lets a supplier use one of its scopes (Altinn's delegation of scopes).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeDelegation {
+    /// Nine digits of the consumer.
+    pub from: String,
+    /// Nine digits of the supplier.
+    pub to: String,
+    /// The scope.
+    pub scope: String,
+}
+
 /// A Formidling resource, as the service owner has set it up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -95,8 +106,7 @@ pub struct Delegation {
     reason = "each is a switch that the service owner or Altinn sets by itself"
 )]
 pub struct Resource {
-    /// Rights per organisation number (nine digits); that of a service owner to hear of everybody's
-    /// events stands under its code.
+    /// Rights per organisation number (nine digits).
     pub rights: BTreeMap<String, BTreeSet<Action>>,
     /// Rights used by others than the party itself.
     pub delegations: Vec<Delegation>,
@@ -193,6 +203,9 @@ pub struct World {
     pub clients: Vec<Client>,
     /// The system users.
     pub system_users: Vec<SystemUser>,
+    /// Scopes that consumers let suppliers use.
+    #[serde(default)]
+    pub scope_delegations: Vec<ScopeDelegation>,
     /// The resources, by bare id.
     pub resources: BTreeMap<String, Resource>,
     /// The names of the service owners that the Broker knows, by their nine digits.
@@ -222,6 +235,7 @@ impl World {
             organizations: Vec::new(),
             clients: Vec::new(),
             system_users: Vec::new(),
+            scope_delegations: Vec::new(),
             resources: BTreeMap::new(),
             service_owners: BTreeMap::new(),
             owner_codes: BTreeMap::new(),
@@ -242,6 +256,13 @@ impl World {
     /// The organisation with that number (nine digits).
     pub(super) fn organization(&self, number: &str) -> Option<&Organization> {
         self.organizations.iter().find(|organization| organization.number == number)
+    }
+
+    /// Asks Altinn Authorization: is the resource that of the service owner with this code?
+    pub(super) fn owner_has(&self, resource: &str, code: &str) -> bool {
+        let owner = self.resources.get(resource).and_then(|resource| resource.owner.as_ref());
+        let of_owner = owner.and_then(|number| self.owner_codes.get(number));
+        self.authorization == Authorization::Up && of_owner.is_some_and(|of_owner| of_owner == code)
     }
 
     /// Asks Altinn Authorization: may `subject` do `action` with `resource` on behalf of `party`

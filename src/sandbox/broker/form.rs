@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::initialize;
 use super::metadata::{Complaints, Given, Metadata};
 use super::transfer::Transfer;
-use super::upload::{Attempt, Received, commit, receive, start};
+use super::upload::{Attempt, Received, commit, length, receive, start};
 use crate::sandbox::auth::Caller;
 use crate::sandbox::problem::{Fault, Refusal, invalid};
 use crate::sandbox::server::LARGEST_FORM;
@@ -35,6 +35,10 @@ pub(super) async fn upload(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let Form { values, file } = match Form::boundary(headers) {
+        Ok(Some(_)) if length(headers).is_some_and(|length| length > LARGEST) => {
+            site.drain(body);
+            return Err(unreadable(&too_large()));
+        }
         Ok(Some(boundary)) => Form::read(site, boundary, body, note).await?,
         Ok(None) => Form::default(),
         Err(refusal) => {
@@ -75,7 +79,7 @@ impl From<multer::Error> for Unreadable {
     fn from(error: multer::Error) -> Self {
         match error {
             multer::Error::StreamReadFailed(_) => Self::Cut,
-            multer::Error::StreamSizeExceeded { .. } => too_large(),
+            multer::Error::StreamSizeExceeded { .. } => Self::Bad(too_large()),
             multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. } => Self::Bad(
                 "Unexpected end of Stream, the content may have already been read by another component. "
                     .to_owned(),
@@ -85,8 +89,8 @@ impl From<multer::Error> for Unreadable {
     }
 }
 
-fn too_large() -> Unreadable {
-    Unreadable::Bad(format!("Multipart body length limit {LARGEST} exceeded."))
+fn too_large() -> String {
+    format!("Multipart body length limit {LARGEST} exceeded.")
 }
 
 fn unreadable(why: &str) -> Refusal {
@@ -104,7 +108,7 @@ impl Form {
         }
     }
 
-    async fn read(site: &Site, boundary: String, body: Body, note: &mut Note) -> Result<Self, Refusal> {
+    async fn read(site: &Arc<Site>, boundary: String, body: Body, note: &mut Note) -> Result<Self, Refusal> {
         let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(LARGEST));
         let mut multipart = Multipart::with_constraints(body.into_data_stream(), boundary, limits);
         let mut form = Self::default();
@@ -121,7 +125,7 @@ impl Form {
 
     async fn take(
         &mut self,
-        site: &Site,
+        site: &Arc<Site>,
         multipart: &mut Multipart<'_>,
         note: &mut Note,
     ) -> Result<(), Unreadable> {

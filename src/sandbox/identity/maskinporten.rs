@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::keys::Parsed;
 use crate::sandbox::problem::{answer, json_answer};
 use crate::sandbox::site::{Note, Site};
-use crate::sandbox::world::{Client, SystemUser, World, bare_number};
+use crate::sandbox::world::{Client, ScopeDelegation, SystemUser, World, bare_number};
 
 /// How long an access token lives: what Digdir's own client observes for the Broker scopes.
 const LIFETIME: i64 = 120;
@@ -90,12 +91,13 @@ pub(in crate::sandbox) fn token(
 fn grant(site: &Site, headers: &HeaderMap, body: &Bytes, note: &mut Note) -> Result<Value, Denied> {
     let assertion = assertion(headers, body)?;
     let parsed = Parsed::parse(&assertion).ok_or_else(|| bad_client("Invalid JWT.", Some("MP-011")))?;
-    let now = site.clock.now().as_second();
     let client_id = parsed.text("iss").ok_or_else(|| bad_client("Invalid JWT claim iss.", Some("MP-100")))?;
     let client = site
         .look(|world| world.client(client_id).cloned())
         .ok_or_else(|| bad_client("Client not found.", Some("MP-100")))?;
     note.entry.vendor = Some(client.owner.clone());
+    note.entry.client = Some(client.id.clone());
+    let now = skewed(site, &client.owner);
     authenticate(&parsed, &client, now)?;
     check_claims(site, &parsed, now)?;
     remember(site, &parsed, &assertion, now)?;
@@ -109,6 +111,17 @@ fn grant(site: &Site, headers: &HeaderMap, body: &Bytes, note: &mut Note) -> Res
         None => None,
     };
     issue(site, &parsed, &client, &scope, details.as_ref(), now)
+}
+
+/// Maskinporten's clock, which may be wrong.
+fn skewed(site: &Site, organization: &str) -> i64 {
+    let seconds = |quirk| {
+        let amount = site.faults.strikes(quirk, Some(organization)).unwrap_or_default();
+        // Some thirty years, so that sums stay in range.
+        i64::try_from(amount.min(1_000_000_000)).unwrap_or_default()
+    };
+    let now = site.clock.now().as_second();
+    now.saturating_add(seconds(Quirk::MaskinportenAhead)).saturating_sub(seconds(Quirk::MaskinportenBehind))
 }
 
 /// The grant in a form-encoded body.
@@ -196,7 +209,8 @@ fn remember(site: &Site, parsed: &Parsed<'_>, assertion: &str, now: i64) -> Resu
     }
 }
 
-/// The scopes asked for, all of which the client and its owner must have.
+/// The scopes asked for, all of which the client must have, and its owner, or the consumer that has
+/// delegated them to it.
 fn check_scopes(parsed: &Parsed<'_>, client: &Client, world: &World) -> Result<String, Denied> {
     let asked = parsed.text("scope").unwrap_or_default();
     let scopes: Vec<&str> = asked.split_whitespace().collect();
@@ -208,32 +222,49 @@ fn check_scopes(parsed: &Parsed<'_>, client: &Client, world: &World) -> Result<S
         let text = format!("Token request contains invalid scopes for client, {}", unknown.join(" "));
         return Err(denied("invalid_scope", text, Some("MP-200")));
     }
-    let granted = world.organization(&client.owner).map(|organization| &organization.granted);
+    let consumer = consumer(parsed, client)?;
+    let forbidden = |description, code| Denied {
+        status: StatusCode::FORBIDDEN,
+        error: "forbidden",
+        description,
+        code: Some(code),
+    };
+    let granted = world.organization(consumer).map(|organization| &organization.granted);
     for scope in &scopes {
         if !granted.is_some_and(|granted| granted.contains(*scope)) {
-            let description = format!("Consumer has not been granted access to the scope {scope}.");
-            return Err(Denied {
-                status: StatusCode::FORBIDDEN,
-                error: "forbidden",
-                description,
-                code: Some("MP-250"),
-            });
+            let text = format!("Consumer has not been granted access to the scope {scope}.");
+            return Err(forbidden(text, "MP-250"));
+        }
+        let supplier = &client.owner;
+        let delegated =
+            |it: &ScopeDelegation| it.from == consumer && it.to == *supplier && it.scope == *scope;
+        if consumer != supplier && !world.scope_delegations.iter().any(delegated) {
+            let text = format!(
+                "Consumer {consumer} has not delegated access to the scope {scope} to supplier {supplier}."
+            );
+            return Err(forbidden(text, "MP-251"));
         }
     }
-    if let Some(consumer) = parsed.text("consumer_org") {
-        let scope = scopes.first().copied().unwrap_or_default();
-        let description = format!(
-            "Consumer {consumer} has not delegated access to the scope {scope} to supplier {}.",
-            client.owner
-        );
-        return Err(Denied {
-            status: StatusCode::FORBIDDEN,
-            error: "forbidden",
-            description,
-            code: Some("MP-251"),
-        });
-    }
     Ok(scopes.join(" "))
+}
+
+/// Whose scopes are used: the client's owner, or the `consumer_org` that it is a supplier of.
+fn consumer<'a>(parsed: &'a Parsed<'_>, client: &'a Client) -> Result<&'a str, Denied> {
+    let claim = |name: &str| parsed.claims.contains_key(name);
+    if !claim("consumer_org") {
+        return Ok(&client.owner);
+    }
+    if claim("iss_onbehalfof") {
+        return Err(bad_claim("consumer_org and iss_onbehalfof exclude each other.", Some("MP-011")));
+    }
+    match parsed.text("consumer_org") {
+        Some(consumer) if consumer == client.owner => {
+            let text = "combination consumer_org in claim and delegation scope on client is invalid";
+            Err(bad_claim(text, None))
+        }
+        Some(consumer) => Ok(consumer),
+        None => Err(bad_claim("Invalid value of claim consumer_org.", Some("MP-011"))),
+    }
 }
 
 /// The system user that an `authorization_details` asks for (RFC 9396).
@@ -292,7 +323,14 @@ fn issue(
     claims.insert("iss".to_owned(), site.maskinporten_issuer().into());
     claims.insert("client_id".to_owned(), client.id.clone().into());
     claims.insert("client_amr".to_owned(), "private_key_jwt".into());
-    claims.insert("consumer".to_owned(), organization(&client.owner));
+    match grant.text("consumer_org") {
+        None => claims.insert("consumer".to_owned(), organization(&client.owner)),
+        Some(consumer) => {
+            claims.insert("supplier".to_owned(), organization(&client.owner));
+            claims.insert("delegation_source".to_owned(), format!("{}/", site.url).into());
+            claims.insert("consumer".to_owned(), organization(consumer))
+        }
+    };
     claims.insert("scope".to_owned(), scope.into());
     claims.insert("token_type".to_owned(), "Bearer".into());
     claims.insert("iat".to_owned(), now.into());

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::support::{BASE, Bench, RECIPIENT, Reply, SENDER, send};
-use crate::sandbox::{Role, SystemUser};
+use crate::sandbox::{Role, ScopeDelegation, SystemUser};
 
 const EXCHANGE: &str = "/authentication/api/v1/exchange/maskinporten";
 
@@ -70,6 +70,49 @@ async fn i001_a_correct_grant_gives_a_token() {
 }
 
 #[tokio::test]
+async fn i001_three_algorithms_are_taken() {
+    let bench = Bench::start().await;
+    for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512] {
+        let mut header = Header::new(algorithm);
+        header.kid = Some(bench.party(Role::Sender).key_id.clone());
+        let claims = bench.grant_claims(Role::Sender);
+        let reply = bench.post_grant(&bench.sign_grant(Role::Sender, &header, &claims)).await;
+        assert_eq!(reply.status, 200, "{algorithm:?}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn a_supplier_may_use_a_scope_that_its_consumer_has_delegated() {
+    let bench = Bench::start().await;
+    let post = async |consumer: Value| {
+        let change = |claims: &mut Value| {
+            (claims["consumer_org"], claims["scope"]) = (consumer, "altinn:broker.read".into());
+        };
+        bench.post_grant(&bench.grant(Role::Sender, change)).await
+    };
+    let own = post("991825827".into()).await;
+    let text = "combination consumer_org in claim and delegation scope on client is invalid";
+    is_denied(&own, 400, "invalid_grant", text, "");
+    let unknown = post("313579246".into()).await;
+    let text = "Consumer has not been granted access to the scope altinn:broker.read.";
+    is_denied(&unknown, 403, "forbidden", text, "MP-250");
+    let refused = post("910753614".into()).await;
+    let text =
+        "Consumer 910753614 has not delegated access to the scope altinn:broker.read to supplier 991825827.";
+    is_denied(&refused, 403, "forbidden", text, "MP-251");
+    is_denied(&post(5.into()).await, 400, "invalid_grant", "consumer_org", "MP-011");
+    let delegation = ScopeDelegation {
+        from: "910753614".to_owned(),
+        to: "991825827".to_owned(),
+        scope: "altinn:broker.read".to_owned(),
+    };
+    bench.sandbox.world(|world| world.scope_delegations.push(delegation)).unwrap();
+    let reply = post("910753614".into()).await;
+    let claims = verified(&bench, reply.json()["access_token"].as_str().unwrap(), "/jwk").await;
+    assert_eq!((&claims["consumer"]["ID"], &claims["supplier"]["ID"]), (&RECIPIENT.into(), &SENDER.into()));
+}
+
+#[tokio::test]
 async fn i002_the_audience_is_the_issuer_with_its_slash() {
     let bench = Bench::start().await;
     for audience in [bench.url(""), bench.url("/token")] {
@@ -87,12 +130,23 @@ async fn i003_an_unknown_client_is_refused() {
 }
 
 #[tokio::test]
-async fn i004_i005_the_key_must_be_named_and_registered() {
+async fn i005_the_key_must_be_named() {
     let bench = Bench::start().await;
     let claims = bench.grant_claims(Role::Sender);
     let mut header = Header::new(Algorithm::RS256);
     let reply = bench.post_grant(&bench.sign_grant(Role::Sender, &header, &claims)).await;
     is_denied(&reply, 400, "invalid_grant", "no key identifier (kid) provided", "");
+    // A certificate is for clients without registered keys.
+    header.x5c = Some(vec!["MIIB".to_owned()]);
+    let reply = bench.post_grant(&bench.sign_grant(Role::Sender, &header, &claims)).await;
+    is_denied(&reply, 400, "invalid_grant", "no key identifier (kid) provided", "");
+}
+
+#[tokio::test]
+async fn i004_the_key_must_be_registered() {
+    let bench = Bench::start().await;
+    let claims = bench.grant_claims(Role::Sender);
+    let mut header = Header::new(Algorithm::RS256);
     header.kid = Some("another".to_owned());
     let reply = bench.post_grant(&bench.sign_grant(Role::Sender, &header, &claims)).await;
     is_denied(&reply, 400, "invalid_grant", "Unknown key identifier (kid)", "");
@@ -118,21 +172,41 @@ async fn i007_a_key_lives_for_a_year() {
     is_denied(&reply, 400, "invalid_grant", "Expired key", "MP-121");
 }
 
+/// Posts a grant with these times.
+async fn with_times(bench: &Bench, issued: i64, expires: i64) -> Reply {
+    let change = |claims: &mut Value| (claims["iat"], claims["exp"]) = (issued.into(), expires.into());
+    bench.post_grant(&bench.grant(Role::Sender, change)).await
+}
+
 #[tokio::test]
-async fn i008_i009_i010_times_have_limits() {
+async fn i008_a_grant_lives_for_two_minutes_at_most() {
     let bench = Bench::start().await;
     let now = bench.now();
-    let with = |issued: i64, expires: i64| {
-        let grant = bench
-            .grant(Role::Sender, |claims| (claims["iat"], claims["exp"]) = (issued.into(), expires.into()));
-        let bench = &bench;
-        async move { bench.post_grant(&grant).await }
-    };
-    is_denied(&with(now, now + 121).await, 400, "invalid_grant", "Invalid assertion", "MP-011");
-    assert_eq!(with(now, now + 120).await.status, 200);
-    is_denied(&with(now + 11, now + 60).await, 400, "invalid_grant", "issue time is after now", "");
-    assert_eq!(with(now + 5, now + 60).await.status, 200);
-    is_denied(&with(now - 60, now - 1).await, 400, "invalid_grant", "Expired", "MP-130");
+    let reply = with_times(&bench, now, now + 121).await;
+    is_denied(&reply, 400, "invalid_grant", "Invalid assertion", "MP-011");
+    assert_eq!(with_times(&bench, now, now + 120).await.status, 200);
+}
+
+#[tokio::test]
+async fn i009_a_grant_may_be_ten_seconds_ahead() {
+    let bench = Bench::start().await;
+    let now = bench.now();
+    let reply = with_times(&bench, now + 11, now + 60).await;
+    is_denied(&reply, 400, "invalid_grant", "issue time is after now", "");
+    for ahead in [5, 10] {
+        assert_eq!(with_times(&bench, now + ahead, now + 60).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn i010_an_expired_grant_is_refused() {
+    let bench = Bench::start().await;
+    let now = bench.now();
+    for expires in [now - 1, now] {
+        let reply = with_times(&bench, now - 60, expires).await;
+        is_denied(&reply, 400, "invalid_grant", "Expired", "MP-130");
+    }
+    assert_eq!(with_times(&bench, now - 60, now + 1).await.status, 200);
 }
 
 #[tokio::test]
@@ -189,7 +263,7 @@ async fn i013_other_algorithms_never_give_a_token() {
 }
 
 #[tokio::test]
-async fn i014_i015_scopes_must_be_on_the_client_and_granted() {
+async fn i014_a_scope_must_be_on_the_client() {
     let bench = Bench::start().await;
     let grant =
         bench.grant(Role::Sender, |claims| claims["scope"] = "altinn:broker.read altinn:serviceowner".into());
@@ -201,6 +275,11 @@ async fn i014_i015_scopes_must_be_on_the_client_and_granted() {
         "Token request contains invalid scopes for client, altinn:serviceowner",
         "MP-200",
     );
+}
+
+#[tokio::test]
+async fn i015_a_scope_must_be_granted_to_the_organisation() {
+    let bench = Bench::start().await;
     bench.sandbox.world(|world| world.organizations[0].granted.remove("altinn:broker.read")).unwrap();
     let reply = bench.post_grant(&bench.grant(Role::Sender, |_| {})).await;
     is_denied(
@@ -247,6 +326,10 @@ async fn i028_no_matching_system_user_is_mp_303() {
         let reply = systemuser_token(&bench, details).await;
         is_denied(&reply, 400, "invalid_altinn_customer_configuration", "", "MP-303");
     }
+    // Another client of another organisation asks for the same.
+    let change = |claims: &mut Value| claims["authorization_details"] = systemuser(None, SENDER);
+    let reply = bench.post_grant(&bench.grant(Role::Recipient, change)).await;
+    is_denied(&reply, 400, "invalid_altinn_customer_configuration", "", "MP-303");
     bench.sandbox.world(|world| world.system_users[0].approved = false).unwrap();
     let reply = systemuser_token(&bench, systemuser(None, SENDER)).await;
     is_denied(&reply, 400, "invalid_altinn_customer_configuration", "", "MP-303");
@@ -255,17 +338,22 @@ async fn i028_no_matching_system_user_is_mp_303() {
 #[tokio::test]
 async fn i029_unknown_types_and_members_are_told_apart() {
     let bench = Bench::start().await;
-    let mut details = systemuser(None, SENDER);
-    details[0]["type"] = "urn:altinn:other".into();
-    assert!(systemuser_token(&bench, details).await.text().contains("MP-301"));
+    for kind in ["urn:altinn:other", "urn:altinn:SystemUser", ""] {
+        let mut details = systemuser(None, SENDER);
+        details[0]["type"] = kind.into();
+        is_denied(&systemuser_token(&bench, details).await, 400, "invalid_request", "", "MP-301");
+    }
+    // What Altinn's own samples write, and a member in the wrong case.
     for (outer, inner) in [("externalReference", None), ("systemuser_org", Some("id"))] {
         let mut details = systemuser(None, SENDER);
         match inner {
             None => details[0][outer] = "x".into(),
             Some(inner) => details[0][outer][inner] = "x".into(),
         }
-        assert!(systemuser_token(&bench, details).await.text().contains("MP-302"));
+        is_denied(&systemuser_token(&bench, details).await, 400, "invalid_request", "", "MP-302");
     }
+    let twice = json!([systemuser(None, SENDER)[0], systemuser(None, SENDER)[0]]);
+    is_denied(&systemuser_token(&bench, twice).await, 400, "invalid_request", "", "MP-011");
 }
 
 #[tokio::test]
@@ -339,7 +427,15 @@ async fn i035_the_exchanged_token_has_altinns_claims() {
 async fn i036_json_is_quoted_and_text_is_bare() {
     let bench = Bench::start().await;
     let raw = bench.raw_token(Role::Sender).await;
-    for (accept, quoted) in [("application/json", true), ("text/plain", false), ("*/*", false)] {
+    for (accept, quoted) in [
+        ("application/json", true),
+        ("text/plain", false),
+        ("*/*", false),
+        ("application/json, */*", false),
+        ("text/plain;q=0.5, application/json", true),
+        ("application/json;q=0.5, text/plain", false),
+        ("text/html", false),
+    ] {
         let request = bench.request(Method::GET, EXCHANGE).bearer_auth(&raw).header("Accept", accept);
         let text = send(request).await.text();
         assert_eq!(text.starts_with('"') && text.ends_with('"'), quoted, "{accept}");
@@ -352,6 +448,13 @@ async fn i038_a_missing_mangled_or_foreign_token_is_401() {
     let bench = Bench::start().await;
     let other = Bench::start().await;
     assert_eq!(send(bench.request(Method::GET, EXCHANGE)).await.status, 401);
+    let expired = bench.raw_token(Role::Sender).await;
+    assert_eq!(exchange(&bench, &expired).await.status, 200);
+    bench.clock.advance(Duration::from_secs(131));
+    assert_eq!(exchange(&bench, &expired).await.status, 401);
+    // The token is read before the provider.
+    let path = "/authentication/api/v1/exchange/foo";
+    assert_eq!(send(bench.request(Method::GET, path).bearer_auth("garbage")).await.status, 401);
     let altinn = bench.token(SENDER);
     for token in ["garbage".to_owned(), other.raw_token(Role::Sender).await, altinn] {
         assert_eq!(exchange(&bench, &token).await.status, 401);
@@ -400,4 +503,100 @@ async fn i041_a_system_user_survives_the_exchange() {
     let claims = verified(&bench, &token, keys).await;
     assert_eq!(claims["urn:altinn:orgNumber"], "991825827");
     assert_eq!(claims["authorization_details"][0]["systemuser_org"]["ID"], RECIPIENT);
+}
+
+#[tokio::test]
+async fn i044_an_id_porten_token_needs_a_scope_of_altinn() {
+    let bench = Bench::start().await;
+    let site = &bench.sandbox.site;
+    let exchange = async |scope: &str, change: fn(&mut Map<String, Value>)| {
+        let claims = json!({
+            "iss": bench.url("/idporten"), "exp": bench.now() + 100, "scope": scope,
+            "pid": "21826297947", "acr": "idporten-loa-substantial",
+        });
+        let mut claims = claims.as_object().unwrap().clone();
+        change(&mut claims);
+        let path = "/authentication/api/v1/exchange/id-porten";
+        send(bench.request(Method::GET, path).bearer_auth(site.maskinporten.sign(&claims).unwrap())).await
+    };
+    exchange("openid profile", |_| {}).await.is_bare(403);
+    exchange("openid xaltinn:instances.read", |_| {}).await.is_bare(403);
+    // With one, the person is looked up, and nobody is known.
+    exchange("openid altinn:instances.read", |_| {}).await.is_bare(401);
+    exchange("openid", |claims| drop(claims.insert("exp".to_owned(), 1.into()))).await.is_bare(401);
+    let raw = bench.raw_token(Role::Sender).await;
+    let path = "/authentication/api/v1/exchange/id-porten";
+    send(bench.request(Method::GET, path).bearer_auth(raw)).await.is_bare(401);
+}
+
+#[tokio::test]
+async fn i045_raw_tokens_of_organisations_and_system_users_are_accepted() {
+    let bench = Bench::start().await;
+    let plain = bench.raw_token(Role::Sender).await;
+    let user = systemuser_token(&bench, systemuser(None, SENDER)).await.json();
+    for token in [plain.as_str(), user["access_token"].as_str().unwrap()] {
+        let request = bench.request(Method::POST, BASE).bearer_auth(token).json(&Bench::metadata());
+        let reply = send(request).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn i047_a_token_with_read_alone_cannot_initialize() {
+    let bench = Bench::start().await;
+    let change = |claims: &mut Value| claims["scope"] = "altinn:broker.read".into();
+    let raw = bench.post_grant(&bench.grant(Role::Sender, change)).await.json();
+    let raw = raw["access_token"].as_str().unwrap();
+    let altinn = exchange(&bench, raw).await.text();
+    for token in [raw, &altinn] {
+        let request = bench.request(Method::POST, BASE).bearer_auth(token).json(&Bench::metadata());
+        send(request).await.is_bare(403);
+    }
+}
+
+#[tokio::test]
+async fn a_service_owners_token_names_its_code() {
+    let bench = Bench::start().await;
+    let with_scope = async |scope: &'static str| {
+        let change = |claims: &mut Value| claims["scope"] = scope.into();
+        let raw = bench.post_grant(&bench.grant(Role::Sender, change)).await.json();
+        let token = exchange(&bench, raw["access_token"].as_str().unwrap()).await.text();
+        let keys = "/authentication/api/v1/openid/.well-known/openid-configuration/jwks";
+        verified(&bench, &token, keys).await.get("urn:altinn:org").cloned()
+    };
+    bench
+        .sandbox
+        .world(|world| {
+            let scope = || "altinn:serviceowner".to_owned();
+            world.organizations[0].granted.insert(scope());
+            world.clients[0].scopes.insert(scope());
+        })
+        .unwrap();
+    assert_eq!(with_scope("altinn:serviceowner").await, None, "Altinn knows no such service owner");
+    bench.sandbox.world(|world| world.owner_codes.insert("991825827".to_owned(), "avs".to_owned())).unwrap();
+    assert_eq!(with_scope("altinn:serviceowner altinn:broker.read").await, Some("avs".into()));
+    assert_eq!(with_scope("altinn:broker.read").await, None);
+}
+
+#[tokio::test]
+async fn an_altinn_token_can_be_refreshed_while_it_lives() {
+    let bench = Bench::start().await;
+    let raw = bench.raw_token(Role::Sender).await;
+    let altinn = exchange(&bench, &raw).await.text();
+    let refresh = async |token: &str| {
+        let request = bench.request(Method::GET, "/authentication/api/v1/refresh").bearer_auth(token);
+        send(request.header("Accept", "application/json")).await
+    };
+    refresh(&raw).await.is_bare(401);
+    bench.clock.advance(Duration::from_secs(1799));
+    let reply = refresh(&altinn).await;
+    assert_eq!(reply.status, 200);
+    let token = reply.json().as_str().unwrap().to_owned();
+    let keys = "/authentication/api/v1/openid/.well-known/openid-configuration/jwks";
+    let claims = verified(&bench, &token, keys).await;
+    assert_eq!((&claims["exp"], &claims["consumer"]["ID"]), (&(bench.now() + 1800).into(), &SENDER.into()));
+    bench.clock.advance(Duration::from_secs(1));
+    let reply = refresh(&altinn).await;
+    reply.is_bare(401);
+    assert!(reply.header("WWW-Authenticate").is_some());
 }

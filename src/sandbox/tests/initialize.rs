@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::support::{BASE, Bench, RECIPIENT, RESOURCE, SENDER, THIRD, send};
+use super::support::{BASE, Bench, RECIPIENT, RESOURCE, Reply, SENDER, THIRD, send};
 use crate::sandbox::Stage;
 
 const NOT_AN_ORGANIZATION: &str = "should be on the form countrycode:organizationnumber (e.g. 0192:910753614) or urn:altinn:organization:identifier-no:organizationnumber";
@@ -205,13 +205,44 @@ async fn s030_a_checksum_has_32_characters_and_no_upper_case() {
 }
 
 #[tokio::test]
-async fn s031_i049_an_unknown_resource_looks_like_a_lack_of_rights() {
+async fn i049_an_unknown_resource_is_not_told_apart_from_a_lack_of_rights() {
+    let bench = Bench::start().await;
+    let unknown = bench.try_initialize(|body| body["resourceId"] = "unknown".into()).await;
+    bench.resource(|resource| resource.rights.clear());
+    let forbidden = bench.try_initialize(|_| {}).await;
+    for reply in [&unknown, &forbidden] {
+        reply.is_fault(401, 6);
+    }
+    let without_trace = |reply: &Reply| {
+        let mut body = reply.json();
+        body.as_object_mut().unwrap().remove("traceId");
+        body
+    };
+    assert_eq!(without_trace(&unknown), without_trace(&forbidden));
+    send(bench.get_as(SENDER, "?resourceId=unknown")).await.is_fault(401, 6);
+}
+
+#[tokio::test]
+async fn s031_an_unknown_resource_looks_like_a_lack_of_rights() {
     let bench = Bench::start().await;
     bench.try_initialize(|body| body["resourceId"] = "unknown".into()).await.is_fault(401, 6);
 }
 
 #[tokio::test]
-async fn s032_i048_without_write_on_the_senders_party_it_is_401() {
+async fn i048_a_valid_token_without_the_right_is_401_with_a_problem() {
+    let bench = Bench::start().await;
+    bench.resource(|resource| drop(resource.rights.remove("991825827")));
+    let reply = bench.try_initialize(|_| {}).await;
+    reply.is_fault(401, 6);
+    assert_eq!(reply.header("WWW-Authenticate"), None);
+    assert_eq!(
+        reply.json()["detail"],
+        "You must use a bearer token that represents a system user with access to the resource in the Resource Rights Registry"
+    );
+}
+
+#[tokio::test]
+async fn s032_without_write_on_the_senders_party_it_is_401() {
     let bench = Bench::start().await;
     bench.try_initialize(|body| body["sender"] = THIRD.into()).await.is_fault(401, 6);
     // The right must be used by its owner, unless it was delegated.
@@ -248,6 +279,11 @@ async fn s035_recipients_must_be_in_the_access_list() {
     bench.resource(|resource| resource.access_list = Some(["910753614".to_owned()].into()));
     assert_eq!(bench.try_initialize(|_| {}).await.status, 200);
     bench.try_initialize(|body| body["recipients"] = json!([RECIPIENT, THIRD])).await.is_fault(400, 28);
+    // The list comes before the required party, and concerns recipients alone.
+    bench.resource(|resource| resource.required_party = Some(SENDER.to_owned()));
+    bench.try_initialize(|body| body["recipients"] = json!([THIRD])).await.is_fault(400, 28);
+    bench.resource(|resource| resource.access_list = Some([].into()));
+    bench.try_initialize(|_| {}).await.is_fault(400, 28);
 }
 
 #[tokio::test]

@@ -2,10 +2,14 @@
 
 mod customers;
 mod events;
+mod faults;
+mod form;
 mod house;
 mod identity;
 mod initialize;
 mod receive;
+mod registry;
+mod resource;
 mod search;
 mod settings;
 mod support;

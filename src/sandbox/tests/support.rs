@@ -16,6 +16,7 @@ use crate::sandbox::{Founded, ManualClock, Options, Role, Sandbox, Transfer};
 pub(super) const SENDER: &str = "0192:991825827";
 pub(super) const RECIPIENT: &str = "0192:910753614";
 pub(super) const THIRD: &str = "0192:313579246";
+pub(super) const OWNER: &str = "0192:314455665";
 pub(super) const RESOURCE: &str = "sandbox-files";
 pub(super) const BASE: &str = "/broker/api/v1/filetransfer";
 pub(super) const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
@@ -92,6 +93,11 @@ impl Reply {
         assert!(body.get("code").is_none(), "{body}");
         let messages = body["errors"][member].as_array().unwrap_or_else(|| panic!("no {member} in {body}"));
         assert!(messages.iter().any(|text| text.as_str().unwrap().starts_with(message)), "{body}");
+    }
+
+    #[track_caller]
+    pub(super) fn status_is(&self, status: u16) {
+        assert_eq!(self.status, status, "{}", self.text());
     }
 
     #[track_caller]

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use super::support::{BASE, Bench, NOBODY, RECIPIENT, RESOURCE, SENDER, send};
+use super::support::{BASE, Bench, NOBODY, RECIPIENT, RESOURCE, Reply, SENDER, THIRD, send};
 use crate::sandbox::{Authorization, Role};
 
 /// Every endpoint of Formidling.
@@ -16,6 +16,12 @@ fn endpoints() -> Vec<(Method, String)> {
         of_transfer(&Method::POST, "/upload"),
         of_transfer(&Method::GET, "/download"),
         of_transfer(&Method::POST, "/confirmdownload"),
+        (Method::POST, format!("{BASE}/upload")),
+        (Method::GET, format!("/broker/api/v1/resource/{RESOURCE}")),
+        (Method::PUT, format!("/broker/api/v1/resource/{RESOURCE}")),
+        (Method::GET, "/broker/api/v1/serviceowner".to_owned()),
+        (Method::POST, "/broker/api/v1/serviceowner".to_owned()),
+        (Method::GET, "/broker/api/v1/statistics/monthly".to_owned()),
     ]
 }
 
@@ -30,7 +36,18 @@ async fn s001_without_a_token_every_endpoint_answers_401_with_a_challenge() {
 }
 
 #[tokio::test]
-async fn s002_i050_an_expired_token_is_401_without_a_body() {
+async fn s002_an_expired_token_is_401_without_a_body() {
+    let bench = Bench::start().await;
+    let mut claims = bench.claims(SENDER);
+    claims.insert("exp".to_owned(), (bench.now() - 1).into());
+    let token = bench.sign(&claims);
+    for (method, path) in endpoints() {
+        send(bench.request(method, &path).bearer_auth(&token)).await.is_bare(401);
+    }
+}
+
+#[tokio::test]
+async fn i050_an_expired_token_is_challenged_without_any_tolerance() {
     let bench = Bench::start().await;
     let mut claims = bench.claims(SENDER);
     claims.insert("exp".to_owned(), bench.now().into());
@@ -69,19 +86,30 @@ async fn s003_a_token_without_the_scope_is_403_without_a_body() {
 }
 
 #[tokio::test]
-async fn s004_i045_a_raw_maskinporten_token_works_as_an_exchanged_one() {
+async fn s004_a_raw_maskinporten_token_works_as_an_exchanged_one() {
     let bench = Bench::start().await;
     let raw = bench.raw_token(Role::Sender).await;
-    let reply = send(bench.request(Method::POST, BASE).bearer_auth(&raw).json(&Bench::metadata())).await;
-    assert_eq!(reply.status, 200, "{}", reply.text());
+    let exchange = bench.request(Method::GET, "/authentication/api/v1/exchange/maskinporten");
+    let altinn = send(exchange.bearer_auth(&raw)).await.text();
+    assert_ne!(raw, altinn);
+    for token in [raw, altinn] {
+        let ask = |method, rest: String| bench.request(method, &format!("{BASE}{rest}")).bearer_auth(&token);
+        let initialized = send(ask(Method::POST, String::new()).json(&Bench::metadata())).await;
+        assert_eq!(initialized.status, 200, "{}", initialized.text());
+        let id = initialized.json()["fileTransferId"].as_str().unwrap().to_owned();
+        assert_eq!(send(ask(Method::POST, format!("/{id}/upload")).body("hello")).await.status, 200);
+        assert_eq!(send(ask(Method::GET, format!("/{id}"))).await.json()["fileTransferStatus"], "Published");
+    }
 }
 
 #[tokio::test]
-async fn s005_i047_read_scope_alone_cannot_initialize_but_can_look() {
+async fn s005_read_scope_alone_cannot_initialize_but_can_look() {
     let bench = Bench::start().await;
     let id = bench.initialize(|_| {}).await;
     let token = bench.token_with_scope(SENDER, "altinn:broker.read");
     send(bench.request(Method::POST, BASE).bearer_auth(&token).json(&Bench::metadata())).await.is_bare(403);
+    let upload = bench.request(Method::POST, &format!("{BASE}/{id}/upload")).bearer_auth(&token);
+    send(upload.body("hello")).await.is_bare(403);
     let overview = send(bench.request(Method::GET, &format!("{BASE}/{id}")).bearer_auth(&token)).await;
     assert_eq!(overview.status, 200);
 }
@@ -172,9 +200,15 @@ async fn s012_every_answer_forbids_sniffing_and_storing() {
 }
 
 #[tokio::test]
-async fn s013_i054_a_subscription_key_is_demanded_only_by_the_gate() {
-    let open = Bench::start().await;
-    assert_eq!(send(open.get_as(SENDER, &format!("?resourceId={RESOURCE}"))).await.status, 200);
+async fn s013_no_subscription_key_is_needed() {
+    let bench = Bench::start().await;
+    let search = || bench.get_as(SENDER, &format!("?resourceId={RESOURCE}"));
+    assert_eq!(send(search()).await.status, 200);
+    assert_eq!(send(search().header("Ocp-Apim-Subscription-Key", "any")).await.status, 200);
+}
+
+#[tokio::test]
+async fn i054_the_key_gate_demands_the_key_in_the_gateways_own_words() {
     let gated = Bench::with(|options| options.key_gate = Some("right".to_owned())).await;
     for (key, text) in [
         (
@@ -240,24 +274,73 @@ async fn paths_match_in_any_case_and_with_a_slash_at_the_end() {
     }
 }
 
+/// A reply's `traceId` occurs twice, and its `code` is the word and five digits.
+#[track_caller]
+fn is_a_problem(reply: &Reply) {
+    assert_eq!(reply.text().matches("\"traceId\":").count(), 2, "{}", reply.text());
+    let body = reply.json();
+    let digits = body["code"].as_str().unwrap().strip_prefix("BRO-").unwrap();
+    assert!(digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{body}");
+    assert_eq!((&body["status"], &body["title"]), (&reply.status.into(), &body["statusDescription"]));
+}
+
 #[tokio::test]
-async fn s124_problems_have_a_code_and_two_trace_ids() {
+async fn s124_every_problem_has_a_code_and_two_trace_ids() {
     let bench = Bench::start().await;
+    bench.permit_third();
     let id = bench.initialize(|_| {}).await;
-    let not_found = send(bench.get_as(SENDER, &format!("/{NOBODY}"))).await;
-    let not_ready = bench.download(RECIPIENT, &id, None).await;
-    for reply in [&not_found, &not_ready] {
-        assert_eq!(reply.text().matches("\"traceId\":").count(), 2, "{}", reply.text());
-        let code = reply.json()["code"].as_str().unwrap().to_owned();
-        let digits = code.strip_prefix("BRO-").unwrap();
-        assert!(digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{code}");
+    let published = bench.publish("hello").await;
+    let mut problems = vec![
+        send(bench.get_as(SENDER, &format!("/{NOBODY}"))).await,
+        send(bench.get_as(THIRD, &format!("/{id}"))).await,
+        send(bench.get_as(SENDER, "?resourceId=unknown")).await,
+        bench.try_initialize(|body| body["resourceId"] = "unknown".into()).await,
+        bench.upload(&published, "hello").await,
+        bench.download(RECIPIENT, &id, None).await,
+        bench.download(RECIPIENT, &published, Some("bytes=9-")).await,
+        bench.confirm(RECIPIENT, &id).await,
+        bench.confirm(RECIPIENT, &published).await,
+    ];
+    bench.resource(|resource| resource.storage_ready = false);
+    problems.push(bench.try_initialize(|_| {}).await);
+    bench.resource(|resource| (resource.storage_ready, resource.registered) = (true, false));
+    problems.push(bench.try_initialize(|_| {}).await);
+    bench.resource(|resource| (resource.registered, resource.storage_fails) = (true, true));
+    problems.push(bench.upload(&id, "hello").await);
+    let mut codes = Vec::new();
+    for problem in &problems {
+        is_a_problem(problem);
+        codes.push(problem.json()["code"].as_str().unwrap().to_owned());
     }
-    assert_eq!(not_found.header("Content-Type"), Some("application/json; charset=utf-8"));
-    assert_eq!(not_ready.header("Content-Type"), Some("application/problem+json"));
-    let body = not_found.json();
+    let numbers = [1, 6, 6, 6, 4, 7, 29, 3, 19, 21, 5, 8];
+    assert_eq!(codes, numbers.map(|number| format!("BRO-{number:05}")));
+    let body = problems[0].json();
     assert_eq!(body["type"], "https://tools.ietf.org/html/rfc9110#section-15.5.5");
     assert_eq!((&body["title"], &body["status"]), (&"Not Found".into(), &404.into()));
     assert_eq!(body["detail"], "The requested file transfer was not found");
+    // What is refused before the Broker's own code has neither.
+    let invalid = send(bench.get_as(SENDER, "/x")).await.json();
+    assert!(invalid.get("code").is_none() && invalid.get("errors").is_some(), "{invalid}");
+}
+
+#[tokio::test]
+async fn shortcut_problems_are_not_problem_json_throughout() {
+    let bench = Bench::start().await;
+    let id = bench.initialize(|_| {}).await;
+    let of_overview = send(bench.get_as(SENDER, &format!("/{NOBODY}"))).await;
+    assert_eq!(of_overview.header("Content-Type"), Some("application/json; charset=utf-8"));
+    let of_confirm = bench.confirm(RECIPIENT, &id).await;
+    assert_eq!(of_confirm.header("Content-Type"), Some("application/json; charset=utf-8"));
+    let of_download = bench.download(RECIPIENT, &id, None).await;
+    assert_eq!(of_download.header("Content-Type"), Some("application/problem+json"));
+}
+
+#[tokio::test]
+async fn get_upload_is_an_id_that_is_none() {
+    let bench = Bench::start().await;
+    send(bench.get_as(SENDER, "/upload"))
+        .await
+        .is_invalid("fileTransferId", "The value 'upload' is not valid.");
 }
 
 #[tokio::test]
