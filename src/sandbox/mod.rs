@@ -264,8 +264,7 @@ impl Sandbox {
         // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
         trust.extend(tls.is_some().then(|| papers.authority()));
         let events = events::Events::open(&dir, &trust)?;
-        let tus = Desks::open(&dir, &depot, clock::scale(options.tus_expiry, options.speed), options.seed)
-            .map_err(failed)?;
+        let tus = Desks::open(&dir, &depot, options.seed).map_err(failed)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;

@@ -54,9 +54,10 @@ pub(in crate::sandbox) fn search(
     let lag = site.faults.strikes(Quirk::SearchLag, caller.organization());
     let then = lag.map(|milliseconds| earlier(site.now(), Duration::from_millis(milliseconds)));
     let mut hits = site.depot.of_party(&query.resource, &party, |transfer| {
+        let transfer = site.events.readable(transfer, site.now());
         let time = match then {
             Some(then) => query.matches(&transfer.as_of(then)?, &party)?,
-            None => query.matches(transfer, &party)?,
+            None => query.matches(&transfer, &party)?,
         };
         Some((time, transfer.id))
     });
