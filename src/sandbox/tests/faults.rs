@@ -286,6 +286,8 @@ async fn the_document_names_everything_and_its_examples_are_rules() {
     for block in &blocks {
         FaultRules::from_toml(block).unwrap();
     }
+    let refused = FaultRules::from_json(json!({ "effect": "malware", "operation": "upload" })).unwrap_err();
+    assert!(DOCUMENT.contains(&json!({ "error": refused.to_string() }).to_string()), "{refused}");
     let shown = |effect: &str| blocks.iter().any(|block| block.contains(&format!("effect = \"{effect}\"")));
     let named = |word: &str| DOCUMENT.contains(&format!("`{word}`"));
     let effects = EFFECTS.into_iter().chain(Quirk::ALL.iter().map(|(name, _)| *name));
