@@ -40,7 +40,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     stuck_after: Duration,
     /// How probably a chunk of a resumable upload that is cut off midway is accepted and never stored, as at Altinn
-    #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0)]
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0, value_parser = probability)]
     tus_wedge: f64,
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
@@ -80,6 +80,15 @@ impl From<Discard> for Keep {
             Discard::Size => Self::Size,
             Discard::Hash => Self::Hash,
         }
+    }
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    let probability = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.0..=1.0).contains(&probability) {
+        Ok(probability)
+    } else {
+        Err("a number from 0 to 1 is expected".to_owned())
     }
 }
 
