@@ -61,13 +61,23 @@ async fn e002_i046_no_expired_or_raw_token_is_401() {
     let (bench, wish) = (&stage.bench, stage.wish(SENDER, "/hook"));
     let mut expired = claims(bench, SENDER);
     expired.insert("exp".to_owned(), bench.now().into());
-    let grant = bench.grant(Role::Sender, |claims| {
-        claims["scope"] = "altinn:broker.read altinn:events.subscribe".into();
-    });
-    let raw = bench.post_grant(&grant).await.json()["access_token"].as_str().unwrap().to_owned();
+    let raw = async |details: Value| {
+        let grant = bench.grant(Role::Sender, |claims| {
+            claims["scope"] = "altinn:broker.read altinn:events.subscribe".into();
+            if !details.is_null() {
+                claims["authorization_details"] = details;
+            }
+        });
+        bench.post_grant(&grant).await.json()["access_token"].as_str().unwrap().to_owned()
+    };
+    let system_user = json!([{
+        "type": "urn:altinn:systemuser",
+        "systemuser_org": { "authority": "iso6523-actorid-upis", "ID": "0192:991825827" },
+    }]);
+    let (plain, system_user) = (raw(Value::Null).await, raw(system_user).await);
     send(bench.request(Method::POST, SUBSCRIPTIONS).json(&wish)).await.is_bare(401);
     let pull = format!("/events/api/v1/events?resource=urn:altinn:resource:{RESOURCE}&after=0");
-    for token in [bench.sign(&expired), raw, "garbage".to_owned()] {
+    for token in [bench.sign(&expired), plain, system_user, "garbage".to_owned()] {
         subscribe(bench, &token, &wish).await.is_bare(401);
         get(&stage, "", &token).await.is_bare(401);
         as_token(bench, Method::GET, &pull, &token).await.is_bare(401);
