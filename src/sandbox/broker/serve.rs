@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::transfer::Transfer;
 use super::{download, form, initialize, resource, search, service_owner, show, statistics, tus, upload};
 use crate::sandbox::auth::{self, Caller};
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, invalid, json_answer};
 use crate::sandbox::route::Operation;
 use crate::sandbox::server::LARGEST_FORM;
@@ -102,7 +103,8 @@ fn show_to(
     let body = if matches!(operation, Operation::Details { .. }) {
         show::details(transfer)
     } else {
-        show::overview(transfer)
+        let more = site.faults.strikes(Quirk::ExtraRecipient, caller.organization()).is_some();
+        show::overview(transfer, more)
     };
     Ok(json_answer(&body))
 }

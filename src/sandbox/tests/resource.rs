@@ -241,7 +241,7 @@ async fn a_service_owner_makes_itself_known_once() {
 #[tokio::test]
 async fn the_founded_service_owner_owns_the_founded_resource() {
     let bench = Bench::start().await;
-    let party = bench.sandbox.organizations().iter().find(|it| it.name == "tjenesteeier").unwrap();
+    let party = bench.sandbox.service_owner().unwrap();
     let (number, owner) = (party.number.clone(), OWNER.strip_prefix("0192:").unwrap());
     assert_eq!(number, owner);
     // Modulus 11, as every organisation number.
