@@ -3,6 +3,7 @@
 mod announcing;
 mod caching;
 mod delivering;
+mod faulting;
 mod keeping;
 mod pulling;
 mod receiver;
