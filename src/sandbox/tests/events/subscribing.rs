@@ -388,14 +388,16 @@ async fn e016_a_deleted_subscription_is_gone() {
 async fn e017_each_kind_of_token_is_an_owner_of_its_own() {
     let stage = Stage::start().await;
     let bench = &stage.bench;
-    let with = |claim: &str, value: Value| {
+    let claiming = |claim: &str, value: Value| {
         let mut claims = claims(bench, SENDER);
         claims.insert(claim.to_owned(), value);
         bench.sign(&claims)
     };
     let (plain, system_user) = (token(bench, SENDER), system_user_token(bench, SENDER));
-    let (owner, user) =
-        (with("urn:altinn:org", stage.owner_code().into()), with("urn:altinn:userid", 20_000_490.into()));
+    let (owner, user) = (
+        claiming("urn:altinn:org", stage.owner_code().into()),
+        claiming("urn:altinn:userid", 20_000_490.into()),
+    );
     let wish = stage.wish(SENDER, "/hook");
     let user_id = bench.sandbox.world(|world| world.system_users[0].id.clone()).unwrap();
     let consumers = [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::receiver::{Answer, Receiver};
 use super::{SENDER, Stage, VALIDATION};
-use crate::sandbox::events::Attempt;
+use crate::sandbox::events::Delivery;
 use crate::sandbox::tests::support::eventually;
 
 /// The waits between the nine attempts.
@@ -45,7 +45,7 @@ async fn e022_everything_else_is_tried_again_by_the_schedule() {
         let id = stage.subscribe(SENDER, &path, |_| {}).await;
         assert_eq!(stage.subscription(SENDER, id).await["validated"], false, "{status}");
     }
-    let of_500 = |attempt: &Attempt| attempt.status == Some(500);
+    let of_500 = |attempt: &Delivery| attempt.status == Some(500);
     for (failures, wait) in WAITS.into_iter().enumerate() {
         // Everybody has failed so often, and now waits.
         stage.until_attempts(|_| true, 6 * (failures + 1)).await;
@@ -79,7 +79,7 @@ async fn e022_an_answer_that_does_not_come_is_a_failure() {
     stage.advance(Duration::from_secs(44));
     // A whole round of another endpoint takes longer than noticing that time is over.
     let other = stage.subscribe(SENDER, "/other", |_| {}).await;
-    let is_slow = |attempt: &Attempt| i64::from(attempt.subscription) != other;
+    let is_slow = |attempt: &Delivery| i64::from(attempt.subscription) != other;
     assert!(stage.attempts(is_slow).is_empty());
     stage.advance(Duration::from_secs(1));
     let attempt = stage.until_attempts(is_slow, 1).await.remove(0);
