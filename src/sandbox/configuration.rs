@@ -71,8 +71,8 @@ pub(super) fn text(ends: &Ends<'_>, role: Role, base: &Path) -> Result<String, s
             for (customer, next) in vendor.customers.iter().zip(next.chain([&recipient.number])) {
                 let (name, base) = (customer.name.as_str(), base.join(&customer.name));
                 identity(&mut text, name, &customer.number)?;
-                outbox(&mut text, (name, name), &base.join("outbox"), next)?;
-                inbox(&mut text, (name, name), &base.join("inbox"))?;
+                outbox(&mut text, (&format!("{name}-out"), name), &base.join("outbox"), next)?;
+                inbox(&mut text, (&format!("{name}-in"), name), &base.join("inbox"))?;
             }
         }
         (Role::Vendor, None) => return Err(std::fmt::Error),
