@@ -22,6 +22,10 @@ pub(super) enum Job {
     Expire(Uuid),
     /// The grace period after the last confirmation is over.
     Grace(Uuid),
+    /// The content of a transfer is purged before its time.
+    Purge(Uuid),
+    /// An upload that was cut is committed after all.
+    LateCommit(Uuid),
     /// Uploads that got stuck are looked for.
     Stuck,
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::broker::transfer::Transfer;
 use super::broker::tus;
+use super::faults::Quirk;
 use super::keys::{Algorithm, Parsed};
 use super::problem::{Fault, Refusal};
 use super::route::Operation;
@@ -43,6 +44,9 @@ impl Caller {
     /// Asks Altinn Authorization.
     pub(super) fn may(&self, site: &Site, resource: &str, action: Action, party: &str) -> bool {
         let Some(subject) = &self.subject else { return false };
+        if site.faults.strikes(Quirk::AuthorizationDown, self.organization()).is_some() {
+            return false;
+        }
         site.look(|world| world.permits(subject, resource, action, party))
     }
 
@@ -120,6 +124,22 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Who a request says it comes from; nothing of it is verified.
+#[derive(Debug, Default)]
+pub(super) struct Presented {
+    /// The Maskinporten client.
+    pub(super) client: Option<String>,
+    /// Nine digits.
+    pub(super) organization: Option<String>,
+}
+
+/// Reads the token of a request without believing it, as a gateway does.
+pub(super) fn presented(headers: &HeaderMap) -> Option<Presented> {
+    let parsed = Parsed::parse(bearer(headers)?)?;
+    let client = parsed.text("client_id").map(str::to_owned);
+    Some(Presented { client, organization: caller(&parsed.claims).organization().map(str::to_owned) })
 }
 
 const EXPIRED: Refusal =

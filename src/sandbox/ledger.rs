@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::http::Uri;
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
+
+use super::world::bare_number;
 
 /// One request.
 #[derive(Debug, Clone, Serialize)]
@@ -31,6 +34,95 @@ pub struct Entry {
     pub received: u64,
     /// Bytes of content that were handed over.
     pub sent: u64,
+    /// The Maskinporten client that the token names; nobody has verified that.
+    pub client: Option<String>,
+    /// The method.
+    pub method: String,
+    /// The path with those parameters of the query that are no secrets.
+    pub path: String,
+    /// The fault rules that struck.
+    pub faults: Vec<String>,
+    /// How long it took until the answer was ready.
+    pub milliseconds: u64,
+}
+
+/// Which entries are wanted: those that fit everything that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The operation.
+    pub operation: Option<String>,
+    /// Nine digits, with or without `0192:`.
+    pub organization: Option<String>,
+    /// The Maskinporten client.
+    pub client: Option<String>,
+    /// The file transfer.
+    pub transfer: Option<Uuid>,
+    /// The status; `Some(None)` for requests without an answer.
+    pub status: Option<Option<u16>>,
+    /// The effect; `Some(None)` for requests without one.
+    pub effect: Option<Option<String>>,
+    /// A fault rule that struck.
+    pub fault: Option<String>,
+    /// Only entries with a higher sequence number.
+    pub after: Option<u64>,
+    /// No more than so many, the oldest.
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    fn fits(&self, entry: &Entry) -> bool {
+        let wants = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
+        let organization = self.organization.as_deref().map(bare_number);
+        wants(&self.operation, Some(entry.operation))
+            && (organization.is_none() || organization == entry.organization.as_deref())
+            && wants(&self.client, entry.client.as_deref())
+            && (self.transfer.is_none() || self.transfer == entry.transfer)
+            && self.status.is_none_or(|status| status == entry.status)
+            && self.effect.as_ref().is_none_or(|effect| effect.as_deref() == entry.effect)
+            && self.fault.as_ref().is_none_or(|fault| entry.faults.contains(fault))
+            && self.after.is_none_or(|after| entry.sequence > after)
+    }
+}
+
+/// Paths are kept up to so many bytes.
+const LONGEST_PATH: usize = 300;
+/// Parameters whose values may be shown; the others may hold keys.
+const SHOWN: [&str; 12] = [
+    "resourceid",
+    "status",
+    "recipientstatus",
+    "role",
+    "from",
+    "to",
+    "orderascending",
+    "after",
+    "size",
+    "type",
+    "subject",
+    "source",
+];
+
+/// A path and its query without secrets.
+pub(super) fn shown_path(uri: &Uri) -> String {
+    let mut text = uri.path().to_owned();
+    for (place, parameter) in
+        uri.query().unwrap_or_default().split('&').filter(|it| !it.is_empty()).enumerate()
+    {
+        text.push(if place == 0 { '?' } else { '&' });
+        match parameter.split_once('=') {
+            Some((name, _)) if !SHOWN.contains(&name.to_ascii_lowercase().as_str()) => {
+                text.push_str(name);
+                text.push_str("=***");
+            }
+            _ => text.push_str(parameter),
+        }
+    }
+    if text.len() > LONGEST_PATH {
+        let end = text.floor_char_boundary(LONGEST_PATH);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// The newest entries are kept, so that a sandbox that runs for weeks does not fill the memory.
@@ -55,6 +147,18 @@ impl Ledger {
         self.lock().entries.iter().cloned().collect()
     }
 
+    /// Copies of the entries that fit, oldest first.
+    #[must_use]
+    pub fn find(&self, filter: &Filter) -> Vec<Entry> {
+        let pages = self.lock();
+        // The sequence numbers have no gaps.
+        let first = pages.entries.front().map_or(1, |entry| entry.sequence);
+        let skip = filter.after.map_or(0, |after| (after + 1).saturating_sub(first));
+        let entries = pages.entries.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
+        let fitting = entries.filter(|entry| filter.fits(entry));
+        fitting.take(filter.limit.unwrap_or(usize::MAX)).cloned().collect()
+    }
+
     /// How many requests of that operation ended with that status.
     #[must_use]
     pub fn count(&self, operation: &str, status: u16) -> usize {
@@ -76,13 +180,18 @@ impl Ledger {
 
     /// Sets the bytes that a response handed over, which is known only after it was written down.
     pub(super) fn set_sent(&self, sequence: u64, sent: u64) {
+        self.amend(sequence, |entry| entry.sent = sent);
+    }
+
+    /// Corrects an entry.
+    pub(super) fn amend(&self, sequence: u64, change: impl FnOnce(&mut Entry)) {
         let mut pages = self.lock();
         let Some(first) = pages.entries.front().map(|entry| entry.sequence) else { return };
         let Some(place) = sequence.checked_sub(first).and_then(|place| usize::try_from(place).ok()) else {
             return;
         };
         if let Some(entry) = pages.entries.get_mut(place) {
-            entry.sent = sent;
+            change(entry);
         }
     }
 

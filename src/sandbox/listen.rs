@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::line::Line;
 
 /// How long an accept error (such as too many open files) is waited out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -44,7 +47,9 @@ impl Door {
     }
 
     fn connection(&self, stream: Stream) -> Connection {
-        Connection { stream, cut: Box::pin(self.cut.clone().cancelled_owned()) }
+        let line = Line::new(self.cut.child_token());
+        let cut = Box::pin(line.is_cut());
+        Connection { stream, cut, line }
     }
 
     async fn greet(
@@ -110,15 +115,31 @@ impl Listener for Door {
     }
 }
 
+impl Connected<IncomingStream<'_, Door>> for Line {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        stream.io().line.clone()
+    }
+}
+
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection that fails as soon as the sandbox is gone.
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+/// A connection that fails as soon as the sandbox is gone, or when its line is cut.
 pub(super) struct Connection {
     stream: Stream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    line: Line,
 }
 
 /// Passes a call on to whichever stream it is.
@@ -133,7 +154,32 @@ macro_rules! pass {
 
 impl Connection {
     fn is_cut(&mut self, context: &mut Context<'_>) -> bool {
-        self.cut.as_mut().poll(context).is_ready()
+        if self.cut.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        if self.line.wants_reset()
+            && let Err(error) = self.stream.tcp().set_zero_linger()
+        {
+            tracing::debug!(%error, "sandbox: a connection could not be set to end with a reset");
+        }
+        true
+    }
+
+    /// Writes what is to be said instead of the server's own bytes, and then ends the connection.
+    fn poll_instead(&mut self, context: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
+        let mut words = self.line.instead()?;
+        while !words.is_empty() {
+            match pass!(&mut self.stream, poll_write, context, &words) {
+                Poll::Ready(Ok(written)) => drop(words.split_to(written)),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => {
+                    self.line.say_instead(words);
+                    return Some(Poll::Pending);
+                }
+            }
+        }
+        self.line.cut(super::line::End::Close);
+        Some(Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())))
     }
 }
 
@@ -155,11 +201,18 @@ impl AsyncWrite for Connection {
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        if let Some(instead) = self.poll_instead(cx) {
+            return instead;
+        }
         pass!(&mut self.stream, poll_write, cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pass!(&mut self.stream, poll_flush, cx)
+        let flushed = pass!(&mut self.stream, poll_flush, cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.line.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -173,6 +226,9 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if let Some(instead) = self.poll_instead(cx) {
+            return instead;
         }
         pass!(&mut self.stream, poll_write_vectored, cx, bufs)
     }

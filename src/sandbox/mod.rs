@@ -18,6 +18,8 @@ mod identity;
 mod inspect;
 mod keys;
 mod ledger;
+mod limits;
+mod line;
 mod listen;
 mod problem;
 mod registry;
@@ -46,8 +48,10 @@ pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Tra
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
 pub use events::{Event, Part};
+pub use faults::{FaultRules, RuleError};
 pub use founding::{Customer, Founded, Vendor};
-pub use ledger::{Entry, Ledger};
+pub use ledger::{Entry, Filter, Ledger};
+pub use limits::RateLimits;
 pub use world::{
     Action, Authorization, Client, Delegation, Organization, RegisteredKey, Resource, ScopeDelegation, Stage,
     SystemUser, World,
@@ -106,6 +110,10 @@ pub struct Options {
     pub customers: usize,
     /// Whether to speak TLS, by a certificate authority of the sandbox's own.
     pub tls: bool,
+    /// What goes wrong, until other rules are set.
+    pub faults: FaultRules,
+    /// How many calls a client may make.
+    pub rate_limits: RateLimits,
     /// Authorities to trust in pushed events, besides those of the system: PEM files.
     pub trust: Vec<PathBuf>,
     /// How long after its registration an event can be pulled.
@@ -144,6 +152,8 @@ impl Default for Options {
             key_gate: None,
             customers: 0,
             tls: false,
+            faults: FaultRules::default(),
+            rate_limits: RateLimits::default(),
             trust: Vec::new(),
             events_lag: Duration::from_secs(30),
             events_cache: Duration::ZERO,
@@ -254,8 +264,7 @@ impl Sandbox {
         // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
         trust.extend(tls.is_some().then(|| papers.authority()));
         let events = events::Events::open(&dir, &trust)?;
-        let tus = Desks::open(&dir, &depot, clock::scale(options.tus_expiry, options.speed), options.seed)
-            .map_err(failed)?;
+        let tus = Desks::open(&dir, &depot, options.seed).map_err(failed)?;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -286,6 +295,8 @@ impl Sandbox {
             tus,
             maskinporten: founded.maskinporten,
             altinn: founded.altinn,
+            faults: options.faults,
+            rate_limits: options.rate_limits,
         }));
         jobs::resume(&site);
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
@@ -322,6 +333,11 @@ impl Sandbox {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.site.ledger
+    }
+
+    /// Puts these rules in the place of all others.
+    pub fn set_faults(&self, rules: FaultRules) {
+        self.site.faults.replace(rules);
     }
 
     /// How many requests are being answered: a test that moves the time does not while there are any.
@@ -462,7 +478,8 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
     let mut parts = JoinSet::new();
     let stopped = stop.clone().cancelled_owned();
     parts.spawn(async move {
-        if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
+        let service = router.into_make_service_with_connect_info::<line::Line>();
+        if let Err(error) = axum::serve(door, service).with_graceful_shutdown(stopped).await {
             tracing::error!(%error, "sandbox: the server failed");
         }
         "server"

@@ -38,7 +38,10 @@ pub(super) enum Operation {
     SandboxLedger,
     SandboxTransfers,
     SandboxContent,
-    SandboxFaults,
+    /// The fault rules, or the one of that name.
+    SandboxFaults {
+        name: Option<String>,
+    },
     SandboxEvents,
     SandboxSubscriptions,
     SandboxDeliveries,
@@ -124,7 +127,7 @@ impl Operation {
             Self::SandboxLedger
             | Self::SandboxTransfers
             | Self::SandboxContent
-            | Self::SandboxFaults
+            | Self::SandboxFaults { .. }
             | Self::SandboxEvents
             | Self::SandboxSubscriptions
             | Self::SandboxDeliveries => "sandbox",
@@ -170,19 +173,26 @@ impl Operation {
 
     /// Whether it lies behind API Management, where a subscription key may be demanded.
     pub(super) fn is_on_the_platform(&self) -> bool {
-        !matches!(
-            self,
-            Self::Token
-                | Self::MaskinportenMetadata
-                | Self::MaskinportenKeys
-                | Self::SandboxLedger
-                | Self::SandboxTransfers
-                | Self::SandboxContent
-                | Self::SandboxFaults
-                | Self::SandboxEvents
-                | Self::SandboxSubscriptions
-                | Self::SandboxDeliveries
-        )
+        !self.is_the_sandboxs_own()
+            && !matches!(self, Self::Token | Self::MaskinportenMetadata | Self::MaskinportenKeys)
+    }
+
+    /// Whether it is a page that no real Altinn has.
+    pub(super) fn is_the_sandboxs_own(&self) -> bool {
+        self.name() == "sandbox"
+    }
+
+    /// The transfer that the path names.
+    pub(super) fn transfer(&self) -> Option<&str> {
+        match self {
+            Self::Overview { id }
+            | Self::Details { id }
+            | Self::Upload { id }
+            | Self::Download { id }
+            | Self::Confirm { id } => Some(id),
+            Self::Tus(request) => request.id.as_deref(),
+            _ => None,
+        }
     }
 }
 
@@ -196,6 +206,9 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Operation, StatusCode>
         ["broker", "api", "v1", rest @ ..] => broker(rest, given),
         ["events", "api", "v1", rest @ ..] => events(rest, given),
         ["resourceregistry", "api", "v1", "resource", rest @ ..] => registry(rest, given),
+        ["_sandbox", "faults", _] => [Method::GET, Method::DELETE]
+            .map(|method| (method, Operation::SandboxFaults { name: parts.last().cloned() }))
+            .to_vec(),
         ["_sandbox", page] => sandbox(page),
         rest => identity(rest, given),
     };
@@ -315,7 +328,7 @@ fn sandbox(page: &str) -> Choices {
         "subscriptions" => vec![(Method::GET, Operation::SandboxSubscriptions)],
         "deliveries" => vec![(Method::GET, Operation::SandboxDeliveries)],
         "faults" => [Method::GET, Method::PUT, Method::POST, Method::DELETE]
-            .map(|method| (method, Operation::SandboxFaults))
+            .map(|method| (method, Operation::SandboxFaults { name: None }))
             .to_vec(),
         _ => vec![],
     }

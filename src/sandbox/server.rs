@@ -27,12 +27,19 @@ pub(super) async fn serve(State(site): State<Arc<Site>>, request: Request) -> Re
     let mut response = match route::find(&parts.method, parts.uri.path()) {
         Ok(operation) => {
             let mut note = Note::new(Arc::clone(&site), operation.name());
-            let response = Box::pin(respond(&site, &operation, &parts, body, &mut note)).await;
-            note.close(response.status().as_u16());
-            response
+            note.introduce(&parts);
+            if let Some(plan) = site.faults.plan(&site, &operation, &parts) {
+                Box::pin(plan.carry_out(&site, &operation, &parts, body, &mut note)).await
+            } else {
+                let response = Box::pin(respond(&site, &operation, &parts, body, &mut note)).await;
+                note.close(response.status().as_u16());
+                response
+            }
         }
         Err(status) => {
-            Note::new(Arc::clone(&site), "unknown").close(status.as_u16());
+            let mut note = Note::new(Arc::clone(&site), "unknown");
+            note.introduce(&parts);
+            note.close(status.as_u16());
             site.drain(body);
             bare(status)
         }
@@ -54,7 +61,8 @@ pub(super) fn http_date(moment: Timestamp) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-async fn respond(
+/// The way of a request that nothing goes wrong with.
+pub(super) async fn respond(
     site: &Arc<Site>,
     operation: &Operation,
     parts: &Parts,
@@ -64,6 +72,10 @@ async fn respond(
     if operation.is_on_the_platform()
         && let Some(response) = key_gate(site, &parts.headers)
     {
+        site.drain(body);
+        return response;
+    }
+    if let Some(response) = site.limits.refuse(site.now(), operation.name(), note.entry.client.as_deref()) {
         site.drain(body);
         return response;
     }
@@ -78,13 +90,13 @@ async fn respond(
         Operation::Refresh => exchange::refresh(site, &parts.headers, note),
         Operation::OpenIdConfiguration => json_answer(&exchange::configuration(site)),
         Operation::OpenIdKeys => json_answer(&json!({ "keys": [site.altinn.jwk()] })),
-        Operation::SandboxLedger => inspect::ledger(site),
+        Operation::SandboxLedger => inspect::ledger(site, parts.uri.query().unwrap_or_default()),
         Operation::SandboxTransfers => inspect::transfers(site),
-        Operation::SandboxContent => inspect::content(site),
+        Operation::SandboxContent => inspect::content(site, parts.uri.query().unwrap_or_default()),
         Operation::SandboxEvents => inspect::lines(site.events.shown()),
         Operation::SandboxSubscriptions => inspect::lines(site.events.shown_subscriptions()),
         Operation::SandboxDeliveries => inspect::lines(site.events.attempts()),
-        Operation::SandboxFaults => faults::control(site, parts, body).await,
+        Operation::SandboxFaults { name } => faults::control(site, parts, name.as_deref(), body).await,
         Operation::Registry(question) => registry::answer_to(site, question),
         Operation::Events(operation) => events::serve(site, operation, parts, body, note).await,
         _ => match broker::serve(site, operation, parts, body, note).await {

@@ -18,10 +18,11 @@ use super::broker::transfer::Transfer;
 use super::broker::tus::store::Desks;
 use super::clock::{Clock, later, scale};
 use super::events::{Events, Part};
-use super::faults::Faults;
+use super::faults::{FaultRules, Faults};
 use super::founding;
 use super::keys::Key;
 use super::ledger::{Entry, Ledger};
+use super::limits::{Limits, RateLimits};
 use super::world::World;
 
 /// Times and switches that hold for the whole sandbox.
@@ -61,6 +62,7 @@ pub(super) struct Site {
     pub(super) used_grants: Mutex<HashMap<String, i64>>,
     pub(super) events: Events,
     pub(super) faults: Faults,
+    pub(super) limits: Limits,
     /// Requests that have come in and are not answered.
     in_flight: AtomicUsize,
     /// Bodies of refused requests, being read to their end.
@@ -79,6 +81,8 @@ pub(super) struct Parts {
     pub(super) tus: Desks,
     pub(super) maskinporten: Key,
     pub(super) altinn: Key,
+    pub(super) faults: FaultRules,
+    pub(super) rate_limits: RateLimits,
 }
 
 impl Site {
@@ -87,6 +91,8 @@ impl Site {
             url: parts.url,
             dir: parts.dir,
             settings: parts.settings,
+            faults: Faults::new(Arc::clone(&parts.clock), parts.faults),
+            limits: Limits::new(parts.rate_limits),
             clock: parts.clock,
             world: RwLock::new(parts.world),
             depot: parts.depot,
@@ -97,7 +103,6 @@ impl Site {
             altinn: parts.altinn,
             used_grants: Mutex::default(),
             events: parts.events,
-            faults: Faults::default(),
             in_flight: AtomicUsize::default(),
             drains: Mutex::default(),
         }
@@ -185,6 +190,9 @@ impl Site {
 pub(super) struct Note {
     site: Arc<Site>,
     pub(super) entry: Entry,
+    /// Whether a rule has struck, so that what is handed over is counted where it leaves.
+    pub(super) watched: bool,
+    begun: Timestamp,
     written: bool,
 }
 
@@ -201,9 +209,41 @@ impl Note {
             effect: None,
             received: 0,
             sent: 0,
+            client: None,
+            method: String::new(),
+            path: String::new(),
+            faults: Vec::new(),
+            milliseconds: 0,
         };
         site.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { site, entry, written: false }
+        Self { begun: site.clock.now(), site, entry, written: false, watched: false }
+    }
+
+    /// Notes what is asked, and by whom; nothing of it is verified.
+    pub(super) fn introduce(&mut self, parts: &axum::http::request::Parts) {
+        self.entry.method = parts.method.to_string();
+        self.entry.path = super::ledger::shown_path(&parts.uri);
+        self.entry.client = super::auth::presented(&parts.headers).and_then(|token| token.client);
+    }
+
+    /// Writes the entry with what the client gets to see after all, or corrects it; `None` when it
+    /// gets no answer.
+    pub(super) fn settle(&mut self, status: Option<u16>) {
+        self.entry.status = status;
+        if !self.written {
+            self.write();
+            return;
+        }
+        let milliseconds = self.milliseconds();
+        self.site.ledger.amend(self.entry.sequence, |entry| {
+            entry.status = status;
+            entry.milliseconds = milliseconds;
+        });
+    }
+
+    fn milliseconds(&self) -> u64 {
+        let taken = self.site.clock.now().duration_since(self.begun).as_millis();
+        u64::try_from(taken).unwrap_or_default()
     }
 
     /// Writes the entry with the answer's status, before the answer goes out; the first call counts.
@@ -225,6 +265,7 @@ impl Note {
     fn write(&mut self) {
         self.written = true;
         self.entry.time = self.site.now();
+        self.entry.milliseconds = self.milliseconds();
         self.entry.sequence = self.site.ledger.write(self.entry.clone());
     }
 }

@@ -106,8 +106,7 @@ pub struct ScopeDelegation {
     reason = "each is a switch that the service owner or Altinn sets by itself"
 )]
 pub struct Resource {
-    /// Rights per organisation number (nine digits); that of a service owner to hear of everybody's
-    /// events stands under its code.
+    /// Rights per organisation number (nine digits).
     pub rights: BTreeMap<String, BTreeSet<Action>>,
     /// Rights used by others than the party itself.
     pub delegations: Vec<Delegation>,
@@ -257,6 +256,13 @@ impl World {
     /// The organisation with that number (nine digits).
     pub(super) fn organization(&self, number: &str) -> Option<&Organization> {
         self.organizations.iter().find(|organization| organization.number == number)
+    }
+
+    /// Asks Altinn Authorization: is the resource that of the service owner with this code?
+    pub(super) fn owner_has(&self, resource: &str, code: &str) -> bool {
+        let owner = self.resources.get(resource).and_then(|resource| resource.owner.as_ref());
+        let of_owner = owner.and_then(|number| self.owner_codes.get(number));
+        self.authorization == Authorization::Up && of_owner.is_some_and(|of_owner| of_owner == code)
     }
 
     /// Asks Altinn Authorization: may `subject` do `action` with `resource` on behalf of `party`

@@ -10,7 +10,8 @@ import { importPKCS8, SignJWT } from 'jose'
 export const SANDBOX = JSON.parse(process.env.SANDBOX)
 export const API = `${SANDBOX.endpoints.broker}/filetransfer`
 export const TUS = `${API}/upload/tus`
-export const [AVSENDER, MOTTAKER] = SANDBOX.organizations
+const party = (name) => SANDBOX.organizations.find((it) => it.name === name)
+export const [AVSENDER, MOTTAKER] = ['avsender', 'mottaker'].map(party)
 const GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 const SCOPES = 'altinn:broker.write altinn:broker.read altinn:events.subscribe'
 

@@ -13,7 +13,8 @@ SANDBOX = json.loads(os.environ["SANDBOX"])
 URL = SANDBOX["url"]
 API = SANDBOX["endpoints"]["broker"] + "/filetransfer"
 TUS = API + "/upload/tus"
-AVSENDER, MOTTAKER = SANDBOX["organizations"]
+PARTIES = {party["name"]: party for party in SANDBOX["organizations"]}
+AVSENDER, MOTTAKER = PARTIES["avsender"], PARTIES["mottaker"]
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 SCOPES = "altinn:broker.write altinn:broker.read altinn:events.subscribe"
 

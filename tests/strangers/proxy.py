@@ -9,7 +9,11 @@ class Proxy:
     """Passes on what comes; the first connections are cut after so many bytes, up or down."""
 
     def __init__(self, url, cuts):
-        """`cuts` are pairs ("up" or "down", bytes), one for each of the first connections; None for no cut."""
+        """`cuts` are pairs, one for each of the first connections; None for no cut.
+
+        ("up", n) and ("down", n) cut after n bytes in that direction; ("answer", n) lets all go up, and cuts before
+        the first that comes down after n bytes went up.
+        """
         scheme, _, host = url.partition("://")
         name, _, port = host.partition(":")
         self._target = (name, int(port))
@@ -23,29 +27,41 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
-                direction, limit = next(self._cuts, None) or (None, None)
-                for way, source, sink in [("up", near, far), ("down", far, near)]:
-                    bound = limit if way == direction else None
-                    threading.Thread(target=self._pass, args=(source, sink, bound), daemon=True).start()
-
-    def _pass(self, source, sink, limit):
-        with contextlib.suppress(OSError):
-            while block := source.recv(65536 if limit is None else min(limit, 65536)):
-                sink.sendall(block)
-                if limit is not None:
-                    limit -= len(block)
-                    if limit == 0:
-                        self.happened += 1
-                        break
-            if limit is None:
-                # The end of one direction; the other may go on.
-                sink.shutdown(socket.SHUT_WR)
-                return
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+                connection = Connection(self, near, socket.create_connection(self._target), next(self._cuts, None))
+                for way in ("up", "down"):
+                    threading.Thread(target=connection.carry, args=(way,), daemon=True).start()
 
     def close(self):
         self._listener.close()
+
+
+class Connection:
+    """One connection that is passed on."""
+
+    def __init__(self, proxy, near, far, cut):
+        self._proxy, self._ends, self._cut = proxy, (near, far), cut or (None, 0)
+        self._passed = {"up": 0, "down": 0}
+
+    def carry(self, way):
+        """Passes on what goes this way, until it ends or is cut."""
+        source, sink = self._ends if way == "up" else reversed(self._ends)
+        kind, limit = self._cut
+        with contextlib.suppress(OSError):
+            while block := source.recv(65536):
+                if way == "down" and kind == "answer" and self._passed["up"] >= limit:
+                    return self._end()
+                if way == kind:
+                    block = block[: limit - self._passed[way]]
+                sink.sendall(block)
+                self._passed[way] += len(block)
+                if way == kind and self._passed[way] == limit:
+                    return self._end()
+            # The end of one direction; the other may go on.
+            sink.shutdown(socket.SHUT_WR)
+
+    def _end(self):
+        self._proxy.happened += 1
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

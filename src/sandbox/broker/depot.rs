@@ -13,11 +13,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use super::transfer::Transfer;
+use super::upload::Attempt;
 
 /// All transfers, and where their content lies.
 pub(in crate::sandbox) struct Depot {
     blobs: PathBuf,
     shelves: Mutex<Shelves>,
+    /// Uploads that were cut and are committed later, oldest first.
+    aside: Mutex<Vec<(Uuid, Attempt)>>,
 }
 
 struct Shelves {
@@ -49,7 +52,8 @@ impl Depot {
         fs::rename(&compacted, &path)?;
         let journal = OpenOptions::new().append(true).open(&path)?;
         remove_orphans(&blobs, &transfers)?;
-        Ok(Self { blobs, shelves: Mutex::new(Shelves { journal, transfers, by_party }) })
+        let shelves = Mutex::new(Shelves { journal, transfers, by_party });
+        Ok(Self { blobs, shelves, aside: Mutex::default() })
     }
 
     /// The file of a blob.
@@ -103,6 +107,18 @@ impl Depot {
         let mut transfers: Vec<&Transfer> = shelves.transfers.values().collect();
         transfers.sort_by_key(|transfer| (transfer.created, transfer.id));
         transfers.into_iter().filter_map(pick).collect()
+    }
+
+    /// Keeps what came of an upload that was cut.
+    pub(super) fn set_aside(&self, id: Uuid, attempt: Attempt) {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).push((id, attempt));
+    }
+
+    /// Takes the oldest of a transfer again.
+    pub(super) fn take_aside(&self, id: Uuid) -> Option<Attempt> {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = aside.iter().position(|(other, _)| *other == id)?;
+        Some(aside.remove(place).1)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::BytesMut;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -20,6 +21,7 @@ use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::{blocking, start_blocking};
 use crate::sandbox::clock::earlier;
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, bare};
 use crate::sandbox::site::{Note, Site};
 
@@ -50,7 +52,10 @@ pub(in crate::sandbox) async fn download(
         let resource = resource.ok_or(Fault::NotInRegistry)?;
         if resource.service_owner { Ok(()) } else { Err(Fault::NoServiceOwner) }
     })?;
-    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let asked = headers
+        .get(header::RANGE)
+        .filter(|_| site.faults.strikes(Quirk::RangeIgnored, caller.organization()).is_none())
+        .and_then(|value| value.to_str().ok());
     let range = range::parse(asked, transfer.size);
     let (first, length) = match range {
         Range::Whole => (0, transfer.size),
@@ -64,20 +69,34 @@ pub(in crate::sandbox) async fn download(
         None => return Err(Refusal::Unhandled),
     };
     record(site, caller, transfer.id, range, note);
+    let wrong = site.faults.strikes(Quirk::WrongByte, caller.organization());
+    // The place in what is asked for, when the byte is there.
+    let wrong = wrong.and_then(|place| place.checked_sub(first)).filter(|place| *place < length);
+    let delivery = (first + length == transfer.size && wrong.is_none()).then(|| Delivery {
+        site: Arc::clone(site),
+        id: transfer.id,
+        party: caller.party(),
+    });
+    let (now, watcher) = if note.watched { (None, delivery) } else { (delivery, None) };
     let body = if length <= BLOCK as u64 {
-        let content = blocking(move || content.read(length)).await.map_err(|_| Refusal::Unhandled)?;
+        let block = blocking(move || Ok(spoilt(content.read(length)?, wrong)));
+        let content = block.await.map_err(|_| Refusal::Unhandled)?;
         note.entry.sent = length;
-        if first + length == transfer.size {
-            delivered(site, transfer.id);
+        if let Some(delivery) = now {
+            delivery.count();
         }
         Body::from(content)
     } else {
         // The entry is written before the answer goes out, so the bytes are added to it afterwards.
         let sequence = note.close(if range == Range::Whole { 200 } else { 206 });
-        let ends = first + length == transfer.size;
-        stream(Counter { site: Arc::clone(site), id: transfer.id, sequence, sent: 0, length, ends }, content)
+        let entry = (!note.watched).then_some(sequence);
+        stream(Counter { site: Arc::clone(site), entry, sent: 0, length, delivery: now }, content, wrong)
     };
-    Ok(response(body, &transfer, range, length))
+    let mut response = response(body, &transfer, range, length);
+    if let Some(delivery) = watcher {
+        response.extensions_mut().insert(delivery);
+    }
+    Ok(response)
 }
 
 /// Adds a row for the *caller's* organisation, listed as a recipient or not.
@@ -99,11 +118,39 @@ fn record(site: &Site, caller: &Caller, id: Uuid, range: Range, note: &mut Note)
     }
 }
 
-/// Counts a download that handed over the file's last byte.
-fn delivered(site: &Site, id: Uuid) {
-    if site.depot.change(id, |transfer| transfer.delivered += 1).is_none() {
-        tracing::error!(transfer = %id, "sandbox: a delivered transfer is not there any more");
+/// A download that hands over the file's last byte, to be counted when it has. In an answer's
+/// extensions it is left to whoever twists the answer.
+#[derive(Clone)]
+pub(in crate::sandbox) struct Delivery {
+    site: Arc<Site>,
+    id: Uuid,
+    party: Option<String>,
+}
+
+impl Delivery {
+    /// Counts it.
+    pub(in crate::sandbox) fn count(self) {
+        let Self { site, id, party } = self;
+        let counted = site.depot.change(id, |transfer| {
+            transfer.delivered += 1;
+            if let Some(party) = party {
+                *transfer.delivered_to.entry(party).or_default() += 1;
+            }
+        });
+        if counted.is_none() {
+            tracing::error!(transfer = %id, "sandbox: a delivered transfer is not there any more");
+        }
     }
+}
+
+/// The block with another byte at that place.
+fn spoilt(block: Bytes, place: Option<u64>) -> Bytes {
+    let Some(place) = place.and_then(|place| usize::try_from(place).ok()) else { return block };
+    let mut block = BytesMut::from(block);
+    if let Some(byte) = block.get_mut(place) {
+        *byte = !*byte;
+    }
+    block.freeze()
 }
 
 /// What a download consists of.
@@ -133,12 +180,13 @@ impl Content {
     }
 }
 
-fn stream(counter: Counter, mut content: Content) -> Body {
+fn stream(counter: Counter, mut content: Content, mut wrong: Option<u64>) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(IN_FLIGHT);
     let mut left = counter.length;
     let reader = start_blocking(move || {
         while left > 0 {
-            let block = content.read(left.min(BLOCK as u64));
+            let block = content.read(left.min(BLOCK as u64)).map(|block| spoilt(block, wrong));
+            wrong = wrong.and_then(|place| place.checked_sub(BLOCK as u64));
             left = if block.is_ok() { left.saturating_sub(BLOCK as u64) } else { 0 };
             // The client vanished: nobody wants the rest.
             if sender.blocking_send(block).is_err() {
@@ -162,12 +210,11 @@ fn stream(counter: Counter, mut content: Content) -> Body {
 /// Counts what was handed over, also when the client leaves in the midst of it.
 struct Counter {
     site: Arc<Site>,
-    id: Uuid,
-    sequence: u64,
+    /// The ledger's entry, unless somebody else counts.
+    entry: Option<u64>,
     sent: u64,
     length: u64,
-    /// Whether the last byte asked for is the last of the file.
-    ends: bool,
+    delivery: Option<Delivery>,
 }
 
 impl Counter {
@@ -175,17 +222,23 @@ impl Counter {
     fn add(&mut self, bytes: u64) {
         self.sent += bytes;
         if self.sent == self.length {
-            self.site.ledger.set_sent(self.sequence, self.sent);
-            if self.ends {
-                delivered(&self.site, self.id);
+            self.note();
+            if let Some(delivery) = self.delivery.take() {
+                delivery.count();
             }
+        }
+    }
+
+    fn note(&self) {
+        if let Some(sequence) = self.entry {
+            self.site.ledger.set_sent(sequence, self.sent);
         }
     }
 }
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        self.site.ledger.set_sent(self.sequence, self.sent);
+        self.note();
     }
 }
 
@@ -265,7 +318,7 @@ pub(in crate::sandbox) fn confirm(
                     .recipient_organizations()
                     .into_iter()
                     .all(|recipient| transfer.highest(recipient) == Some(RecipientStatus::DownloadConfirmed));
-                if all {
+                if all && site.faults.strikes(Quirk::AllConfirmedMissed, caller.organization()).is_none() {
                     transfer.enter(Status::AllConfirmedDownloaded, None, now);
                     return Confirmed::All(transfer.clone());
                 }

@@ -108,7 +108,7 @@ impl Form {
         }
     }
 
-    async fn read(site: &Site, boundary: String, body: Body, note: &mut Note) -> Result<Self, Refusal> {
+    async fn read(site: &Arc<Site>, boundary: String, body: Body, note: &mut Note) -> Result<Self, Refusal> {
         let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(LARGEST));
         let mut blocks = body.into_data_stream();
         let mut multipart = Multipart::with_constraints(&mut blocks, boundary, limits);
@@ -131,7 +131,7 @@ impl Form {
 
     async fn take(
         &mut self,
-        site: &Site,
+        site: &Arc<Site>,
         multipart: &mut Multipart<'_>,
         note: &mut Note,
     ) -> Result<(), Unreadable> {

@@ -12,6 +12,7 @@ use super::transfer::{RecipientStatus, Status, Transfer};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::{Caller, normalised};
 use crate::sandbox::clock::later;
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
 use crate::sandbox::world::{Action, Stage, bare_number};
@@ -44,7 +45,7 @@ pub(super) fn begin(
     if !caller.may(site, &metadata.resource, Action::Write, &metadata.sender) {
         return Err(Fault::NoAccess.into());
     }
-    check_resource(site, &metadata)?;
+    check_resource(site, caller, &metadata)?;
     if metadata.reference.chars().count() > REFERENCE_COLUMN {
         return Err(Refusal::Unhandled);
     }
@@ -60,7 +61,7 @@ pub(super) fn begin(
 }
 
 /// The handler's checks after the access check, in its order.
-fn check_resource(site: &Site, metadata: &Metadata) -> Result<(), Fault> {
+fn check_resource(site: &Site, caller: &Caller, metadata: &Metadata) -> Result<(), Fault> {
     site.look(|world| {
         let resource = world.resources.get(&metadata.resource).ok_or(Fault::NoAccess)?;
         let production = world.stage == Stage::Production;
@@ -70,7 +71,9 @@ fn check_resource(site: &Site, metadata: &Metadata) -> Result<(), Fault> {
         if metadata.disable_virus_scan && production && !resource.virus_scan_waiver {
             return Err(Fault::ScanRequired);
         }
-        if !resource.storage_ready {
+        if !resource.storage_ready
+            || site.faults.strikes(Quirk::StorageNotReady, caller.organization()).is_some()
+        {
             return Err(Fault::StorageNotReady);
         }
         if !resource.registered {
@@ -125,6 +128,7 @@ fn transfer(site: &Site, caller: &Caller, metadata: Metadata) -> Result<Transfer
         awaits_md5: false,
         scan_passed: false,
         delivered: 0,
+        delivered_to: std::collections::BTreeMap::new(),
         half_made,
     };
     if half_made {

@@ -16,11 +16,13 @@ use super::depot::remove_blob;
 use super::download::grace;
 use super::transfer::{RecipientStatus, Status, Transfer};
 use super::tus::finalise;
-use super::upload::announce_published;
+use super::upload::{announce_published, commit_late};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::clock::{earlier, later};
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::Site;
+use crate::sandbox::world::bare_number;
 
 /// The test file of the European Institute for Computer Antivirus Research, in two halves so that
 /// no scanner takes the program for it.
@@ -87,7 +89,8 @@ pub(in crate::sandbox) async fn run(site: Arc<Site>, stop: CancellationToken) {
                 Job::Verify(id) => finalise::verify(&site, id),
                 Job::Checksum(id) => show_checksum(&site, id),
                 Job::Expire(id) => expire(&site, id),
-                Job::Grace(id) => purge(&site, id),
+                Job::Grace(id) | Job::Purge(id) => purge(&site, id),
+                Job::LateCommit(id) => commit_late(&site, id),
                 Job::Stuck => fail_stuck(&site),
             }
         }
@@ -111,13 +114,18 @@ pub(in crate::sandbox) async fn run(site: Arc<Site>, stop: CancellationToken) {
 /// Reads the stored blob and publishes the transfer, or fails it.
 async fn scan(site: Arc<Site>, id: Uuid) {
     let Some(transfer) = site.depot.read(id, Transfer::clone) else { return };
+    let sender = Some(bare_number(&transfer.sender));
+    if site.faults.strikes(Quirk::ProcessingForever, sender).is_some() {
+        return;
+    }
+    let infected = site.faults.strikes(Quirk::Malware, sender).is_some();
     let path = transfer.blob.map(|blob| site.depot.blob(&blob));
     let found = match path.clone() {
         Some(path) => blocking(move || contains_malware(&path)).await,
         None if transfer.discarded => Ok(false),
         None => return,
     };
-    let verdict = match found {
+    let verdict = match found.map(|found| found || infected) {
         Ok(false) => None,
         Ok(true) => Some(MALWARE.to_owned()),
         Err(error) => Some(format!(

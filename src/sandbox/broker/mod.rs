@@ -20,6 +20,7 @@ pub(in crate::sandbox) mod transfer;
 pub(in crate::sandbox) mod tus;
 mod upload;
 
+pub(in crate::sandbox) use download::Delivery;
 pub(in crate::sandbox) use owner_fault::OwnerFault;
 pub(in crate::sandbox) use serve::serve;
 pub(in crate::sandbox) use upload::hex;

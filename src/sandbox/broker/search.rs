@@ -1,6 +1,7 @@
 //! `GET /broker/api/v1/filetransfer` (Broker API, search).
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Response;
@@ -12,6 +13,8 @@ use url::form_urlencoded;
 
 use super::transfer::{RecipientStatus, Status, Transfer};
 use crate::sandbox::auth::Caller;
+use crate::sandbox::clock::earlier;
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Messages, Refusal, json_answer};
 use crate::sandbox::site::Site;
 use crate::sandbox::world::Action;
@@ -48,8 +51,14 @@ pub(in crate::sandbox) fn search(
     if !may(Action::Read) && !may(Action::Write) {
         return Err(Fault::NoAccess.into());
     }
+    let lag = site.faults.strikes(Quirk::SearchLag, caller.organization());
+    let then = lag.map(|milliseconds| earlier(site.now(), Duration::from_millis(milliseconds)));
     let mut hits = site.depot.of_party(&query.resource, &party, |transfer| {
-        let time = query.matches(transfer, &party)?;
+        let transfer = site.events.readable(transfer, site.now());
+        let time = match then {
+            Some(then) => query.matches(&transfer.as_of(then)?, &party)?,
+            None => query.matches(&transfer, &party)?,
+        };
         Some((time, transfer.id))
     });
     if query.ascending {

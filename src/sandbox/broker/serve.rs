@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::transfer::Transfer;
 use super::{download, form, initialize, resource, search, service_owner, show, statistics, tus, upload};
 use crate::sandbox::auth::{self, Caller};
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, invalid, json_answer};
 use crate::sandbox::route::Operation;
 use crate::sandbox::server::LARGEST_FORM;
@@ -119,7 +120,8 @@ fn show_to(
     let body = if matches!(operation, Operation::Details { .. }) {
         show::details(transfer)
     } else {
-        show::overview(transfer)
+        let more = site.faults.strikes(Quirk::ExtraRecipient, caller.organization()).is_some();
+        show::overview(transfer, more)
     };
     Ok(json_answer(&body))
 }
@@ -134,9 +136,8 @@ fn find(site: &Site, id: &str, note: &mut Note) -> Result<Transfer, Refusal> {
         return Err(invalid("fileTransferId", format!("The value '{id}' is not valid.")));
     };
     note.entry.transfer = Some(guid);
-    let mut transfer = site.depot.read(guid, Transfer::clone).ok_or(Fault::NotFound)?;
-    site.events.as_readable(&mut transfer, site.now());
-    Ok(transfer)
+    let read = |transfer: &Transfer| site.events.readable(transfer, site.now()).into_owned();
+    site.depot.read(guid, read).ok_or_else(|| Fault::NotFound.into())
 }
 
 /// A GUID in the formats of .NET: plain, with hyphens, in braces or in parentheses.

@@ -5,7 +5,10 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::transfer::{Status, Transfer};
+use super::transfer::{RecipientStatus, Status, Transfer};
+
+/// Whoever downloads with a delegated right shows up as a recipient that nobody named.
+const STRANGER: &str = "0192:311111111";
 
 /// A `DateTimeOffset` in UTC as .NET writes it: `+00:00`, and no trailing zeros in the fraction.
 pub(in crate::sandbox) fn date(time: Timestamp) -> String {
@@ -62,8 +65,17 @@ fn row_text(row: &super::transfer::StatusRow) -> String {
 }
 
 /// `GET …/{id}`.
-pub(in crate::sandbox) fn overview(transfer: &Transfer) -> Value {
+pub(in crate::sandbox) fn overview(transfer: &Transfer, extra_recipient: bool) -> Value {
     let mut members = common(transfer);
+    if extra_recipient && let Some(recipients) = members.get_mut("recipients").and_then(Value::as_array_mut) {
+        let status = RecipientStatus::DownloadStarted;
+        recipients.push(json!({
+            "recipient": STRANGER,
+            "currentRecipientFileTransferStatusCode": status.name(),
+            "currentRecipientFileTransferStatusText": status.text(),
+            "currentRecipientFileTransferStatusChanged": date(transfer.status_changed()),
+        }));
+    }
     let published = transfer.entered(Status::Published).map(date);
     members.insert("published".to_owned(), published.into());
     members.into()

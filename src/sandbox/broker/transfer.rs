@@ -181,6 +181,9 @@ pub struct Transfer {
     pub scan_passed: bool,
     /// How many downloads handed over the last byte of the file.
     pub delivered: u64,
+    /// The same for each organisation (`0192:…`) that downloaded.
+    #[serde(default)]
+    pub delivered_to: BTreeMap<String, u64>,
     /// Initialize failed after the row was written: an id that nobody was told.
     pub half_made: bool,
 }
@@ -190,6 +193,17 @@ impl Transfer {
     #[must_use]
     pub fn status(&self) -> Status {
         self.history.last().map_or(Status::Initialized, |row| row.status)
+    }
+
+    /// What it was at that time, if it was there.
+    pub(in crate::sandbox) fn as_of(&self, time: Timestamp) -> Option<Self> {
+        if self.created > time {
+            return None;
+        }
+        let mut then = self.clone();
+        then.history.retain(|row| row.time <= time);
+        then.recipients.retain(|row| row.time <= time);
+        Some(then)
     }
 
     /// When the current status was entered.

@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response, StatusCode, header};
@@ -22,9 +24,11 @@ use crate::sandbox::Keep;
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::blocking::start_blocking;
+use crate::sandbox::clock::later;
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
-use crate::sandbox::world::{Action, Resource};
+use crate::sandbox::world::{Action, Resource, bare_number};
 
 /// The largest file that is scanned for malware.
 pub(super) const LARGEST_SCANNED: u64 = 50_000_000_000;
@@ -37,7 +41,7 @@ const UPLOAD_ERROR: &str = "Error occurred while uploading fileTransfer";
 
 /// Checks, then takes the bytes. A refused request's body is read to its end behind the answer.
 pub(in crate::sandbox) async fn upload(
-    site: &Site,
+    site: &Arc<Site>,
     caller: &Caller,
     transfer: Transfer,
     headers: &HeaderMap,
@@ -119,7 +123,9 @@ pub(in crate::sandbox) fn check(site: &Site, caller: &Caller, transfer: &Transfe
         if !resource.service_owner {
             return Err(Fault::NoServiceOwner);
         }
-        if resource.storage_ready { Ok(()) } else { Err(Fault::StorageNotReady) }
+        let not_ready = !resource.storage_ready
+            || site.faults.strikes(Quirk::StorageNotReady, caller.organization()).is_some();
+        if not_ready { Err(Fault::StorageNotReady) } else { Ok(()) }
     })
 }
 
@@ -166,7 +172,7 @@ enum Block {
 
 /// Takes bytes into a file of their own; `id` is part of its name.
 pub(super) async fn receive<E>(
-    site: &Site,
+    site: &Arc<Site>,
     id: Uuid,
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     note: &mut Note,
@@ -178,7 +184,10 @@ pub(super) async fn receive<E>(
         while let Some(block) = body.next().await {
             let block = match block {
                 Ok(block) => block,
-                Err(error) => return Received::Cut(Some(error)),
+                Err(error) => {
+                    cut(site, id, attempt);
+                    return Received::Cut(Some(error));
+                }
             };
             attempt.size += block.len() as u64;
             note.entry.received = attempt.size;
@@ -186,7 +195,18 @@ pub(super) async fn receive<E>(
         return Received::Whole(attempt);
     }
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    let writer = start_blocking(move || write(attempt, receiver));
+    let writer = {
+        let site = Arc::clone(site);
+        start_blocking(move || {
+            let (attempt, whole) = write(attempt, receiver)?;
+            if whole {
+                return Ok(Some(attempt));
+            }
+            // Here, since the request may be gone already.
+            cut(&site, id, attempt);
+            Ok::<_, io::Error>(None)
+        })
+    };
     while let Some(block) = body.next().await {
         let block = match block {
             Ok(block) => block,
@@ -210,10 +230,11 @@ pub(super) async fn receive<E>(
     }
 }
 
-/// Hashes and writes until the end; `None` when the client vanished before it.
-fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<Option<Attempt>> {
+/// Hashes and writes what comes, and whether it came to its end.
+fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<(Attempt, bool)> {
     let mut file = attempt.path.as_ref().map(File::create).transpose()?;
     let mut hash = Md5::new();
+    let mut whole = false;
     while let Some(block) = blocks.blocking_recv() {
         match block {
             Block::Data(data) => {
@@ -224,12 +245,34 @@ fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<
                 attempt.size += data.len() as u64;
             }
             Block::End => {
-                attempt.md5 = Some(hex(&hash.finalize()));
-                return Ok(Some(attempt));
+                whole = true;
+                break;
             }
         }
     }
-    Ok(None)
+    attempt.md5 = Some(hex(&hash.finalize()));
+    Ok((attempt, whole))
+}
+
+/// The client vanished: nothing more happens, unless a rule says so.
+fn cut(site: &Site, id: Uuid, attempt: Attempt) {
+    let Some(sender) = site.depot.read(id, |transfer| transfer.sender.clone()) else { return };
+    let sender = Some(bare_number(&sender));
+    if let Some(milliseconds) = site.faults.strikes(Quirk::LateCommit, sender) {
+        site.depot.set_aside(id, attempt);
+        let time = later(site.now(), Duration::from_millis(milliseconds));
+        site.agenda.add(time, Job::LateCommit(id));
+    } else if site.faults.strikes(Quirk::CutUploadFails, sender).is_some() {
+        mark_failed(site, id, UPLOAD_ERROR);
+    }
+}
+
+/// Commits an upload that was cut as if what came had been all of it.
+pub(super) fn commit_late(site: &Site, id: Uuid) {
+    if let Some(attempt) = site.depot.take_aside(id) {
+        let (effect, refused) = settle(site, id, attempt);
+        tracing::info!(transfer = %id, effect, refused = refused.is_err(), "sandbox: a late commit");
+    }
 }
 
 /// Lower-case hexadecimal digits.
@@ -249,47 +292,56 @@ enum Outcome {
     },
 }
 
-/// The first commit wins; the loser deletes the winner's blob and marks the transfer failed.
+/// Ends an upload whose bytes are all there.
 pub(super) fn commit(
     site: &Site,
     id: Uuid,
-    mut attempt: Attempt,
+    attempt: Attempt,
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
+    let (effect, settled) = settle(site, id, attempt);
+    note.entry.effect = effect.or(note.entry.effect);
+    settled?;
+    Ok(json_answer(&json!({ "fileTransferId": id })))
+}
+
+/// The first commit wins; the loser deletes the winner's blob and marks the transfer failed.
+fn settle(site: &Site, id: Uuid, mut attempt: Attempt) -> (Option<&'static str>, Result<(), Fault>) {
     let now = site.now();
-    let outcome = site.depot.change(id, |transfer| complete(transfer, &mut attempt, now));
+    let outcome = site.depot.change(id, |transfer| complete(site, transfer, &mut attempt, now));
     match outcome {
         Some(Outcome::Published(transfer)) => {
-            note.entry.effect = Some("published");
             announce_published(site, &transfer);
+            (Some("published"), Ok(()))
         }
         Some(Outcome::Processing(transfer)) => {
-            note.entry.effect = Some("upload processing");
             site.tell_sender("uploadprocessing", &transfer);
             site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
+            (Some("upload processing"), Ok(()))
         }
-        Some(Outcome::Mismatch) => {
-            note.entry.effect = Some("failed");
-            return Err(Fault::ChecksumMismatch.into());
-        }
+        Some(Outcome::Mismatch) => (Some("failed"), Err(Fault::ChecksumMismatch)),
         Some(Outcome::Lost { winners_blob }) => {
             if let Some(blob) = winners_blob {
                 remove_blob(&site.depot.blob(&blob));
             }
-            return Err(fail(site, id, UPLOAD_ERROR, note).into());
+            mark_failed(site, id, UPLOAD_ERROR);
+            (Some("failed"), Err(Fault::UploadFailed))
         }
-        None => return Err(Fault::NotFound.into()),
+        None => (None, Err(Fault::NotFound)),
     }
-    Ok(json_answer(&json!({ "fileTransferId": id })))
 }
 
-fn complete(transfer: &mut Transfer, attempt: &mut Attempt, now: Timestamp) -> Outcome {
+fn complete(site: &Site, transfer: &mut Transfer, attempt: &mut Attempt, now: Timestamp) -> Outcome {
     if transfer.status() != Status::UploadStarted {
         return Outcome::Lost { winners_blob: transfer.blob.take() };
     }
     // A checksum that nobody computes is taken as true.
     let md5 = attempt.md5.clone().or_else(|| transfer.demanded_checksum.clone());
-    if transfer.demanded_checksum.is_some() && transfer.demanded_checksum != md5 {
+    let mismatch = |demanded: &String| {
+        let sender = Some(bare_number(&transfer.sender));
+        md5.as_ref() != Some(demanded) || site.faults.strikes(Quirk::ChecksumMismatch, sender).is_some()
+    };
+    if transfer.demanded_checksum.as_ref().is_some_and(mismatch) {
         transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
         return Outcome::Mismatch;
     }
@@ -310,6 +362,11 @@ fn complete(transfer: &mut Transfer, attempt: &mut Attempt, now: Timestamp) -> O
 
 /// The events that go with `Published`.
 pub(in crate::sandbox) fn announce_published(site: &Site, transfer: &Transfer) {
+    let sender = Some(bare_number(&transfer.sender));
+    if let Some(milliseconds) = site.faults.strikes(Quirk::PurgeEarly, sender) {
+        let time = later(site.now(), Duration::from_millis(milliseconds));
+        site.agenda.add(time, Job::Purge(transfer.id));
+    }
     site.tell_sender("published", transfer);
     for recipient in transfer.recipient_organizations() {
         site.tell_recipient("published", transfer, recipient);
@@ -318,6 +375,12 @@ pub(in crate::sandbox) fn announce_published(site: &Site, transfer: &Transfer) {
 
 /// Marks a transfer failed, with the event, and gives the error that the uploader gets.
 fn fail(site: &Site, id: Uuid, text: &str, note: &mut Note) -> Fault {
+    mark_failed(site, id, text);
+    note.entry.effect = Some("failed");
+    Fault::UploadFailed
+}
+
+fn mark_failed(site: &Site, id: Uuid, text: &str) {
     let now = site.now();
     let failed = site.depot.change(id, |transfer| {
         if !matches!(transfer.status(), Status::Failed | Status::Purged) {
@@ -328,6 +391,4 @@ fn fail(site: &Site, id: Uuid, text: &str, note: &mut Note) -> Fault {
     if let Some(transfer) = failed {
         site.tell_sender("uploadfailed", &transfer);
     }
-    note.entry.effect = Some("failed");
-    Fault::UploadFailed
 }

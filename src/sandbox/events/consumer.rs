@@ -93,15 +93,12 @@ fn asker(world: &World, consumer: &str) -> Option<Asker> {
 
 /// Asks Altinn Authorization: does the policy of the resource (a URN) let the consumer subscribe
 /// to events about the subject? Without a subject the question is about all of them, which is
-/// permitted to a service owner alone: its right stands under its code.
+/// permitted to the resource's own service owner alone.
 pub(super) fn may_subscribe(site: &Site, consumer: &str, resource: &str, subject: Option<&str>) -> bool {
     let Some(resource) = resource.strip_prefix(event::RESOURCE_PREFIX) else { return false };
     site.look(|world| match asker(world, consumer) {
         None => false,
-        Some(Asker::ServiceOwner(code)) => {
-            let owner = Subject::Organization(code.clone());
-            world.permits(&owner, resource, Action::Subscribe, &code)
-        }
+        Some(Asker::ServiceOwner(code)) => world.owner_has(resource, &code),
         Some(Asker::Party(party)) => {
             let Some(number) = subject.and_then(event::organization) else { return false };
             // What the main unit may is good for its sub-units.

@@ -18,6 +18,7 @@ mod subscriptions;
 mod veil;
 mod webhook;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -154,8 +155,8 @@ impl Events {
     }
 
     /// A transfer as it can be read: without what an event has told too early.
-    pub(super) fn as_readable(&self, transfer: &mut Transfer, now: Timestamp) {
-        lock(&self.veils).hide(transfer, now);
+    pub(super) fn readable<'a>(&self, transfer: &'a Transfer, now: Timestamp) -> Cow<'a, Transfer> {
+        lock(&self.veils).through(transfer, now)
     }
 
     /// The events that were registered, oldest first.

@@ -1,5 +1,6 @@
 //! What of a transfer cannot be read yet, because an event was sent too early.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use jiff::Timestamp;
@@ -15,7 +16,9 @@ pub(super) struct Veils {
 
 #[derive(Debug)]
 struct Veil {
+    /// So many rows are shown.
     history: usize,
+    /// So many rows are shown.
     recipients: usize,
     until: Timestamp,
 }
@@ -24,20 +27,25 @@ impl Veils {
     /// Hides what the event of that kind tells of, the newest row of one of both histories.
     pub(super) fn lay(&mut self, transfer: &Transfer, kind: &str, now: Timestamp, until: Timestamp) {
         self.by_transfer.retain(|_, veil| veil.until > now);
-        let (history, recipients) = (transfer.history.len(), transfer.recipients.len());
-        let veil = if kind == "downloadconfirmed" {
-            Veil { history, recipients: recipients.saturating_sub(1), until }
+        let nothing = Veil { history: usize::MAX, recipients: usize::MAX, until };
+        let veil = self.by_transfer.entry(transfer.id).or_insert(nothing);
+        veil.until = veil.until.max(until);
+        if kind == "downloadconfirmed" {
+            veil.recipients = veil.recipients.min(transfer.recipients.len().saturating_sub(1));
         } else {
             // The first row is hidden by nothing: a transfer has some status.
-            Veil { history: history.saturating_sub(1).max(1), recipients, until }
-        };
-        self.by_transfer.insert(transfer.id, veil);
+            veil.history = veil.history.min(transfer.history.len().saturating_sub(1)).max(1);
+        }
     }
 
-    /// Takes the hidden rows from a copy of the transfer.
-    pub(super) fn hide(&self, transfer: &mut Transfer, now: Timestamp) {
-        let Some(veil) = self.by_transfer.get(&transfer.id).filter(|veil| veil.until > now) else { return };
+    /// The transfer without the rows that are hidden.
+    pub(super) fn through<'a>(&self, transfer: &'a Transfer, now: Timestamp) -> Cow<'a, Transfer> {
+        let Some(veil) = self.by_transfer.get(&transfer.id).filter(|veil| veil.until > now) else {
+            return Cow::Borrowed(transfer);
+        };
+        let mut transfer = transfer.clone();
         transfer.history.truncate(veil.history);
         transfer.recipients.truncate(veil.recipients);
+        Cow::Owned(transfer)
     }
 }

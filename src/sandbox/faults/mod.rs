@@ -1,33 +1,128 @@
 //! Faults on demand: what goes wrong, by rule.
+//!
+//! Rules are asked in their order; where there are none, a request is not looked at.
 
+mod canned;
+mod control;
+mod effect;
+mod operations;
+mod plan;
 mod quirk;
+mod read;
+mod rule;
+mod shape;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::Body;
-use axum::http::request::Parts;
-use axum::http::{Response, StatusCode};
+use serde_json::Value;
 
-use super::problem::bare;
-use super::site::Site;
+use super::clock::Clock;
+#[cfg(test)]
+pub(super) use canned::BODIES;
+pub(super) use control::control;
+#[cfg(test)]
+pub(super) use effect::EFFECTS;
+#[cfg(test)]
+pub(super) use operations::{GROUPS, NAMES};
 pub(super) use quirk::Quirk;
+pub use read::RuleError;
+pub use rule::FaultRules;
+use rule::Live;
 
 /// The rules in force.
-#[derive(Debug, Default)]
-pub(super) struct Faults;
-
-impl Faults {
-    /// Whether a peculiarity strikes here and now, and how much of it; each call counts as one
-    /// occurrence. `organization` is nine digits.
-    #[expect(clippy::unused_self, reason = "skeleton")]
-    pub(super) fn strikes(&self, _quirk: Quirk, _organization: Option<&str>) -> Option<u64> {
-        None
-    }
+pub(super) struct Faults {
+    clock: Arc<dyn Clock>,
+    /// Whether there are any.
+    any: AtomicBool,
+    rules: Mutex<Rules>,
 }
 
-/// `/_sandbox/faults`: reads, replaces, adds to and removes the rules.
-#[expect(clippy::unused_async, reason = "skeleton")]
-pub(super) async fn control(site: &Arc<Site>, _parts: &Parts, body: Body) -> Response<Body> {
-    site.drain(body);
-    bare(StatusCode::NOT_FOUND)
+#[derive(Default)]
+struct Rules {
+    /// How many rules there have ever been, for the names of those that have none.
+    made: u64,
+    live: Vec<Live>,
+}
+
+/// Rules that cannot be put in force together.
+#[derive(Debug, thiserror::Error)]
+#[error("there is a rule with the `name` \"{0}\" already")]
+pub(super) struct NameTaken(String);
+
+impl Faults {
+    pub(super) fn new(clock: Arc<dyn Clock>, rules: FaultRules) -> Self {
+        let faults = Self { clock, any: AtomicBool::new(false), rules: Mutex::default() };
+        faults.replace(rules);
+        faults
+    }
+
+    /// Whether a peculiarity strikes here and now, and how much of it; each call counts as one
+    /// occurrence. `organization` is nine digits.
+    pub(super) fn strikes(&self, quirk: Quirk, organization: Option<&str>) -> Option<u64> {
+        if !self.any() {
+            return None;
+        }
+        let now = self.clock.now();
+        self.lock().live.iter_mut().find_map(|live| live.strikes_as(quirk, organization, now))
+    }
+
+    /// Puts these rules in the place of all others.
+    pub(super) fn replace(&self, rules: FaultRules) {
+        let mut all = self.lock();
+        all.live.clear();
+        // Nothing is there whose name could be taken.
+        self.append(&mut all, rules);
+    }
+
+    /// Adds rules below the others.
+    fn add(&self, rules: FaultRules) -> Result<(), NameTaken> {
+        let mut all = self.lock();
+        let taken = |name: &&String| all.live.iter().any(|live| live.name == **name);
+        if let Some(name) = rules.0.iter().filter_map(|rule| rule.name.as_ref()).find(taken) {
+            return Err(NameTaken(name.clone()));
+        }
+        self.append(&mut all, rules);
+        Ok(())
+    }
+
+    fn append(&self, all: &mut Rules, rules: FaultRules) {
+        let now = self.clock.now();
+        let given: Vec<String> = rules.0.iter().filter_map(|rule| rule.name.clone()).collect();
+        for rule in rules.0 {
+            let name = rule.name.clone().unwrap_or_else(|| {
+                loop {
+                    all.made += 1;
+                    let name = format!("fault-{}", all.made);
+                    if !given.contains(&name) && all.live.iter().all(|live| live.name != name) {
+                        break name;
+                    }
+                }
+            });
+            all.live.push(Live::new(name, rule, now));
+        }
+        self.any.store(!all.live.is_empty(), Ordering::Release);
+    }
+
+    /// Removes the rule of that name; whether there was one.
+    fn remove(&self, name: &str) -> bool {
+        let mut all = self.lock();
+        let before = all.live.len();
+        all.live.retain(|live| live.name != name);
+        self.any.store(!all.live.is_empty(), Ordering::Release);
+        all.live.len() < before
+    }
+
+    /// The rules with what came of them.
+    fn show(&self) -> Vec<Value> {
+        self.lock().live.iter().map(Live::show).collect()
+    }
+
+    fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -56,3 +56,40 @@ pub(in crate::sandbox) enum Quirk {
     /// A removed subscription goes on being delivered to for that many milliseconds.
     SubscriptionLingers,
 }
+
+impl Quirk {
+    /// All of them, by the name that a rule gives.
+    pub(in crate::sandbox) const ALL: [(&'static str, Quirk); 26] = [
+        ("authorization-down", Quirk::AuthorizationDown),
+        ("storage-not-ready", Quirk::StorageNotReady),
+        ("cut-upload-fails", Quirk::CutUploadFails),
+        ("late-commit", Quirk::LateCommit),
+        ("processing-forever", Quirk::ProcessingForever),
+        ("malware", Quirk::Malware),
+        ("checksum-mismatch", Quirk::ChecksumMismatch),
+        ("purge-early", Quirk::PurgeEarly),
+        ("extra-recipient", Quirk::ExtraRecipient),
+        ("all-confirmed-missed", Quirk::AllConfirmedMissed),
+        ("search-lag", Quirk::SearchLag),
+        ("range-ignored", Quirk::RangeIgnored),
+        ("wrong-byte", Quirk::WrongByte),
+        ("tus-lag", Quirk::TusLag),
+        ("tus-wedge", Quirk::TusWedge),
+        ("tus-locked", Quirk::TusLocked),
+        ("tus-expired", Quirk::TusExpired),
+        ("tus-permuted", Quirk::TusPermuted),
+        ("maskinporten-ahead", Quirk::MaskinportenAhead),
+        ("maskinporten-behind", Quirk::MaskinportenBehind),
+        ("event-lost", Quirk::EventLost),
+        ("event-doubled", Quirk::EventDoubled),
+        ("event-late", Quirk::EventLate),
+        ("event-early", Quirk::EventEarly),
+        ("subscription-silent", Quirk::SubscriptionSilent),
+        ("subscription-lingers", Quirk::SubscriptionLingers),
+    ];
+
+    /// The quirk of that name.
+    pub(in crate::sandbox) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(it, _)| *it == name).map(|(_, quirk)| *quirk)
+    }
+}

@@ -140,7 +140,7 @@ async fn transfers_and_content_are_counted() {
     assert_eq!(transfer["recipients"][RECIPIENT], "DownloadConfirmed");
     let content = lines(&bench, "/_sandbox/content").await;
     let wanted = serde_json::json!(
-        { "md5": HELLO_MD5, "fileName": "a.txt", "recipient": RECIPIENT, "published": 2, "confirmed": 1 }
+        { "md5": HELLO_MD5, "fileName": "a.txt", "recipient": RECIPIENT, "published": 2, "delivered": 2, "confirmed": 1 }
     );
     assert_eq!(content, [wanted]);
 }

@@ -2,6 +2,7 @@
 
 mod customers;
 mod events;
+mod faults;
 mod form;
 mod house;
 mod identity;

@@ -9,7 +9,6 @@ use crate::sandbox::auth::Caller;
 use crate::sandbox::broker::serve::guid;
 use crate::sandbox::broker::transfer::{Status, Transfer};
 use crate::sandbox::broker::upload;
-use crate::sandbox::clock::later;
 use crate::sandbox::problem::Fault;
 use crate::sandbox::route::{TusMethod, TusRequest};
 use crate::sandbox::site::Site;
@@ -73,19 +72,18 @@ pub(in crate::sandbox) fn admits_expired(site: &Site, request: &TusRequest, call
 
 /// A session, or else activity by the sender itself; either is renewed by being used.
 fn standing(site: &Site, caller: &Caller, transfer: &Transfer, now: Timestamp) -> Standing {
-    let time_to_live = site.scaled(site.settings.tus_expiry);
     let goes_on = matches!(transfer.status(), Status::UploadStarted | Status::UploadProcessing);
     let key = key(caller);
     let (has_session, active) = site.tus.look(transfer.id, now, |desk| {
         let has_session = key.as_ref().is_some_and(|key| desk.sessions.contains_key(key));
-        (has_session, desk.was_active(now, time_to_live))
+        (has_session, desk.active.is_some())
     });
     let is_sender = caller.organization() == Some(bare_number(&transfer.sender));
     if !has_session && !(active && goes_on && is_sender) {
         return Standing::Unknown;
     }
     if let Some(key) = key {
-        let expires = later(now, time_to_live);
+        let expires = site.due(now, site.settings.tus_expiry);
         site.tus.change(transfer.id, now, |desk| desk.sessions.insert(key, expires));
     }
     if goes_on { Standing::Active } else { Standing::Over }

@@ -8,7 +8,6 @@ use super::headers::Reply;
 use super::refusal::Refused;
 use super::{Asked, create, finalise};
 use crate::sandbox::broker::transfer::{Status, Transfer};
-use crate::sandbox::clock::later;
 use crate::sandbox::problem::Fault;
 use crate::sandbox::site::Note;
 
@@ -30,10 +29,10 @@ pub(super) fn join(asked: &Asked<'_>, files: &[String], note: &mut Note) -> Resu
     if begun != Some(true) {
         return Err(Fault::AlreadyUploaded.into());
     }
-    let expires = later(now, asked.time_to_live());
+    let expires = asked.expires();
     asked.site.tus.change(asked.id, now, |desk| {
         desk.join(ids, length, expires);
-        desk.touch(&Target::Whole, now, asked.time_to_live());
+        desk.touch(&Target::Whole, now, expires);
     });
     finalise::schedule(asked.site, asked.id);
     note.entry.effect = Some("tus joined");

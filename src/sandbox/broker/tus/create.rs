@@ -43,7 +43,7 @@ pub(super) async fn create(
     let offset = patch::write_first(&created, length, body, note).await?;
     let mut reply = Reply::new(StatusCode::CREATED).with(header::LOCATION, location(&created));
     if length > 0 || concat == Concat::Partial {
-        reply = reply.expires(asked.expires());
+        reply = reply.expires(asked.shown_expiry());
     }
     if let Some(offset) = offset {
         reply = reply.with(UPLOAD_OFFSET, offset);
@@ -75,7 +75,7 @@ fn begin<'a>(asked: &Asked<'a>, concat: &Concat, length: u64) -> Asked<'a> {
             Target::Whole => desk.create(length, expires),
             Target::Partial(id) => desk.create_partial(id, length, expires),
         }
-        desk.touch(&target, now, asked.time_to_live());
+        desk.touch(&target, now, expires);
     });
     Asked { target, ..*asked }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::clock::{earlier, later};
+use crate::sandbox::clock::earlier;
 
 /// The most blocks a blob of the storage account can have.
 pub(super) const MAX_BLOCKS: u64 = 50_000;
@@ -120,8 +120,8 @@ pub(super) struct Desk {
     pub(super) joined: Option<Vec<String>>,
     /// Who may go on without being asked for their rights again, and until when.
     pub(super) sessions: BTreeMap<String, Timestamp>,
-    /// The last sign of life.
-    pub(super) active: Option<Timestamp>,
+    /// The last sign of life, and until when it is remembered.
+    pub(super) active: Option<(Timestamp, Timestamp)>,
     /// What lies in the storage account, uncommitted; found again by looking at the disk.
     #[serde(skip)]
     pub(super) blocks: BTreeMap<Block, u64>,
@@ -186,28 +186,26 @@ impl Desk {
     }
 
     /// Forgets what nobody has touched for too long.
-    pub(super) fn forget_expired(&mut self, now: Timestamp, time_to_live: Duration) {
+    pub(super) fn forget_expired(&mut self, now: Timestamp) {
         if self.whole.as_ref().is_some_and(|upload| upload.expires <= now) {
             self.forget(&Target::Whole);
         }
         self.partials.retain(|_, upload| upload.expires > now);
         self.sessions.retain(|_, expires| *expires > now);
-        if !self.was_active(now, time_to_live) {
-            self.active = None;
-        }
+        self.active = self.active.filter(|(_, remembered)| *remembered > now);
     }
 
     /// A sign of life: the upload lives on.
-    pub(super) fn touch(&mut self, target: &Target, now: Timestamp, time_to_live: Duration) {
+    pub(super) fn touch(&mut self, target: &Target, now: Timestamp, expires: Timestamp) {
         if let Some(upload) = self.upload_mut(target) {
-            upload.expires = later(now, time_to_live);
-            self.active = Some(now);
+            upload.expires = expires;
+            self.active = Some((now, expires));
         }
     }
 
     /// Whether there was a sign of life in the time before `now`.
     pub(super) fn was_active(&self, now: Timestamp, within: Duration) -> bool {
-        self.active.is_some_and(|active| active >= earlier(now, within))
+        self.active.is_some_and(|(active, _)| active >= earlier(now, within))
     }
 
     /// Bytes of blocks that lie in the storage account for the whole file.

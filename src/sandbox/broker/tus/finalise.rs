@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::desk::{Block, Pending, Target};
 use super::store::is_over;
+use crate::sandbox::Keep;
 use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::broker::depot::remove_blob;
@@ -122,13 +123,10 @@ async fn store(site: &Arc<Site>, id: Uuid, now: Timestamp) {
 
 /// Joins the blocks. When that fails, the transfer stays as it is.
 async fn finalise(site: &Arc<Site>, id: Uuid) {
-    let name = format!("{id}-{}", Uuid::new_v4().simple());
-    let joined = join(site, id, site.depot.blob(&name)).await;
-    match joined {
-        Ok(md5) => complete(site, id, name, md5).await,
+    match join(site, id).await {
+        Ok(content) => complete(site, id, content).await,
         Err(error) => {
             tracing::warn!(transfer = %id, %error, "sandbox: a resumable upload could not be finalised");
-            remove_blob(&site.depot.blob(&name));
             site.tus.change(id, site.now(), |desk| desk.finalising = false);
         }
     }
@@ -143,26 +141,56 @@ enum NotJoined {
     Io(#[from] io::Error),
 }
 
-/// Writes the blocks one after another to `blob`, and gives their number of bytes and MD5.
-async fn join(site: &Arc<Site>, id: Uuid, blob: PathBuf) -> Result<(u64, String), NotJoined> {
-    let (expected, mut content, is_join) = site.tus.look(id, site.now(), |desk| {
+/// The blocks in one. Its file, if there is one, goes with it unless it is kept.
+struct Content {
+    name: String,
+    /// Nothing when content is not kept.
+    path: Option<PathBuf>,
+    size: u64,
+    /// Nothing when it is not computed.
+    md5: Option<String>,
+    kept: bool,
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.as_ref().filter(|_| !self.kept) {
+            remove_blob(path);
+        }
+    }
+}
+
+/// Writes the blocks one after another to a blob.
+async fn join(site: &Arc<Site>, id: Uuid) -> Result<Content, NotJoined> {
+    let (expected, mut blocks, is_join) = site.tus.look(id, site.now(), |desk| {
         (desk.length(&Target::Whole).unwrap_or(0), desk.content(), desk.joined.is_some())
     });
-    let staged = content.iter().map(|(_, length)| length).sum();
+    let staged = blocks.iter().map(|(_, length)| length).sum();
     if staged != expected {
         return Err(NotJoined::Length { staged, expected });
     }
     let sender = site.depot.read(id, |transfer| transfer.sender.clone()).unwrap_or_default();
     if is_join && site.faults.strikes(Quirk::TusPermuted, Some(bare_number(&sender))).is_some() {
-        content.sort_by_key(|(block, _)| (std::cmp::Reverse(block.part), block.index));
+        blocks.sort_by_key(|(block, _)| (std::cmp::Reverse(block.part), block.index));
+    }
+    let name = format!("{id}-{}", Uuid::new_v4().simple());
+    let keep = site.settings.keep;
+    let path = (keep == Keep::Content).then(|| site.depot.blob(&name));
+    let mut content = Content { name, path, size: expected, md5: None, kept: false };
+    if keep == Keep::Size {
+        return Ok(content);
     }
     let dir = site.tus.blocks(id);
-    let md5 = blocking(move || concatenate(&dir, content.iter().map(|(block, _)| *block), &blob)).await?;
-    Ok((expected, md5))
+    let joined = blocking(move || {
+        content.md5 =
+            Some(concatenate(&dir, blocks.iter().map(|(block, _)| *block), content.path.as_deref())?);
+        Ok(content)
+    });
+    Ok(joined.await?)
 }
 
-fn concatenate(dir: &Path, blocks: impl Iterator<Item = Block>, blob: &Path) -> io::Result<String> {
-    let mut out = File::create_new(blob)?;
+fn concatenate(dir: &Path, blocks: impl Iterator<Item = Block>, blob: Option<&Path>) -> io::Result<String> {
+    let mut out = blob.map(File::create_new).transpose()?;
     let mut hash = Md5::new();
     let mut buffer = Vec::new();
     for block in blocks {
@@ -173,7 +201,9 @@ fn concatenate(dir: &Path, blocks: impl Iterator<Item = Block>, blob: &Path) -> 
                 break;
             }
             hash.update(&buffer);
-            out.write_all(&buffer)?;
+            if let Some(out) = &mut out {
+                out.write_all(&buffer)?;
+            }
         }
     }
     Ok(hex(&hash.finalize()))
@@ -181,17 +211,21 @@ fn concatenate(dir: &Path, blocks: impl Iterator<Item = Block>, blob: &Path) -> 
 
 /// The content is there: without scan and checksum it is published, else it is processed. A file
 /// that was joined is being processed already.
-async fn complete(site: &Arc<Site>, id: Uuid, blob: String, (size, md5): (u64, String)) {
+async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
     let now = site.now();
     let changed = site.depot.change(id, |transfer| {
         let before = transfer.status();
+        // It may have failed meanwhile.
         if !matches!(before, Status::UploadStarted | Status::UploadProcessing) {
             return None;
         }
-        transfer.blob = Some(blob.clone());
+        content.kept = true;
+        transfer.blob = content.path.is_some().then(|| content.name.clone());
+        transfer.discarded = content.path.is_none();
         transfer.stored = true;
-        transfer.size = size;
-        transfer.md5 = Some(md5);
+        transfer.size = content.size;
+        // A checksum that nobody computes is taken as true.
+        transfer.md5 = content.md5.clone().or_else(|| transfer.demanded_checksum.clone());
         transfer.awaits_md5 = transfer.demanded_checksum.is_some();
         if !transfer.use_virus_scan && !transfer.awaits_md5 {
             transfer.enter(Status::Published, None, now);
@@ -200,6 +234,7 @@ async fn complete(site: &Arc<Site>, id: Uuid, blob: String, (size, md5): (u64, S
         }
         Some((before, transfer.clone()))
     });
+    drop(content);
     if let Some((before, transfer)) = changed.flatten() {
         match transfer.status() {
             Status::Published => announce_published(site, &transfer),
@@ -210,9 +245,6 @@ async fn complete(site: &Arc<Site>, id: Uuid, blob: String, (size, md5): (u64, S
             site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
         }
         site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
-    } else {
-        // It has failed meanwhile, or another upload was first.
-        remove_blob(&site.depot.blob(&blob));
     }
     close(site, id).await;
 }
@@ -229,20 +261,27 @@ pub(in crate::sandbox) fn verify(site: &Site, id: Uuid) {
         return;
     }
     let now = site.now();
-    let changed = site.depot.change(id, |transfer| verified(transfer, struck, now));
-    match changed.flatten() {
-        Some((transfer, Some(blob))) => {
-            remove_blob(&site.depot.blob(&blob));
+    let verdict = site.depot.change(id, |transfer| verified(transfer, struck, now));
+    match verdict.flatten() {
+        Some(Verdict::Mismatch { transfer, blob }) => {
+            if let Some(blob) = blob {
+                remove_blob(&site.depot.blob(&blob));
+            }
             abandon(site, id);
             site.tell_sender("uploadfailed", &transfer);
         }
-        Some((transfer, None)) => announce_published(site, &transfer),
+        Some(Verdict::Published(transfer)) => announce_published(site, &transfer),
         None => {}
     }
 }
 
-/// What changes; with the blob to be removed when the checksum is wrong.
-fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<(Transfer, Option<String>)> {
+/// What the MD5 decides.
+enum Verdict {
+    Published(Transfer),
+    Mismatch { transfer: Transfer, blob: Option<String> },
+}
+
+fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<Verdict> {
     let Some(demanded) = &transfer.demanded_checksum else {
         transfer.checksum.clone_from(&transfer.md5);
         return None;
@@ -253,13 +292,13 @@ fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<(Tr
     let matches = transfer.md5.as_ref().is_some_and(|md5| md5.eq_ignore_ascii_case(demanded));
     if struck || !matches {
         transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
-        let blob = transfer.blob.take().unwrap_or_default();
-        return Some((transfer.clone(), Some(blob)));
+        let blob = transfer.blob.take();
+        return Some(Verdict::Mismatch { transfer: transfer.clone(), blob });
     }
     transfer.awaits_md5 = false;
     if transfer.use_virus_scan && !transfer.scan_passed {
         return None;
     }
     transfer.enter(Status::Published, None, now);
-    Some((transfer.clone(), None))
+    Some(Verdict::Published(transfer.clone()))
 }

@@ -7,9 +7,9 @@ use super::access::{Intent, authorize};
 use super::desk::Target;
 use super::headers::{Reply, UPLOAD_CONCAT, UPLOAD_LENGTH, UPLOAD_OFFSET, must_have_version};
 use super::refusal::Refused;
-use super::store::Lock;
+use super::store::{Lock, is_over};
 use super::{Asked, finalise};
-use crate::sandbox::broker::transfer::Status;
+use crate::sandbox::broker::transfer::{Status, Transfer};
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::Note;
 
@@ -90,13 +90,16 @@ pub(super) fn exists(asked: &Asked<'_>) -> bool {
 
 /// Whether the content lies where downloads look for it.
 fn has_blob(asked: &Asked<'_>) -> bool {
-    asked.site.depot.read(asked.id, |transfer| transfer.blob.is_some()).unwrap_or(false)
+    let has_blob = |transfer: &Transfer| {
+        transfer.blob.is_some() || (transfer.discarded && transfer.stored && !is_over(transfer.status()))
+    };
+    asked.site.depot.read(asked.id, has_blob).unwrap_or(false)
 }
 
 /// HEAD and PATCH get the finalising job going again, if all bytes are there. Where nothing is
 /// known about the upload this step throws.
 pub(super) fn recover(asked: &Asked<'_>) -> Result<(), Refused> {
-    let status = asked.site.depot.read(asked.id, super::super::transfer::Transfer::status);
+    let status = asked.site.depot.read(asked.id, Transfer::status);
     if !matches!(status, Some(Status::UploadStarted | Status::UploadProcessing)) || has_blob(asked) {
         return Ok(());
     }

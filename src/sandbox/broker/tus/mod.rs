@@ -16,7 +16,6 @@ mod refusal;
 pub(in crate::sandbox) mod store;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -50,12 +49,13 @@ impl Asked<'_> {
         self.site.now()
     }
 
-    fn time_to_live(&self) -> Duration {
-        self.site.scaled(self.site.settings.tus_expiry)
+    /// When the upload will be forgotten, if nothing more is heard of it.
+    fn expires(&self) -> Timestamp {
+        self.site.due(self.now(), self.site.settings.tus_expiry)
     }
 
-    /// What is shown, which is not scaled.
-    fn expires(&self) -> Timestamp {
+    /// What the client is told about it.
+    fn shown_expiry(&self) -> Timestamp {
         later(self.now(), self.site.settings.tus_expiry)
     }
 
@@ -70,7 +70,7 @@ impl Asked<'_> {
     /// A sign of life from the client.
     fn touch(&self) {
         let now = self.now();
-        self.site.tus.change(self.id, now, |desk| desk.touch(&self.target, now, self.time_to_live()));
+        self.site.tus.change(self.id, now, |desk| desk.touch(&self.target, now, self.expires()));
     }
 }
 

@@ -1,11 +1,10 @@
 //! PATCH (Broker API, TUS: PATCH): the next chunk of an upload.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::http::{Response, StatusCode};
-use futures_util::FutureExt as _;
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::access::{Intent, authorize};
@@ -18,7 +17,6 @@ use super::refusal::Refused;
 use super::store::Lock;
 use super::{Asked, Stop, head};
 use crate::sandbox::agenda::Job;
-use crate::sandbox::clock::later;
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::{Note, Site};
 
@@ -72,7 +70,7 @@ pub(super) async fn patch(
     }
     Ok(Reply::new(StatusCode::NO_CONTENT)
         .with(UPLOAD_OFFSET, offset + written)
-        .expires(asked.expires())
+        .expires(asked.shown_expiry())
         .into_response())
 }
 
@@ -121,7 +119,7 @@ async fn write(
     note: &mut Note,
 ) -> Result<u64, Stop> {
     let Asked { site, caller, id, .. } = *asked;
-    let order = Order { site: site.clone(), id, target: asked.target.clone(), lock, room };
+    let order = Order { site: Arc::clone(site), id, target: asked.target.clone(), lock, room };
     let body = body.take().unwrap_or_default();
     let (chunk, lock) = receive(order, body, note).await?;
     let Some(chunk) = chunk else { return Ok(0) };
@@ -131,7 +129,7 @@ async fn write(
     } else {
         Fate::Store { behind: site.faults.strikes(Quirk::TusLag, caller.organization()).unwrap_or(0) }
     };
-    let accepted = accept(site, id, &asked.target, chunk, fate).map_err(|why| refused(asked, why))?;
+    let accepted = accept(site, id, &asked.target, chunk, fate).map_err(|why| refused(asked, &why))?;
     if accepted.last && matches!(asked.target, Target::Partial(_)) {
         wait_until_stored(asked).await?;
     }
@@ -139,9 +137,9 @@ async fn write(
     Ok(written)
 }
 
-fn refused(asked: &Asked<'_>, why: NotAccepted) -> Refused {
+fn refused(asked: &Asked<'_>, why: &NotAccepted) -> Refused {
     let id = asked.file_id();
-    Refused::Store(match why {
+    Refused::Store(match *why {
         NotAccepted::TooManyChunks { length } => return Refused::too_many_chunks(&id, length),
         NotAccepted::Conflict { expected, current } => {
             format!("Upload offset conflict for file id {id}. Expected {expected}, current {current}.")
@@ -173,11 +171,10 @@ pub(super) fn accept(
 ) -> Result<Accepted, NotAccepted> {
     let now = site.now();
     let due = site.due(now, site.settings.tus_storing_delay);
-    let time_to_live = site.scaled(site.settings.tus_expiry);
+    let expires = site.due(now, site.settings.tus_expiry);
     let accepted = site.tus.change(id, now, |desk| {
-        let expires = later(now, time_to_live);
         let accepted = desk.accept(target, chunk.length, expires)?;
-        desk.touch(target, now, time_to_live);
+        desk.touch(target, now, expires);
         desk.advance(target, accepted.last, due);
         if let Fate::Store { behind } = fate {
             let behind = if accepted.last { 0 } else { behind };
@@ -195,7 +192,7 @@ pub(super) fn accept(
 /// The last chunk of a partial upload is answered when all its blocks are stored.
 async fn wait_until_stored(asked: &Asked<'_>) -> Result<(), Refused> {
     let site = asked.site;
-    let deadline: Timestamp = later(asked.now(), PATIENCE);
+    let deadline = site.due(asked.now(), PATIENCE);
     loop {
         let mut stored = std::pin::pin!(site.tus.stored());
         stored.as_mut().enable();

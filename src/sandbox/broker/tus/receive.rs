@@ -19,6 +19,7 @@ use super::desk::Target;
 use super::patch::{self, Fate};
 use super::refusal::Refused;
 use super::store::Lock;
+use crate::sandbox::Keep;
 use crate::sandbox::blocking::start_blocking;
 use crate::sandbox::broker::depot::remove_blob;
 use crate::sandbox::site::{Note, Site};
@@ -124,7 +125,11 @@ fn write(order: Order, mut pieces: mpsc::Receiver<Piece>) -> io::Result<Written>
                     Some(open) => open,
                     None => open.insert(begin(&order)?),
                 };
-                file.write_all(&data)?;
+                if order.site.settings.keep == Keep::Size {
+                    file.set_len(chunk.length + data.len() as u64)?;
+                } else {
+                    file.write_all(&data)?;
+                }
                 chunk.length += data.len() as u64;
             }
             Some(Piece::End) => {

@@ -23,9 +23,7 @@ use crate::sandbox::site::Site;
 /// The resumable uploads of all transfers.
 pub(in crate::sandbox) struct Desks {
     dir: PathBuf,
-    /// How long an upload, a session and a sign of life are remembered.
-    time_to_live: Duration,
-    desks: Mutex<HashMap<Uuid, Desk>>,
+    of_transfers: Mutex<HashMap<Uuid, Desk>>,
     locked: Mutex<HashSet<(Uuid, Target)>>,
     dice: Mutex<fastrand::Rng>,
     /// Told when blocks were stored.
@@ -34,19 +32,13 @@ pub(in crate::sandbox) struct Desks {
 
 impl Desks {
     /// Reads what a former sandbox left, and removes what nobody needs any more.
-    pub(in crate::sandbox) fn open(
-        dir: &Path,
-        depot: &Depot,
-        time_to_live: Duration,
-        seed: Option<u64>,
-    ) -> io::Result<Self> {
+    pub(in crate::sandbox) fn open(dir: &Path, depot: &Depot, seed: Option<u64>) -> io::Result<Self> {
         let dir = dir.join("tus");
         fs::create_dir_all(&dir)?;
         let dice = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let store = Self {
             dir,
-            time_to_live,
-            desks: Mutex::default(),
+            of_transfers: Mutex::default(),
             locked: Mutex::default(),
             dice: Mutex::new(dice),
             stored: Notify::new(),
@@ -113,7 +105,7 @@ impl Desks {
         let mut desks = self.lock();
         match desks.get_mut(&id) {
             Some(desk) => {
-                desk.forget_expired(now, self.time_to_live);
+                desk.forget_expired(now);
                 look(desk)
             }
             None => look(&Desk::default()),
@@ -129,7 +121,7 @@ impl Desks {
     pub(super) fn change<R>(&self, id: Uuid, now: Timestamp, act: impl FnOnce(&mut Desk) -> R) -> R {
         let mut desks = self.lock();
         let desk = desks.entry(id).or_default();
-        desk.forget_expired(now, self.time_to_live);
+        desk.forget_expired(now);
         let result = act(desk);
         if desk.is_empty() {
             desks.remove(&id);
@@ -149,7 +141,7 @@ impl Desks {
     pub(in crate::sandbox) fn prune(&self, now: Timestamp) {
         let mut desks = self.lock();
         desks.retain(|_, desk| {
-            desk.forget_expired(now, self.time_to_live);
+            desk.forget_expired(now);
             !desk.is_empty()
         });
     }
@@ -186,7 +178,7 @@ impl Desks {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Desk>> {
-        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.of_transfers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, HashSet<(Uuid, Target)>> {

@@ -76,15 +76,14 @@ async fn rights_given_or_withdrawn_act_an_hour_late() {
 #[tokio::test]
 async fn the_right_is_remembered_whatever_the_subject() {
     let stage = as_really().await;
-    stage.permit("digdir");
     let mut claims = super::claims(&stage.bench, SENDER);
-    claims.insert("urn:altinn:org".to_owned(), "digdir".into());
+    claims.insert("urn:altinn:org".to_owned(), stage.owner_code().into());
     let mut wish = stage.wish(SENDER, "/hook");
     wish.as_object_mut().unwrap().remove("subjectFilter");
     assert_eq!(super::subscribe(&stage.bench, &stage.bench.sign(&claims), &wish).await.status, 201);
     stage.settle().await;
     let id = stage.bench.initialize(|_| {}).await;
-    stage.forbid("digdir");
+    stage.bench.resource(|resource| resource.owner = None);
     assert_eq!(stage.bench.upload(&id, "hello").await.status, 200);
     stage.settle().await;
     // Asked about the sender alone, known for the recipient, too.

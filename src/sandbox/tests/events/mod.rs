@@ -115,6 +115,15 @@ impl Stage {
         reply.json()
     }
 
+    /// The code of the service owner whose the resource is.
+    fn owner_code(&self) -> String {
+        let code = self.bench.sandbox.world(|world| {
+            let owner = world.resources[RESOURCE].owner.clone().unwrap();
+            world.owner_codes[&owner].clone()
+        });
+        code.unwrap()
+    }
+
     fn permit(&self, organization: &str) {
         self.bench.permit_third();
         self.bench

@@ -86,6 +86,32 @@ async fn i046_an_exchanged_token_is_accepted() {
 }
 
 #[tokio::test]
+async fn e017_a_service_owners_scope_makes_another_owner_of_an_exchanged_token() {
+    let stage = Stage::start().await;
+    stage
+        .bench
+        .sandbox
+        .world(|world| {
+            world.owner_codes.insert(SENDER.to_owned(), "avs".to_owned());
+            for scopes in [&mut world.organizations[0].granted, &mut world.clients[0].scopes] {
+                scopes.insert("altinn:serviceowner/instances.read".to_owned());
+            }
+        })
+        .unwrap();
+    let consumer = async |scope: &str| {
+        let grant = stage.bench.grant(Role::Sender, |claims| claims["scope"] = scope.into());
+        let raw = stage.bench.post_grant(&grant).await.json()["access_token"].as_str().unwrap().to_owned();
+        let exchange = "/authentication/api/v1/exchange/maskinporten";
+        let token = as_token(&stage.bench, Method::GET, exchange, &raw).await.text();
+        stage.bench.resource(|resource| resource.owner = Some(SENDER.to_owned()));
+        let reply = subscribe(&stage.bench, &token, &stage.wish(SENDER, "/hook")).await;
+        reply.json()["consumer"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(consumer("altinn:events.subscribe").await, "/organisation/991825827");
+    assert_eq!(consumer("altinn:events.subscribe altinn:serviceowner/instances.read").await, "/org/avs");
+}
+
+#[tokio::test]
 async fn e003_without_the_scope_it_is_403_without_a_word() {
     let stage = Stage::start().await;
     let mut claims = claims(&stage.bench, SENDER);
@@ -183,12 +209,16 @@ async fn e010_the_policy_must_permit_it() {
 #[tokio::test]
 async fn e010_a_service_owner_hears_of_every_subject() {
     let stage = Stage::start().await;
-    stage.permit("digdir");
-    let mut claims = claims(&stage.bench, SENDER);
-    claims.insert("urn:altinn:org".to_owned(), "digdir".into());
+    let with_code = |code: &str| {
+        let mut claims = claims(&stage.bench, SENDER);
+        claims.insert("urn:altinn:org".to_owned(), code.into());
+        stage.bench.sign(&claims)
+    };
     let mut wish = stage.wish(SENDER, "/hook");
     remove(&mut wish, "subjectFilter");
-    let reply = subscribe(&stage.bench, &stage.bench.sign(&claims), &wish).await;
+    let reply = subscribe(&stage.bench, &with_code("brg"), &wish).await;
+    assert_eq!(reply.status, 403, "another one's resource: {}", reply.text());
+    let reply = subscribe(&stage.bench, &with_code(&stage.owner_code()), &wish).await;
     assert_eq!(reply.status, 201, "{}", reply.text());
     stage.until_attempts(|_| true, 1).await;
     stage.bench.publish("hello").await;
@@ -348,7 +378,6 @@ async fn e016_a_deleted_subscription_is_gone() {
 async fn e017_each_kind_of_token_is_an_owner_of_its_own() {
     let stage = Stage::start().await;
     let bench = &stage.bench;
-    stage.permit("digdir");
     let with = |claim: &str, value: Value| {
         let mut claims = claims(bench, SENDER);
         claims.insert(claim.to_owned(), value);
@@ -356,13 +385,13 @@ async fn e017_each_kind_of_token_is_an_owner_of_its_own() {
     };
     let (plain, system_user) = (token(bench, SENDER), system_user_token(bench, SENDER));
     let (owner, user) =
-        (with("urn:altinn:org", "digdir".into()), with("urn:altinn:userid", 20_000_490.into()));
+        (with("urn:altinn:org", stage.owner_code().into()), with("urn:altinn:userid", 20_000_490.into()));
     let wish = stage.wish(SENDER, "/hook");
     let user_id = bench.sandbox.world(|world| world.system_users[0].id.clone()).unwrap();
     let consumers = [
         (&plain, "/organisation/991825827".to_owned()),
         (&system_user, format!("/systemuser/{user_id}")),
-        (&owner, "/org/digdir".to_owned()),
+        (&owner, format!("/org/{}", stage.owner_code())),
     ];
     for (token, consumer) in &consumers {
         let reply = subscribe(bench, token, &wish).await;

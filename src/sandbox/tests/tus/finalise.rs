@@ -133,7 +133,7 @@ async fn s048_an_upload_that_shows_signs_of_life_is_not_stuck() {
     let bench = Bench::start().await;
     let (id, path) = bench.begin(10, |_| {}).await;
     let (idle, _) = bench.begin(10, |_| {}).await;
-    bench.clock.advance(DAY - Duration::from_mins(10));
+    bench.clock.advance(Duration::from_mins(24 * 60 - 10));
     assert_eq!(bench.head(&path).await.status, 200);
     bench.clock.advance(Duration::from_mins(41));
     bench.until(&idle, "Failed").await;
@@ -158,4 +158,36 @@ async fn blocks_go_with_the_transfer() {
     bench.clock.advance(DAY + Duration::from_mins(31));
     bench.until(&id, "Failed").await;
     eventually(|| staged() == 0, || "the blocks of what has failed to go".to_owned()).await;
+}
+
+#[tokio::test]
+async fn content_that_is_not_kept_ends_as_other_content_does() {
+    use crate::sandbox::Keep;
+    for keep in [Keep::Hash, Keep::Size] {
+        let bench = Bench::with(|options| options.keep = keep).await;
+        let (id, path) = bench.begin(5, with_checksum).await;
+        bench.patch(&path, 0, "hel").await.is_accepted(3);
+        bench.patch(&path, 3, "lo").await.is_accepted(5);
+        bench.run_until(&id, "Published").await;
+        assert_eq!((bench.transfer(&id).size, bench.blobs()), (5, 0));
+        assert_eq!(bench.head(&path).await.status, 200);
+        assert_eq!(bench.download(RECIPIENT, &id, None).await.body, [0; 5]);
+        // What is not hashed cannot be wrong.
+        let (id, path) = bench.begin(5, |body| body["checksum"] = "0".repeat(32).into()).await;
+        bench.patch(&path, 0, "hello").await.is_accepted(5);
+        bench.run_until(&id, if keep == Keep::Hash { "Failed" } else { "Published" }).await;
+    }
+}
+
+#[tokio::test]
+async fn where_things_happen_faster_an_upload_is_forgotten_sooner() {
+    let bench = Bench::with(|options| options.speed = 24.0).await;
+    let (id, path) = bench.begin(10, |_| {}).await;
+    let reply = bench.patch(&path, 0, "hello").await;
+    assert_eq!(reply.header("Upload-Expires"), Some("Wed, 19 Aug 2026 11:40:01 GMT"), "as it really is");
+    bench.clock.advance(Duration::from_mins(59));
+    assert_eq!(bench.head(&path).await.number("Upload-Length"), Some(10));
+    bench.clock.advance(Duration::from_mins(60));
+    assert_ne!(bench.head(&path).await.number("Upload-Length"), Some(10));
+    bench.until(&id, "Failed").await;
 }

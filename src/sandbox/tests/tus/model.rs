@@ -165,13 +165,15 @@ async fn run(bench: &Bench, steps: Vec<Step>) {
             }
         }
         if model.is_complete() {
-            return finish(bench, &id, &model).await;
+            return finish(bench, &id, model).await;
         }
     }
 }
 
 /// All blocks together must have the very length of the file.
-async fn finish(bench: &Bench, id: &str, model: &Model) {
+async fn finish(bench: &Bench, id: &str, mut model: Model) {
+    // What is still waiting is stored before anything is joined.
+    model.time();
     let length = model.length().unwrap();
     if model.left() == length {
         bench.run_until(id, "Published").await;
