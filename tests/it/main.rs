@@ -38,6 +38,7 @@ mod receiving;
 mod sending;
 mod sidecars;
 mod state;
+mod statements;
 mod support;
 mod swaps;
 mod tls;

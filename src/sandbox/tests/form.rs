@@ -28,17 +28,16 @@ fn fields() -> Vec<(&'static str, String)> {
 
 /// A body with values and a file, in the order in which they are given.
 fn body(fields: &[(&str, String)], file: Option<(&str, &str)>) -> String {
-    let mut text = String::new();
-    for (name, value) in fields {
-        text +=
-            &format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-    }
-    if let Some((name, content)) = file {
-        text += &format!(
+    let value = |(name, value): &(&str, String)| {
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let file = file.map(|(name, content)| {
+        format!(
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"x.bin\"\r\nContent-Type: application/octet-stream\r\n\r\n{content}\r\n"
-        );
-    }
-    text + &format!("--{BOUNDARY}--\r\n")
+        )
+    });
+    let values: Vec<String> = fields.iter().map(value).chain(file).collect();
+    format!("{}--{BOUNDARY}--\r\n", values.concat())
 }
 
 async fn post(bench: &Bench, body: impl Into<reqwest::Body>) -> Reply {
