@@ -178,11 +178,13 @@ impl Options {
             Err(error) => return complain(&error, "choose another address or folder"),
         };
         let written = write_configurations(&sandbox).and_then(|configurations| {
+            let ready = ready(&sandbox, &configurations);
+            std::fs::write(sandbox.dir().join("sandbox.json"), format!("{ready}\n"))?;
             if self.json {
-                tell_json(out, &sandbox, &configurations)
-            } else {
-                tell(out, &sandbox, &configurations)
+                writeln!(out, "{ready}")?;
+                return out.flush();
             }
+            tell(out, &sandbox, &configurations)
         });
         if let Err(error) = written {
             return complain(&error, "see whether the folder can be written");
@@ -244,6 +246,7 @@ fn tell(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> 
     writeln!(out, "This is the formidlingd sandbox. It is not Altinn: what it is sent goes nowhere.")?;
     writeln!(out, "  listening on  {}", sandbox.url())?;
     writeln!(out, "  files in      {}", sandbox.dir().display())?;
+    writeln!(out, "  all this in   {} (for programs)", sandbox.dir().join("sandbox.json").display())?;
     if let Some(authority) = sandbox.certificate_authority() {
         writeln!(out, "  trust         {} (the certificate authority of its TLS)", authority.display())?;
     }
@@ -297,7 +300,8 @@ fn tell_client(out: &mut impl Write, party: &Founded) -> std::io::Result<()> {
     writeln!(out, "    key         {}, kid {}", party.private_key.display(), party.key_id)
 }
 
-fn tell_json(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> std::io::Result<()> {
+/// All that a program has to know in order to use the sandbox.
+fn ready(sandbox: &Sandbox, configurations: &[Written]) -> serde_json::Value {
     let client = |party: &Founded| {
         json!({
             "name": party.name,
@@ -337,6 +341,5 @@ fn tell_json(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]
         }
         add(name, end);
     }
-    writeln!(out, "{ready}")?;
-    out.flush()
+    ready
 }
