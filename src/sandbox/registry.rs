@@ -121,24 +121,21 @@ fn policy(id: &str, resource: &Resource) -> String {
     let subject = "urn:oasis:names:tc:xacml:1.0:subject-category:access-subject";
     let of_resource = "urn:oasis:names:tc:xacml:3.0:attribute-category:resource";
     let of_action = "urn:oasis:names:tc:xacml:3.0:attribute-category:action";
-    let rules: String = by_action(resource)
-        .into_iter()
-        .enumerate()
-        .map(|(number, (action, organizations))| {
-            let all_of = |text: String| format!("<xacml:AllOf>{text}</xacml:AllOf>");
-            let any_of = |text: String| format!("<xacml:AnyOf>{text}</xacml:AnyOf>");
-            let who: String =
-                organizations.into_iter().map(|it| all_of(matching(it, ORGANIZATION, subject))).collect();
-            format!(
-                r#"<xacml:Rule RuleId="urn:altinn:resource:{}:ruleid:{}" Effect="Permit"><xacml:Target>{}{}{}</xacml:Target></xacml:Rule>"#,
-                escaped(id),
-                number + 1,
-                any_of(who),
-                any_of(all_of(matching(id, RESOURCE, of_resource))),
-                any_of(all_of(matching(&action, ACTION, of_action))),
-            )
-        })
-        .collect();
+    let all_of = |text: String| format!("<xacml:AllOf>{text}</xacml:AllOf>");
+    let any_of = |text: String| format!("<xacml:AnyOf>{text}</xacml:AnyOf>");
+    let rule = |(number, (action, organizations)): (usize, (String, BTreeSet<&str>))| {
+        let who: Vec<String> =
+            organizations.into_iter().map(|it| all_of(matching(it, ORGANIZATION, subject))).collect();
+        format!(
+            r#"<xacml:Rule RuleId="urn:altinn:resource:{}:ruleid:{}" Effect="Permit"><xacml:Target>{}{}{}</xacml:Target></xacml:Rule>"#,
+            escaped(id),
+            number + 1,
+            any_of(who.concat()),
+            any_of(all_of(matching(id, RESOURCE, of_resource))),
+            any_of(all_of(matching(&action, ACTION, of_action))),
+        )
+    };
+    let rules = by_action(resource).into_iter().enumerate().map(rule).collect::<Vec<_>>().concat();
     format!(
         r#"<?xml version="1.0" encoding="utf-8"?><xacml:Policy xmlns:xacml="urn:oasis:names:tc:xacml:3.0:core:schema:wd-17" PolicyId="urn:altinn:policyid:{}" Version="1.0" RuleCombiningAlgId="urn:oasis:names:tc:xacml:3.0:rule-combining-algorithm:deny-overrides"><xacml:Target/>{rules}</xacml:Policy>"#,
         escaped(id)

@@ -12,7 +12,7 @@ use multer::{Constraints, Field, Multipart, SizeLimit};
 use uuid::Uuid;
 
 use super::initialize;
-use super::metadata::{Complaints, Given, Metadata};
+use super::metadata::{Complaints, Given, Metadata, Properties};
 use super::transfer::Transfer;
 use super::upload::{Attempt, Received, commit, length, receive, start};
 use crate::sandbox::auth::Caller;
@@ -110,9 +110,15 @@ impl Form {
 
     async fn read(site: &Arc<Site>, boundary: String, body: Body, note: &mut Note) -> Result<Self, Refusal> {
         let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(LARGEST));
-        let mut multipart = Multipart::with_constraints(body.into_data_stream(), boundary, limits);
+        let mut blocks = body.into_data_stream();
+        let mut multipart = Multipart::with_constraints(&mut blocks, boundary, limits);
         let mut form = Self::default();
-        match form.take(site, &mut multipart, note).await {
+        let taken = form.take(site, &mut multipart, note).await;
+        drop(multipart);
+        if taken.is_err() {
+            site.drain(Body::from_stream(blocks));
+        }
+        match taken {
             Ok(()) => Ok(form),
             Err(Unreadable::Cut) => {
                 note.vanish();
@@ -209,14 +215,14 @@ fn bound(value: &str) -> Option<String> {
 }
 
 /// `Metadata.PropertyList[key]`, one per entry; keys keep their case.
-fn properties(values: &[(String, String)]) -> Vec<(String, Option<String>)> {
+fn properties(values: &[(String, String)]) -> Properties {
     const PREFIX: &str = "Metadata.PropertyList[";
     let key = |name: &str| {
         let (prefix, rest) = name.split_at_checked(PREFIX.len())?;
         let key = rest.strip_suffix(']')?;
         prefix.eq_ignore_ascii_case(PREFIX).then(|| key.to_owned())
     };
-    let mut properties: Vec<(String, Option<String>)> = Vec::new();
+    let mut properties = Properties::new();
     for (name, value) in values {
         if let Some(key) = key(name)
             && !properties.iter().any(|(known, _)| *known == key)

@@ -32,6 +32,9 @@ pub(in crate::sandbox) struct Metadata {
     pub(in crate::sandbox) disable_virus_scan: bool,
 }
 
+/// Keys and values; null is a value, too.
+pub(super) type Properties = Vec<(String, Option<String>)>;
+
 /// What a request says of a transfer, before anything is checked.
 #[derive(Debug)]
 pub(super) struct Given {
@@ -41,7 +44,7 @@ pub(super) struct Given {
     pub(super) sender: Option<String>,
     pub(super) recipients: Option<Vec<Option<String>>>,
     /// `None` for a null; a member that is missing is an empty list.
-    pub(super) properties: Option<Vec<(String, Option<String>)>>,
+    pub(super) properties: Option<Properties>,
     /// `None` for a null; a member that is missing is an empty text.
     pub(super) checksum: Option<String>,
     pub(super) disable_virus_scan: bool,
@@ -80,7 +83,7 @@ fn recipients(members: &Members) -> Result<Option<Vec<Option<String>>>, Refusal>
     values.iter().enumerate().map(text).collect::<Result<_, _>>().map(Some)
 }
 
-fn properties(members: &Members) -> Result<Option<Vec<(String, Option<String>)>>, Refusal> {
+fn properties(members: &Members) -> Result<Option<Properties>, Refusal> {
     let given = match members.get("propertyList") {
         None => return Ok(Some(Vec::new())),
         Some(Value::Null) => return Ok(None),
@@ -224,7 +227,7 @@ fn check_recipients(
 
 fn check_properties(
     complaints: &mut Complaints,
-    given: Option<Vec<(String, Option<String>)>>,
+    given: Option<Properties>,
 ) -> BTreeMap<String, Option<String>> {
     let Some(given) = given else {
         complaints.add("PropertyList", "The PropertyList field is required.");

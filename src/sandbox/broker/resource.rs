@@ -87,8 +87,9 @@ impl Settings {
         if owner.is_none() || owner != caller {
             return Err(Fault::NoAccess);
         }
-        let known = owner.is_some_and(|owner| world.service_owners.contains_key(owner));
-        if !resource.configured && !(known && resource.service_owner) {
+        let is_known = owner.is_some_and(|owner| world.service_owners.contains_key(owner));
+        let may_be_configured = resource.configured || (is_known && resource.service_owner);
+        if !may_be_configured {
             return Err(OwnerFault::OwnerNotConfigured.into());
         }
         let limit = self.limit.map(|limit| check_limit(limit, resource, production)).transpose()?;

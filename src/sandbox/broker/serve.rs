@@ -75,17 +75,34 @@ pub(in crate::sandbox) async fn serve(
         }
         Operation::FormUpload => form::upload(site, &caller, headers, body, note).await,
         Operation::Tus(request) => tus::serve(site, &caller, request, parts, body, note).await,
+        Operation::Resource { .. } | Operation::ServiceOwner { .. } | Operation::Statistics => {
+            to_service_owner(site, &caller, operation, parts, body, note).await
+        }
+        _ => Err(Refusal::Bare(StatusCode::NOT_FOUND)),
+    }
+}
+
+/// The endpoints of a service owner.
+async fn to_service_owner(
+    site: &Arc<Site>,
+    caller: &Caller,
+    operation: &Operation,
+    parts: &Parts,
+    body: Body,
+    note: &mut Note,
+) -> Result<Response<Body>, Refusal> {
+    let headers = &parts.headers;
+    let body = read(body).await?;
+    match operation {
         Operation::Resource { id, put: true } => {
-            let body = read(body).await?;
-            resource::configure(site, &caller, id, headers, &body, note).await
+            resource::configure(site, caller, id, headers, &body, note).await
         }
-        Operation::Resource { id, put: false } => resource::show(site, &caller, id, headers),
+        Operation::Resource { id, put: false } => resource::show(site, caller, id, headers),
         Operation::ServiceOwner { create: true } => {
-            let body = read(body).await?;
-            service_owner::create(site, &caller, headers, &body, note).await
+            service_owner::create(site, caller, headers, &body, note).await
         }
-        Operation::ServiceOwner { create: false } => service_owner::show(site, &caller),
-        Operation::Statistics => statistics::monthly(site, &caller, parts.uri.query().unwrap_or_default()),
+        Operation::ServiceOwner { create: false } => service_owner::show(site, caller),
+        Operation::Statistics => statistics::monthly(site, caller, parts.uri.query().unwrap_or_default()),
         _ => Err(Refusal::Bare(StatusCode::NOT_FOUND)),
     }
 }

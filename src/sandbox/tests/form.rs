@@ -28,17 +28,16 @@ fn fields() -> Vec<(&'static str, String)> {
 
 /// A body with values and a file, in the order in which they are given.
 fn body(fields: &[(&str, String)], file: Option<(&str, &str)>) -> String {
-    let mut text = String::new();
-    for (name, value) in fields {
-        text +=
-            &format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-    }
-    if let Some((name, content)) = file {
-        text += &format!(
+    let value = |(name, value): &(&str, String)| {
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let file = file.map(|(name, content)| {
+        format!(
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"x.bin\"\r\nContent-Type: application/octet-stream\r\n\r\n{content}\r\n"
-        );
-    }
-    text + &format!("--{BOUNDARY}--\r\n")
+        )
+    });
+    let values: Vec<String> = fields.iter().map(value).chain(file).collect();
+    format!("{}--{BOUNDARY}--\r\n", values.concat())
 }
 
 async fn post(bench: &Bench, body: impl Into<reqwest::Body>) -> Reply {
@@ -189,6 +188,26 @@ async fn a_form_has_at_most_two_gibibytes() {
     let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.contains("Multipart body length limit 2147483647 exceeded."), "{answer}");
+}
+
+#[tokio::test]
+async fn values_have_limits_and_the_answer_reaches_who_is_still_writing() {
+    let bench = Bench::start().await;
+    let mut long = fields();
+    long.push(("x", "y".repeat(4 * 1024 * 1024 + 1)));
+    long.push(("rest", "z".repeat(4 * 1024 * 1024)));
+    let reply = post(&bench, body(&long, Some(FILE))).await;
+    reply.is_invalid("", "Failed to read the request form. Form value length limit 4194304 exceeded.");
+    let mut many = fields();
+    many.extend((0..1024).map(|_| ("x", String::new())));
+    let reply = post(&bench, body(&many, Some(FILE))).await;
+    reply.is_invalid("", "Failed to read the request form. Form value count limit 1024 exceeded.");
+    // What is not asked for is read and forgotten.
+    let mut extra = fields();
+    extra.push(("x", "y".repeat(4 * 1024 * 1024)));
+    let twice = body(&extra, Some(FILE)).replace(&format!("--{BOUNDARY}--\r\n"), "");
+    id_of(&post(&bench, twice + &body(&[], Some(("FileTransfer", "another")))).await);
+    assert_eq!(bench.sandbox.transfers()[0].size, 5, "the first file counts");
 }
 
 #[tokio::test]

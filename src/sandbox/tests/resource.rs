@@ -242,6 +242,7 @@ async fn a_service_owner_makes_itself_known_once() {
 async fn the_founded_service_owner_owns_the_founded_resource() {
     let bench = Bench::start().await;
     let party = bench.sandbox.service_owner().unwrap();
+    assert_eq!(party.name, "tjenesteeier");
     let (number, owner) = (party.number.clone(), OWNER.strip_prefix("0192:").unwrap());
     assert_eq!(number, owner);
     // Modulus 11, as every organisation number.
