@@ -30,7 +30,7 @@ fn rows(heard: &[Heard]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn e033_s126_a_lost_event_is_nowhere() {
+async fn s126_a_lost_event_is_nowhere() {
     let stage = with_rule("event-lost", 1, RECIPIENT).await;
     stage.subscribe(RECIPIENT, "/lost", |_| {}).await;
     stage.subscribe(SENDER, "/kept", |_| {}).await;
@@ -42,7 +42,7 @@ async fn e033_s126_a_lost_event_is_nowhere() {
 }
 
 #[tokio::test]
-async fn e033_s126_a_doubled_publication_has_one_id_and_other_events_have_two() {
+async fn s126_a_doubled_publication_has_one_id_and_other_events_have_two() {
     let stage = with_rule("event-doubled", 1, SENDER).await;
     stage.subscribe(SENDER, "/hook", |_| {}).await;
     let id = stage.publish().await;
@@ -59,7 +59,7 @@ async fn e033_s126_a_doubled_publication_has_one_id_and_other_events_have_two() 
 }
 
 #[tokio::test]
-async fn e033_s126_a_late_event_comes_out_of_order() {
+async fn s126_a_late_event_comes_out_of_order() {
     let stage = Stage::start().await;
     stage.subscribe(SENDER, "/hook", |_| {}).await;
     let id = stage.bench.initialize(|_| {}).await;
