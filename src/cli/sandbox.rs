@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::{Exit, complain, serve};
 use crate::daemon::{Shutdown, Signals};
-use crate::sandbox::{self, Customer, Founded, Keep, Role, Sandbox};
+use crate::sandbox::{self, Customer, FaultRules, Founded, Keep, RateLimits, Role, RuleError, Sandbox};
 use crate::telemetry;
 
 /// Run a local Altinn to build and test against
@@ -40,11 +41,17 @@ pub(super) struct Options {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     stuck_after: Duration,
     /// How probably a chunk of a resumable upload that is cut off midway is accepted and never stored, as at Altinn
-    #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0)]
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0, value_parser = probability)]
     tus_wedge: f64,
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
+    /// What goes wrong: a file of fault rules (TOML); GET and PUT /_sandbox/faults while it runs
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+    /// How many calls a client may make: "altinn" for Altinn's limits, "off", or so many times Altinn's
+    #[arg(long, value_name = "LIMITS", default_value = "altinn", value_parser = rate_limits)]
+    rate_limits: RateLimits,
     /// Trust this certificate authority in pushed events, besides those of the system (PEM; repeatable)
     #[arg(long, value_name = "FILE")]
     trust: Vec<PathBuf>,
@@ -83,13 +90,48 @@ impl From<Discard> for Keep {
     }
 }
 
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, 0.0..=1.0)
+}
+
 fn speed(text: &str) -> Result<f64, String> {
-    let speed = text.parse::<f64>().map_err(|error| error.to_string())?;
-    if (0.001..=1_000_000.0).contains(&speed) {
-        Ok(speed)
+    number(text, 0.001..=1_000_000.0)
+}
+
+fn number(text: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if range.contains(&number) {
+        Ok(number)
     } else {
-        Err("a factor from 0.001 to 1000000 is expected".to_owned())
+        Err(format!("a number from {} to {} is expected", range.start(), range.end()))
     }
+}
+
+fn rate_limits(text: &str) -> Result<RateLimits, &'static str> {
+    match text {
+        "altinn" => Ok(RateLimits::altinn()),
+        "off" => Ok(RateLimits::default()),
+        factor => match factor.parse() {
+            Ok(factor) if factor > 0 => Ok(RateLimits::altinn().times(factor)),
+            _ => Err("altinn, off, or a whole number of at least 1 is expected"),
+        },
+    }
+}
+
+/// Why the fault rules cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum FaultsError {
+    #[error("failed to read the fault rules in {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the fault rules in {} are wrong", path.display())]
+    Wrong { path: PathBuf, source: RuleError },
+}
+
+fn read_faults(path: Option<&Path>) -> Result<FaultRules, FaultsError> {
+    let Some(path) = path else { return Ok(FaultRules::default()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| FaultsError::Read { path: path.to_owned(), source })?;
+    FaultRules::from_toml(&text).map_err(|source| FaultsError::Wrong { path: path.to_owned(), source })
 }
 
 impl Options {
@@ -108,7 +150,15 @@ impl Options {
             Ok(signals) => signals,
             Err(error) => return complain(&error, "see what the system says"),
         };
+        let faults = match read_faults(self.faults.as_deref()) {
+            Ok(faults) => faults,
+            Err(error) => {
+                return complain(&error, "correct the file; docs/sandbox-faults.md says what it may hold");
+            }
+        };
         let options = sandbox::Options {
+            faults,
+            rate_limits: self.rate_limits,
             listen: self.listen,
             dir: self.dir,
             scan_delay: self.scan_delay,
@@ -128,11 +178,13 @@ impl Options {
             Err(error) => return complain(&error, "choose another address or folder"),
         };
         let written = write_configurations(&sandbox).and_then(|configurations| {
+            let ready = ready(&sandbox, &configurations);
+            std::fs::write(sandbox.dir().join("sandbox.json"), format!("{ready}\n"))?;
             if self.json {
-                tell_json(out, &sandbox, &configurations)
-            } else {
-                tell(out, &sandbox, &configurations)
+                writeln!(out, "{ready}")?;
+                return out.flush();
             }
+            tell(out, &sandbox, &configurations)
         });
         if let Err(error) = written {
             return complain(&error, "see whether the folder can be written");
@@ -194,6 +246,7 @@ fn tell(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> 
     writeln!(out, "This is the formidlingd sandbox. It is not Altinn: what it is sent goes nowhere.")?;
     writeln!(out, "  listening on  {}", sandbox.url())?;
     writeln!(out, "  files in      {}", sandbox.dir().display())?;
+    writeln!(out, "  all this in   {} (for programs)", sandbox.dir().join("sandbox.json").display())?;
     if let Some(authority) = sandbox.certificate_authority() {
         writeln!(out, "  trust         {} (the certificate authority of its TLS)", authority.display())?;
     }
@@ -247,7 +300,8 @@ fn tell_client(out: &mut impl Write, party: &Founded) -> std::io::Result<()> {
     writeln!(out, "    key         {}, kid {}", party.private_key.display(), party.key_id)
 }
 
-fn tell_json(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> std::io::Result<()> {
+/// All that a program has to know in order to use the sandbox.
+fn ready(sandbox: &Sandbox, configurations: &[Written]) -> serde_json::Value {
     let client = |party: &Founded| {
         json!({
             "name": party.name,
@@ -287,6 +341,5 @@ fn tell_json(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]
         }
         add(name, end);
     }
-    writeln!(out, "{ready}")?;
-    out.flush()
+    ready
 }

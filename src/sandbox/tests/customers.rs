@@ -160,12 +160,12 @@ async fn the_vendors_configuration_has_a_ring_of_customers() {
         let name = customer.name.as_str();
         let number = format!("0192:{}", customer.number);
         assert_eq!(table["identity"][name]["organization"].as_str(), Some(number.as_str()));
-        let outbox = &table["outbox"][name];
+        let outbox = &table["outbox"][format!("{name}-out")];
         assert_eq!(outbox["identity"].as_str(), Some(name));
         assert_eq!(outbox["recipients"][0].as_str().unwrap(), format!("0192:{}", next.number));
-        assert_eq!(table["inbox"][name]["identity"].as_str(), Some(name));
+        assert_eq!(table["inbox"][format!("{name}-in")]["identity"].as_str(), Some(name));
     }
     let alone = with_customers(1).await;
     let table: toml::Table = alone.sandbox.configuration(Role::Vendor, None).parse().unwrap();
-    assert_eq!(table["outbox"]["kunde-0001"]["recipients"][0].as_str(), Some(RECIPIENT));
+    assert_eq!(table["outbox"]["kunde-0001-out"]["recipients"][0].as_str(), Some(RECIPIENT));
 }

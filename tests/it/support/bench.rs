@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::child::{Child, DEADLINE, Ended, PROGRAM, run_by, until};
 use super::content::write_noise;
-use super::http::ask;
+use super::http::{ask, get_by_tls};
 use super::promises::{Dropped, Fate};
 use super::settings::Settings;
 use super::{Content, Proxy, Stranger};
@@ -193,8 +193,12 @@ pub(crate) struct Bench {
     pub(crate) url: String,
     pub(crate) sender: Party,
     pub(crate) recipient: Party,
+    /// Who acts for the customers of a sandbox with `--organisations`.
+    pub(crate) vendor: Option<Party>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) dropped: Vec<Dropped>,
+    /// The certificate authority of a sandbox with `--tls`.
+    authority: Option<PathBuf>,
     // Children end before their folder goes.
     sandbox: Child,
     pub(crate) dir: TempDir,
@@ -211,6 +215,9 @@ impl Bench {
         if !setup.arguments.contains(&"--scan-delay") {
             arguments.extend(["--scan-delay", "20ms"]);
         }
+        if !setup.arguments.contains(&"--rate-limits") {
+            arguments.extend(["--rate-limits", "off"]);
+        }
         arguments.extend(&setup.arguments);
         let log = dir.path().join("sandbox.log");
         let (sandbox, line) = Child::start_and_read_line(&arguments, &log);
@@ -226,6 +233,8 @@ impl Bench {
             "\"300ms\"",
         );
         recipient.set(INBOX, "poll_interval", "\"300ms\"");
+        let vendor = printed.get("vendor").map(|printed| Party::new(dir.path(), "vendor", printed));
+        let authority = printed["certificateAuthority"].as_str().map(PathBuf::from);
         let proxy = setup.proxied.then(|| Proxy::start(&url));
         if let Some(proxy) = &proxy {
             for party in [&mut sender, &mut recipient] {
@@ -236,7 +245,7 @@ impl Bench {
                 );
             }
         }
-        Self { url, sender, recipient, proxy, dropped: Vec::new(), sandbox, dir }
+        Self { url, sender, recipient, vendor, proxy, dropped: Vec::new(), authority, sandbox, dir }
     }
 
     /// A sandbox and two ends that run.
@@ -304,7 +313,11 @@ impl Bench {
 
     /// Objects, one a line, from `/_sandbox/…`.
     pub(crate) fn look(&self, what: &str) -> Vec<Value> {
-        let answer = ask(&self.url, "GET", &format!("/_sandbox/{what}"), &[], b"");
+        let path = format!("/_sandbox/{what}");
+        let answer = match &self.authority {
+            Some(authority) => get_by_tls(&self.url, authority, &path),
+            None => ask(&self.url, "GET", &path, &[], b""),
+        };
         let text = answer.map(|answer| answer.text()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }

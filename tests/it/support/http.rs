@@ -1,8 +1,13 @@
 //! The smallest HTTP client: one request, one connection.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 
 /// What came back.
 #[derive(Debug)]
@@ -26,7 +31,34 @@ pub(crate) fn ask(
     body: &[u8],
 ) -> io::Result<Answer> {
     let host = base.strip_prefix("http://").unwrap_or(base);
-    let mut stream = TcpStream::connect(host)?;
+    talk(TcpStream::connect(host)?, host, method, path, headers, body)
+}
+
+/// Gets a path of `https://HOST:PORT`, whose certificate is by this authority.
+pub(crate) fn get_by_tls(base: &str, authority: &Path, path: &str) -> io::Result<Answer> {
+    let host = base.strip_prefix("https://").unwrap();
+    let (name, _) = host.rsplit_once(':').unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    talk(rustls::StreamOwned::new(session, TcpStream::connect(host)?), host, "GET", path, &[], b"")
+}
+
+fn talk(
+    mut stream: impl Read + io::Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\n");
     for (name, value) in headers {
         write!(head, "{name}: {value}\r\n").unwrap();
