@@ -162,7 +162,7 @@ fn each_statement_has_a_test_and_each_number_a_statement() {
         match (shown.get(statement), excuse) {
             (None, None) => wrong.push(format!("{statement} has no test")),
             (Some(name), Some(reason)) => {
-                wrong.push(format!("{statement} is excepted ({reason}), but has {name}"))
+                wrong.push(format!("{statement} is excepted ({reason}), but has {name}"));
             }
             (None, Some(ShownBy(name))) if !names.contains(*name) => {
                 wrong.push(format!("{statement} is to be shown by {name}, which does not exist"));
