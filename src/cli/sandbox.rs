@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Exit, complain, serve};
 use crate::daemon::{Shutdown, Signals};
-use crate::sandbox::{self, Customer, Founded, Keep, Role, Sandbox};
+use crate::sandbox::{self, Customer, FaultRules, Founded, Keep, RateLimits, Role, RuleError, Sandbox};
 use crate::telemetry;
 
 /// Run a local Altinn to build and test against
@@ -45,6 +45,12 @@ pub(super) struct Options {
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
+    /// What goes wrong: a file of fault rules (TOML); GET and PUT /_sandbox/faults while it runs
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+    /// How many calls a client may make: "altinn" for Altinn's limits, "off", or so many times Altinn's
+    #[arg(long, value_name = "LIMITS", default_value = "altinn", value_parser = rate_limits)]
+    rate_limits: RateLimits,
     /// Trust this certificate authority in pushed events, besides those of the system (PEM; repeatable)
     #[arg(long, value_name = "FILE")]
     trust: Vec<PathBuf>,
@@ -83,6 +89,33 @@ impl From<Discard> for Keep {
     }
 }
 
+fn rate_limits(text: &str) -> Result<RateLimits, &'static str> {
+    match text {
+        "altinn" => Ok(RateLimits::altinn()),
+        "off" => Ok(RateLimits::default()),
+        factor => match factor.parse() {
+            Ok(factor) if factor > 0 => Ok(RateLimits::altinn().times(factor)),
+            _ => Err("altinn, off, or a whole number of at least 1 is expected"),
+        },
+    }
+}
+
+/// Why the fault rules cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum FaultsError {
+    #[error("failed to read the fault rules in {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the fault rules in {} are wrong", path.display())]
+    Wrong { path: PathBuf, source: RuleError },
+}
+
+fn read_faults(path: Option<&Path>) -> Result<FaultRules, FaultsError> {
+    let Some(path) = path else { return Ok(FaultRules::default()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| FaultsError::Read { path: path.to_owned(), source })?;
+    FaultRules::from_toml(&text).map_err(|source| FaultsError::Wrong { path: path.to_owned(), source })
+}
+
 fn speed(text: &str) -> Result<f64, String> {
     let speed = text.parse::<f64>().map_err(|error| error.to_string())?;
     if (0.001..=1_000_000.0).contains(&speed) {
@@ -108,7 +141,15 @@ impl Options {
             Ok(signals) => signals,
             Err(error) => return complain(&error, "see what the system says"),
         };
+        let faults = match read_faults(self.faults.as_deref()) {
+            Ok(faults) => faults,
+            Err(error) => {
+                return complain(&error, "correct the file; docs/sandbox-faults.md says what it may hold");
+            }
+        };
         let options = sandbox::Options {
+            faults,
+            rate_limits: self.rate_limits,
             listen: self.listen,
             dir: self.dir,
             scan_delay: self.scan_delay,

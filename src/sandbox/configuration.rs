@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::founding::{AVSENDER, Founded, LEVERANDOR, MOTTAKER, RESOURCE, SUBSCRIPTION_KEY, Vendor};
+use super::limits::RateLimits;
 use super::site::Site;
 
 /// Which end a configuration is for.
@@ -98,7 +99,11 @@ fn begin(text: &mut String, ends: &Ends<'_>, party: &Founded) -> std::fmt::Resul
     }
     writeln!(text, "\n[client.default]\nclient_id = \"{}\"\nkey_id = \"{}\"", party.client_id, party.key_id)?;
     writeln!(text, "private_key = {{ file = {} }}", quoted(&party.private_key))?;
-    writeln!(text, "searches_per_minute = 60000\ndetails_per_minute = 60000\ncalls_per_minute = 600000")
+    if let Some([searches, details, calls]) = budget(site.limits.rates) {
+        writeln!(text, "searches_per_minute = {searches}\ndetails_per_minute = {details}")?;
+        writeln!(text, "calls_per_minute = {calls}")?;
+    }
+    Ok(())
 }
 
 fn identity(text: &mut String, name: &str, number: &str) -> std::fmt::Result {
@@ -137,6 +142,14 @@ pub(super) fn endpoints(site: &Site) -> Vec<(&'static str, String)> {
         ("resourceRegistry", at("/resourceregistry/api/v1/resource")),
         ("sandbox", at("/_sandbox")),
     ]
+}
+
+/// Searches, details and other calls in a minute; nothing where the client's own defaults will do.
+fn budget(rates: RateLimits) -> Option<[u32; 3]> {
+    let calls = [rates.initialize, rates.upload, rates.overview, rates.download, rates.confirm];
+    let calls = calls.into_iter().flatten().min();
+    (rates != RateLimits::altinn())
+        .then(|| [rates.search.unwrap_or(60_000), rates.details.unwrap_or(60_000), calls.unwrap_or(600_000)])
 }
 
 /// A path as a TOML basic string, whose escapes are those of JSON.

@@ -154,15 +154,7 @@ macro_rules! pass {
 
 impl Connection {
     fn is_cut(&mut self, context: &mut Context<'_>) -> bool {
-        if self.cut.as_mut().poll(context).is_pending() {
-            return false;
-        }
-        if self.line.wants_reset()
-            && let Err(error) = self.stream.tcp().set_zero_linger()
-        {
-            tracing::debug!(%error, "sandbox: a connection could not be set to end with a reset");
-        }
-        true
+        self.cut.as_mut().poll(context).is_ready()
     }
 
     /// Writes what is to be said instead of the server's own bytes, and then ends the connection.
@@ -178,8 +170,22 @@ impl Connection {
                 }
             }
         }
+        if pass!(&mut self.stream, poll_flush, context).is_pending() {
+            self.line.say_instead(words);
+            return Some(Poll::Pending);
+        }
         self.line.cut(super::line::End::Close);
         Some(Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.line.wants_reset()
+            && let Err(error) = self.stream.tcp().set_zero_linger()
+        {
+            tracing::debug!(%error, "sandbox: a connection could not be set to end with a reset");
+        }
     }
 }
 

@@ -236,6 +236,7 @@ impl Note {
         }
         let milliseconds = self.milliseconds();
         self.site.ledger.amend(self.entry.sequence, |entry| {
+            entry.faults.clone_from(&self.entry.faults);
             entry.status = status;
             entry.milliseconds = milliseconds;
         });

@@ -32,7 +32,7 @@ class Sandbox:
     def __init__(self, name, *arguments):
         self.folder = WORK / name
         self.log = WORK / f"{name}.log"
-        command = [PROGRAM, "sandbox", "--json", "--listen", "127.0.0.1:0", "--dir", self.folder, *arguments]
+        command = [PROGRAM, "sandbox", "--json", "--listen", "127.0.0.1:0", "--rate-limits", "off", "--dir", self.folder, *arguments]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         line = self.process.stdout.readline()

@@ -12,6 +12,7 @@ mod read;
 mod rule;
 mod shape;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +30,11 @@ pub(super) use quirk::Quirk;
 pub use read::RuleError;
 pub use rule::FaultRules;
 use rule::Live;
+
+tokio::task_local! {
+    /// The rules whose quirks have struck in the course of a request.
+    static STRUCK: RefCell<Vec<String>>;
+}
 
 /// The rules in force.
 pub(super) struct Faults {
@@ -64,7 +70,12 @@ impl Faults {
             return None;
         }
         let now = self.clock.now();
-        self.lock().live.iter_mut().find_map(|live| live.strikes_as(quirk, organization, now))
+        self.lock().live.iter_mut().find_map(|live| {
+            let amount = live.strikes_as(quirk, organization, now)?;
+            // Outside a request there is no entry for its name.
+            STRUCK.try_with(|struck| struck.borrow_mut().push(live.name.clone())).unwrap_or_default();
+            Some(amount)
+        })
     }
 
     /// Puts these rules in the place of all others.

@@ -1,5 +1,6 @@
 //! What the rules do to one request.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use futures_util::StreamExt as _;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::Faults;
 use super::canned::Canned;
 use super::effect::{Effect, Ending, When};
 use super::rule::Question;
 use super::shape::{Twist, Way, shape};
+use super::{Faults, STRUCK};
 use crate::sandbox::auth;
 use crate::sandbox::broker::Delivery;
 use crate::sandbox::line::{End, Line};
@@ -28,6 +29,7 @@ use crate::sandbox::site::{Note, Site};
 #[derive(Default)]
 pub(in crate::sandbox) struct Plan {
     names: Vec<String>,
+    transfer: Option<Uuid>,
     delay_before: Duration,
     delay_after: Duration,
     ending: Option<(When, Ending)>,
@@ -36,14 +38,14 @@ pub(in crate::sandbox) struct Plan {
 }
 
 impl Faults {
-    /// What the rules have in store for a request, if they have anything.
+    /// What the rules have in store for a request, if there are any.
     pub(in crate::sandbox) fn plan(&self, site: &Site, operation: &Operation, parts: &Parts) -> Option<Plan> {
         if !self.any() || operation.is_the_sandboxs_own() {
             return None;
         }
         let question = question(site, operation, parts);
         let now = self.clock.now();
-        let mut plan = Plan::default();
+        let mut plan = Plan { transfer: question.transfer, ..Plan::default() };
         for live in &mut self.lock().live {
             if !live.strikes(&question, now) {
                 continue;
@@ -62,7 +64,7 @@ impl Faults {
                 Effect::Quirk(..) => {}
             }
         }
-        (!plan.names.is_empty()).then_some(plan)
+        Some(plan)
     }
 }
 
@@ -96,7 +98,9 @@ impl Plan {
         body: Body,
         note: &mut Note,
     ) -> Response<Body> {
+        let struck = !self.names.is_empty();
         note.entry.faults = self.names;
+        note.entry.transfer = self.transfer;
         let line = parts.extensions.get::<ConnectInfo<Line>>().map(|info| info.0.clone());
         if !self.delay_before.is_zero() {
             site.clock.sleep(self.delay_before).await;
@@ -115,8 +119,13 @@ impl Plan {
         }
         let twist = |body, twist: &Twist| shape(body, Way::In, *twist, &site.clock, line.as_ref());
         let body = self.request.iter().fold(body, twist);
-        note.watched = true;
-        let response = Box::pin(server::respond(site, operation, parts, body, note)).await;
+        note.watched = struck;
+        let watched = async {
+            let response = Box::pin(server::respond(site, operation, parts, body, note)).await;
+            (response, STRUCK.with(RefCell::take))
+        };
+        let (response, quirks) = STRUCK.scope(RefCell::default(), watched).await;
+        note.entry.faults.extend(quirks);
         if let Some((_, ending)) = &self.ending {
             drop(response);
             note.entry.sent = 0;
@@ -133,6 +142,9 @@ impl Plan {
         if !self.delay_after.is_zero() {
             site.clock.sleep(self.delay_after).await;
             note.settle(Some(response.status().as_u16()));
+        }
+        if !struck {
+            return response;
         }
         let counts = matches!(operation, Operation::Download { .. }) && response.status().is_success();
         let tail = counts.then(|| (Arc::clone(site), note.entry.sequence));

@@ -272,3 +272,183 @@ async fn the_ledger_names_the_rules_that_struck() {
     let entry = entries.iter().find(|entry| entry.operation == "search").unwrap();
     assert_eq!(entry.faults, ["slow", "down"]);
 }
+
+/// The document, and the rules of its examples.
+const DOCUMENT: &str = include_str!("../../../docs/sandbox-faults.md");
+
+#[tokio::test]
+async fn the_document_names_everything_and_its_examples_are_rules() {
+    use crate::sandbox::faults::{BODIES, EFFECTS, GROUPS, NAMES, Quirk};
+    let blocks: Vec<&str> =
+        DOCUMENT.split("```toml\n").skip(1).map(|it| it.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in &blocks {
+        FaultRules::from_toml(block).unwrap();
+    }
+    let shown = |effect: &str| blocks.iter().any(|block| block.contains(&format!("effect = \"{effect}\"")));
+    let named = |word: &str| DOCUMENT.contains(&format!("`{word}`"));
+    let effects = EFFECTS.into_iter().chain(Quirk::ALL.iter().map(|(name, _)| *name));
+    let missing: Vec<&str> = effects.filter(|effect| !shown(effect) || !named(effect)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let words = NAMES.iter().chain(GROUPS.iter().map(|(group, _)| group));
+    let missing: Vec<&&str> = words.filter(|word| !named(word)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let missing: Vec<&str> = BODIES.into_iter().filter(|body| !named(&format!("\"{body}\""))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    // Every effect that the document speaks of is there.
+    for row in DOCUMENT.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() > 3) {
+        let name = row.split('`').nth(1).unwrap();
+        let known = EFFECTS.contains(&name) || Quirk::named(name).is_some() || name == "effect";
+        assert!(known, "{row}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_of_the_ledger_can_be_named() {
+    use crate::sandbox::faults::NAMES;
+    use crate::sandbox::route;
+    let methods = [
+        Method::GET,
+        Method::PUT,
+        Method::POST,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
+    let paths = [
+        "/token",
+        "/jwk",
+        "/.well-known/oauth-authorization-server",
+        "/authentication/api/v1/exchange/x",
+        "/authentication/api/v1/openid/.well-known/openid-configuration",
+        "/authentication/api/v1/openid/.well-known/openid-configuration/jwks",
+        BASE,
+        "/broker/api/v1/filetransfer/upload",
+        "/broker/api/v1/filetransfer/x",
+        "/broker/api/v1/filetransfer/x/details",
+        "/broker/api/v1/filetransfer/x/upload",
+        "/broker/api/v1/filetransfer/x/download",
+        "/broker/api/v1/filetransfer/x/confirmdownload",
+        "/broker/api/v1/filetransfer/upload/tus/x",
+        "/broker/api/v1/resource/x",
+        "/broker/api/v1/serviceowner",
+        "/broker/api/v1/statistics/monthly",
+        "/resourceregistry/api/v1/resource/x",
+        "/events/api/v1/events",
+        "/events/api/v1/subscriptions",
+        "/events/api/v1/subscriptions/1",
+        "/events/api/v1/subscriptions/validate/1",
+    ];
+    let mut found = std::collections::BTreeSet::from(["any"]);
+    for (path, method) in paths.iter().flat_map(|path| methods.iter().map(move |method| (path, method))) {
+        if let Ok(operation) = route::find(method, path) {
+            assert!(NAMES.contains(&operation.name()), "{method} {path}");
+            found.insert(operation.name());
+        }
+    }
+    assert_eq!(found, NAMES.into_iter().collect());
+}
+
+mod parser {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,6}".prop_map(Value::from),
+            prop::sample::select(WORDS).prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 4, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..3).prop_map(Value::from),
+                btree_map("[a-z-]{0,5}", inner, 0..3)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    const MEMBERS: &[&str] = &[
+        "name",
+        "effect",
+        "operation",
+        "organization",
+        "resource",
+        "transfer",
+        "nth",
+        "from",
+        "every",
+        "times",
+        "probability",
+        "seed",
+        "for",
+        "when",
+        "status",
+        "body",
+        "text",
+        "headers",
+        "retry_after",
+        "close",
+        "at",
+        "duration",
+        "bytes_per_second",
+        "length",
+        "amount",
+    ];
+    const WORDS: &[&str] = &[
+        "answer",
+        "lose",
+        "raw",
+        "delay",
+        "request-cut",
+        "response-length",
+        "malware",
+        "wrong-byte",
+        "before",
+        "after",
+        "reset",
+        "html",
+        "bro-00006",
+        "10m",
+        "0192:991825827",
+        "any",
+        "search",
+    ];
+
+    fn rule() -> impl Strategy<Value = Value> {
+        let member =
+            prop_oneof![5 => prop::sample::select(MEMBERS).prop_map(str::to_owned), 1 => "[a-z_]{1,8}"];
+        btree_map(member, anything(), 0..6).prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_rule_is_read_or_refused_whatever_it_is(rules in vec(rule(), 0..3)) {
+            let unknown = rules.iter().any(|rule| {
+                rule.as_object().unwrap().keys().any(|member| !MEMBERS.contains(&member.as_str()))
+            });
+            let read = FaultRules::from_json(Value::from(rules));
+            prop_assert!(!(unknown && read.is_ok()));
+        }
+
+        #[test]
+        fn any_json_and_any_text_is_read_or_refused(json in anything(), text in ".{0,80}") {
+            drop(FaultRules::from_json(json));
+            drop(FaultRules::from_toml(&text));
+        }
+
+        #[test]
+        fn a_good_rule_with_an_unknown_member_is_refused_by_its_name(member in "[a-z]{1,10}", value in anything()) {
+            prop_assume!(!MEMBERS.contains(&member.as_str()));
+            let error = FaultRules::from_json(json!([{ "effect": "malware", (member.clone()): value }])).unwrap_err();
+            let words = format!("`{member}` is not known here");
+            prop_assert!(error.to_string().contains(&words));
+        }
+    }
+}

@@ -3,10 +3,14 @@
 mod customers;
 mod events;
 mod faults;
+mod faults_effects;
+mod faults_quirks;
 mod form;
 mod house;
 mod identity;
 mod initialize;
+mod ledger;
+mod limits;
 mod receive;
 mod registry;
 mod resource;

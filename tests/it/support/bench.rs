@@ -215,6 +215,9 @@ impl Bench {
         if !setup.arguments.contains(&"--scan-delay") {
             arguments.extend(["--scan-delay", "20ms"]);
         }
+        if !setup.arguments.contains(&"--rate-limits") {
+            arguments.extend(["--rate-limits", "off"]);
+        }
         arguments.extend(&setup.arguments);
         let log = dir.path().join("sandbox.log");
         let (sandbox, line) = Child::start_and_read_line(&arguments, &log);
