@@ -44,7 +44,7 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
+pub use broker::transfer::{Md5Check, RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
 pub use events::{Event, Part};

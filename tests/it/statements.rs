@@ -6,7 +6,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Why a statement has no test of its number.
-#[derive(Debug)]
 enum Reason {
     /// It is about a part of formidlingd that does not exist yet.
     Awaits(&'static str),
@@ -14,6 +13,15 @@ enum Reason {
     ShownBy(&'static str),
 }
 use Reason::{Awaits, ShownBy};
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Awaits(feature) => write!(f, "it awaits {feature}"),
+            ShownBy(test) => write!(f, "{test} shows it"),
+        }
+    }
+}
 
 const EVENTS: Reason = Awaits("the listener for events");
 const SUBSCRIPTIONS: Reason = Awaits("the upkeep of subscriptions");
@@ -162,7 +170,7 @@ fn each_statement_has_a_test_and_each_number_a_statement() {
         match (shown.get(statement), excuse) {
             (None, None) if !statement.is_under_way() => wrong.push(format!("{statement} has no test")),
             (Some(name), Some(reason)) => {
-                wrong.push(format!("{statement} is excepted ({reason:?}), but has {name}"))
+                wrong.push(format!("{statement} is excepted ({reason}), but has {name}"))
             }
             (None, Some(ShownBy(name))) if !names.contains(*name) => {
                 wrong.push(format!("{statement} is to be shown by {name}, which does not exist"));

@@ -61,13 +61,23 @@ async fn e002_i046_no_expired_or_raw_token_is_401() {
     let (bench, wish) = (&stage.bench, stage.wish(SENDER, "/hook"));
     let mut expired = claims(bench, SENDER);
     expired.insert("exp".to_owned(), bench.now().into());
-    let grant = bench.grant(Role::Sender, |claims| {
-        claims["scope"] = "altinn:broker.read altinn:events.subscribe".into();
-    });
-    let raw = bench.post_grant(&grant).await.json()["access_token"].as_str().unwrap().to_owned();
+    let raw = async |details: Value| {
+        let grant = bench.grant(Role::Sender, |claims| {
+            claims["scope"] = "altinn:broker.read altinn:events.subscribe".into();
+            if !details.is_null() {
+                claims["authorization_details"] = details;
+            }
+        });
+        bench.post_grant(&grant).await.json()["access_token"].as_str().unwrap().to_owned()
+    };
+    let system_user = json!([{
+        "type": "urn:altinn:systemuser",
+        "systemuser_org": { "authority": "iso6523-actorid-upis", "ID": "0192:991825827" },
+    }]);
+    let (plain, system_user) = (raw(Value::Null).await, raw(system_user).await);
     send(bench.request(Method::POST, SUBSCRIPTIONS).json(&wish)).await.is_bare(401);
     let pull = format!("/events/api/v1/events?resource=urn:altinn:resource:{RESOURCE}&after=0");
-    for token in [bench.sign(&expired), raw, "garbage".to_owned()] {
+    for token in [bench.sign(&expired), plain, system_user, "garbage".to_owned()] {
         subscribe(bench, &token, &wish).await.is_bare(401);
         get(&stage, "", &token).await.is_bare(401);
         as_token(bench, Method::GET, &pull, &token).await.is_bare(401);
@@ -378,14 +388,16 @@ async fn e016_a_deleted_subscription_is_gone() {
 async fn e017_each_kind_of_token_is_an_owner_of_its_own() {
     let stage = Stage::start().await;
     let bench = &stage.bench;
-    let with = |claim: &str, value: Value| {
+    let claiming = |claim: &str, value: Value| {
         let mut claims = claims(bench, SENDER);
         claims.insert(claim.to_owned(), value);
         bench.sign(&claims)
     };
     let (plain, system_user) = (token(bench, SENDER), system_user_token(bench, SENDER));
-    let (owner, user) =
-        (with("urn:altinn:org", stage.owner_code().into()), with("urn:altinn:userid", 20_000_490.into()));
+    let (owner, user) = (
+        claiming("urn:altinn:org", stage.owner_code().into()),
+        claiming("urn:altinn:userid", 20_000_490.into()),
+    );
     let wish = stage.wish(SENDER, "/hook");
     let user_id = bench.sandbox.world(|world| world.system_users[0].id.clone()).unwrap();
     let consumers = [
