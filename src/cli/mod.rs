@@ -51,7 +51,7 @@ enum Command {
     Run(run::Options),
     Check(check::Options),
     Demo(demo::Options),
-    Sandbox(sandbox::Options),
+    Sandbox(Box<sandbox::Options>),
     Key(key::Options),
     State(state::Options),
     #[command(hide = true)]

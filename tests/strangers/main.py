@@ -13,10 +13,11 @@ from receiver import make_authority
 PROGRAM, WORK, DOCS = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]).resolve()
 # In this order; what is simple comes first, so that it is the simple thing that fails.
 CHECKS = ["grants.py", "grants.mjs", "curl.py", "tus.py", "tus.mjs"]
-# The real one loses an upload for good when a chunk is cut, and no client could show that it goes on.
-USUAL = ["--tus-wedge", "0"]
+# The real one loses an upload for good when a chunk is cut, and no client could show that it goes on. Many checks ask
+# more in a minute than it allows.
+USUAL = ["--tus-wedge", "0", "--rate-limits", "off"]
 # Events can be pulled half a minute after they happened, which would be long to wait for.
-FAST = ["--speed", "30"]
+FAST = ["--speed", "30", "--rate-limits", "off"]
 FAST_CHECKS = ["events.py"]
 # As it is when somebody follows the document.
 DOCUMENTS = ["documents.py"]
@@ -32,7 +33,7 @@ class Sandbox:
     def __init__(self, name, *arguments):
         self.folder = WORK / name
         self.log = WORK / f"{name}.log"
-        command = [PROGRAM, "sandbox", "--json", "--listen", "127.0.0.1:0", "--rate-limits", "off", "--dir", self.folder, *arguments]
+        command = [PROGRAM, "sandbox", "--json", "--listen", "127.0.0.1:0", "--dir", self.folder, *arguments]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         line = self.process.stdout.readline()
