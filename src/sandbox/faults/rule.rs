@@ -225,7 +225,7 @@ impl Live {
         // The dice are thrown at every match, so that the other members do not change their order.
         let lucky = occurrence.probability.is_none_or(|probability| self.chance.f64() < probability);
         // Of those from `from` on, the last of each `every`.
-        let counted = self.matched.checked_sub(occurrence.from - 1).unwrap_or_default();
+        let counted = self.matched.saturating_sub(occurrence.from - 1);
         let due = match occurrence.nth {
             Some(nth) => self.matched == nth,
             None => counted > 0 && counted.is_multiple_of(occurrence.every) && self.struck < occurrence.times,

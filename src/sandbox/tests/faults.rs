@@ -34,8 +34,9 @@ async fn searches(bench: &Bench, organization: &str, times: usize) -> Vec<u16> {
 }
 
 fn unavailable(more: Value) -> Value {
-    let mut rule = json!({ "effect": "answer", "status": 503 });
-    rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(mut rule) = more else { panic!("{more} is no rule") };
+    rule.entry("effect").or_insert("answer".into());
+    rule.entry("status").or_insert(503.into());
     json!([rule])
 }
 
