@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     stuck_after: Duration,
     /// How probably a chunk of a resumable upload that is cut off midway is accepted and never stored, as at Altinn
-    #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0)]
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0, value_parser = probability)]
     tus_wedge: f64,
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
@@ -89,6 +90,23 @@ impl From<Discard> for Keep {
     }
 }
 
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, 0.0..=1.0)
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    number(text, 0.001..=1_000_000.0)
+}
+
+fn number(text: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if range.contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("a number from {} to {} is expected", range.start(), range.end()))
+    }
+}
+
 fn rate_limits(text: &str) -> Result<RateLimits, &'static str> {
     match text {
         "altinn" => Ok(RateLimits::altinn()),
@@ -114,15 +132,6 @@ fn read_faults(path: Option<&Path>) -> Result<FaultRules, FaultsError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| FaultsError::Read { path: path.to_owned(), source })?;
     FaultRules::from_toml(&text).map_err(|source| FaultsError::Wrong { path: path.to_owned(), source })
-}
-
-fn speed(text: &str) -> Result<f64, String> {
-    let speed = text.parse::<f64>().map_err(|error| error.to_string())?;
-    if (0.001..=1_000_000.0).contains(&speed) {
-        Ok(speed)
-    } else {
-        Err("a factor from 0.001 to 1000000 is expected".to_owned())
-    }
 }
 
 impl Options {
@@ -169,11 +178,13 @@ impl Options {
             Err(error) => return complain(&error, "choose another address or folder"),
         };
         let written = write_configurations(&sandbox).and_then(|configurations| {
+            let ready = ready(&sandbox, &configurations);
+            std::fs::write(sandbox.dir().join("sandbox.json"), format!("{ready}\n"))?;
             if self.json {
-                tell_json(out, &sandbox, &configurations)
-            } else {
-                tell(out, &sandbox, &configurations)
+                writeln!(out, "{ready}")?;
+                return out.flush();
             }
+            tell(out, &sandbox, &configurations)
         });
         if let Err(error) = written {
             return complain(&error, "see whether the folder can be written");
@@ -235,6 +246,7 @@ fn tell(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> 
     writeln!(out, "This is the formidlingd sandbox. It is not Altinn: what it is sent goes nowhere.")?;
     writeln!(out, "  listening on  {}", sandbox.url())?;
     writeln!(out, "  files in      {}", sandbox.dir().display())?;
+    writeln!(out, "  all this in   {} (for programs)", sandbox.dir().join("sandbox.json").display())?;
     if let Some(authority) = sandbox.certificate_authority() {
         writeln!(out, "  trust         {} (the certificate authority of its TLS)", authority.display())?;
     }
@@ -288,7 +300,8 @@ fn tell_client(out: &mut impl Write, party: &Founded) -> std::io::Result<()> {
     writeln!(out, "    key         {}, kid {}", party.private_key.display(), party.key_id)
 }
 
-fn tell_json(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]) -> std::io::Result<()> {
+/// All that a program has to know in order to use the sandbox.
+fn ready(sandbox: &Sandbox, configurations: &[Written]) -> serde_json::Value {
     let client = |party: &Founded| {
         json!({
             "name": party.name,
@@ -328,6 +341,5 @@ fn tell_json(out: &mut impl Write, sandbox: &Sandbox, configurations: &[Written]
         }
         add(name, end);
     }
-    writeln!(out, "{ready}")?;
-    out.flush()
+    ready
 }

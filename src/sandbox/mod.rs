@@ -44,7 +44,7 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use broker::transfer::{RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
+pub use broker::transfer::{Md5Check, RecipientRow, RecipientStatus, Status, StatusRow, Transfer};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use configuration::Role;
 pub use events::{Event, Part};
@@ -165,6 +165,28 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    fn settings(&self) -> Settings {
+        Settings {
+            scan_delay: self.scan_delay,
+            stuck_after: self.stuck_after,
+            time_to_live: self.time_to_live,
+            grace: self.grace,
+            use_virus_scan: self.use_virus_scan,
+            tus_storing_delay: self.tus_storing_delay,
+            finalising_delay: self.finalising_delay,
+            tus_expiry: self.tus_expiry,
+            tus_wedge: self.tus_wedge,
+            key_gate: self.key_gate.clone(),
+            events_lag: self.events_lag,
+            events_cache: self.events_cache,
+            delivery_timeout: self.delivery_timeout,
+            keep: self.keep,
+            speed: self.speed,
+        }
+    }
+}
+
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
@@ -260,7 +282,7 @@ impl Sandbox {
         let papers = tls::Papers::of(&dir);
         let tls = if options.tls { Some(papers.clone().open(now).await.map_err(failed)?) } else { None };
         let depot = Depot::open(&dir).map_err(failed)?;
-        let mut trust = options.trust;
+        let mut trust = options.trust.clone();
         // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
         trust.extend(tls.is_some().then(|| papers.authority()));
         let events = events::Events::open(&dir, &trust)?;
@@ -271,23 +293,7 @@ impl Sandbox {
         let site = Arc::new(Site::new(Parts {
             url: format!("{}://{address}", if tls.is_some() { "https" } else { "http" }),
             dir: dir.clone(),
-            settings: Settings {
-                scan_delay: options.scan_delay,
-                stuck_after: options.stuck_after,
-                time_to_live: options.time_to_live,
-                grace: options.grace,
-                use_virus_scan: options.use_virus_scan,
-                tus_storing_delay: options.tus_storing_delay,
-                finalising_delay: options.finalising_delay,
-                tus_expiry: options.tus_expiry,
-                tus_wedge: options.tus_wedge,
-                key_gate: options.key_gate,
-                events_lag: options.events_lag,
-                events_cache: options.events_cache,
-                delivery_timeout: options.delivery_timeout,
-                keep: options.keep,
-                speed: options.speed,
-            },
+            settings: options.settings(),
             clock: options.clock,
             world: founded.world,
             depot,

@@ -95,7 +95,7 @@ pub(super) async fn respond(
         Operation::SandboxContent => inspect::content(site, parts.uri.query().unwrap_or_default()),
         Operation::SandboxEvents => inspect::lines(site.events.shown()),
         Operation::SandboxSubscriptions => inspect::lines(site.events.shown_subscriptions()),
-        Operation::SandboxDeliveries => inspect::lines(site.events.attempts()),
+        Operation::SandboxDeliveries => inspect::lines(site.events.deliveries()),
         Operation::SandboxFaults { name } => faults::control(site, parts, name.as_deref(), body).await,
         Operation::Registry(question) => registry::answer_to(site, question),
         Operation::Events(operation) => events::serve(site, operation, parts, body, note).await,

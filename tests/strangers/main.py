@@ -1,4 +1,4 @@
-"""Starts a sandbox, plain and with TLS, and lets every client try it: main.py PROGRAM WORK DOCS."""
+"""Starts a sandbox, plain and with TLS, and lets every client try it: main.py PROGRAM WORK DOCS [write]."""
 
 import json
 import os
@@ -13,11 +13,14 @@ from receiver import make_authority
 PROGRAM, WORK, DOCS = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]).resolve()
 # In this order; what is simple comes first, so that it is the simple thing that fails.
 CHECKS = ["grants.py", "grants.mjs", "curl.py", "tus.py", "tus.mjs"]
-# The real one loses an upload for good when a chunk is cut, and no client could show that it goes on.
-USUAL = ["--tus-wedge", "0"]
+# The real one loses an upload for good when a chunk is cut, and no client could show that it goes on. Many checks ask
+# more in a minute than it allows.
+USUAL = ["--tus-wedge", "0", "--rate-limits", "off"]
 # Events can be pulled half a minute after they happened, which would be long to wait for.
-FAST = ["--speed", "30"]
+FAST = ["--speed", "30", "--rate-limits", "off"]
 FAST_CHECKS = ["events.py"]
+# As it is when somebody follows the document.
+DOCUMENTS = ["documents.py"]
 # Of those who receive events where the sandbox has no authority of its own.
 AUTHORITY = make_authority(WORK)
 # A client that waits for something that never comes is a failure, too.
@@ -30,7 +33,7 @@ class Sandbox:
     def __init__(self, name, *arguments):
         self.folder = WORK / name
         self.log = WORK / f"{name}.log"
-        command = [PROGRAM, "sandbox", "--json", "--listen", "127.0.0.1:0", "--rate-limits", "off", "--dir", self.folder, *arguments]
+        command = [PROGRAM, "sandbox", "--json", "--listen", "127.0.0.1:0", "--dir", self.folder, *arguments]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         line = self.process.stdout.readline()
@@ -54,6 +57,7 @@ class Sandbox:
         """What a client has to know; each finds the certificate authority by the variable of its own ecosystem."""
         environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
         environment |= {"SANDBOX": json.dumps(self.ready), "DOCS": str(DOCS), "WORK": str(WORK)}
+        environment["PROGRAM"] = PROGRAM
         authority = self.ready.get("certificateAuthority")
         receivers, key = (authority, self.folder / "tls/ca.key") if authority else AUTHORITY
         environment |= {"RECEIVER_CA": str(receivers), "RECEIVER_CA_KEY": str(key)}
@@ -99,9 +103,14 @@ def main():
     # So that the sandbox is stopped, too, when this is.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began = time.monotonic()
+    if sys.argv[4:] == ["write"]:
+        os.environ["WRITE"] = "1"
+        with Sandbox("write") as sandbox:
+            run("documents.py", sandbox, "written")
+        return
     # With TLS, the sandbox trusts its own authority by itself.
     for mode, arguments in [("plain", ["--trust", AUTHORITY[0]]), ("TLS", ["--tls"])]:
-        for options, checks in [(USUAL, CHECKS), (FAST, FAST_CHECKS)]:
+        for options, checks in [(USUAL, CHECKS), (FAST, FAST_CHECKS), ([], DOCUMENTS)]:
             with Sandbox(f"{mode}{checks[0]}", *arguments, *options) as sandbox:
                 for check in checks:
                     run(check, sandbox, mode)

@@ -110,9 +110,15 @@ impl Form {
 
     async fn read(site: &Arc<Site>, boundary: String, body: Body, note: &mut Note) -> Result<Self, Refusal> {
         let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(LARGEST));
-        let mut multipart = Multipart::with_constraints(body.into_data_stream(), boundary, limits);
+        let mut blocks = body.into_data_stream();
+        let mut multipart = Multipart::with_constraints(&mut blocks, boundary, limits);
         let mut form = Self::default();
-        match form.take(site, &mut multipart, note).await {
+        let taken = form.take(site, &mut multipart, note).await;
+        drop(multipart);
+        if taken.is_err() {
+            site.drain(Body::from_stream(blocks));
+        }
+        match taken {
             Ok(()) => Ok(form),
             Err(Unreadable::Cut) => {
                 note.vanish();

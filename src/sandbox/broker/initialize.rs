@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::jobs::expires;
 use super::members::is_json;
 use super::metadata::{self, Metadata};
-use super::transfer::{RecipientStatus, Status, Transfer};
+use super::transfer::{Md5Check, RecipientStatus, Status, Transfer};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::{Caller, normalised};
 use crate::sandbox::clock::later;
@@ -125,8 +125,7 @@ fn transfer(site: &Site, caller: &Caller, metadata: Metadata) -> Result<Transfer
         discarded: false,
         stored: false,
         md5: None,
-        awaits_md5: false,
-        scan_passed: false,
+        md5_check: Md5Check::default(),
         delivered: 0,
         delivered_to: std::collections::BTreeMap::new(),
         half_made,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::depot::remove_blob;
 use super::download::grace;
-use super::transfer::{RecipientStatus, Status, Transfer};
+use super::transfer::{Md5Check, RecipientStatus, Status, Transfer};
 use super::tus::finalise;
 use super::upload::{announce_published, commit_late};
 use crate::sandbox::agenda::Job;
@@ -46,10 +46,10 @@ pub(in crate::sandbox) fn resume(site: &Site) {
         site.agenda.add(expires(site, &transfer), Job::Expire(id));
         match transfer.status() {
             Status::UploadProcessing => {
-                if transfer.use_virus_scan && !transfer.scan_passed {
+                if transfer.use_virus_scan && transfer.md5_check != Md5Check::AwaitedAlone {
                     site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
                 }
-                if transfer.awaits_md5 {
+                if transfer.md5_check != Md5Check::Unneeded {
                     site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
                 }
             }
@@ -143,8 +143,8 @@ async fn scan(site: Arc<Site>, id: Uuid) {
         if failed {
             transfer.enter(Status::Failed, verdict, now);
             transfer.blob = None;
-        } else if transfer.awaits_md5 {
-            transfer.scan_passed = true;
+        } else if transfer.md5_check != Md5Check::Unneeded {
+            transfer.md5_check = Md5Check::AwaitedAlone;
             return None;
         } else {
             transfer.enter(Status::Published, None, now);

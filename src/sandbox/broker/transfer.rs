@@ -106,6 +106,19 @@ impl RecipientStatus {
     }
 }
 
+/// Whether publishing waits for the MD5 of the content to be compared with the one that was given
+/// (resumable uploads; elsewhere it is compared while the content comes in).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Md5Check {
+    /// It does not, or not any more.
+    #[default]
+    Unneeded,
+    /// It does, and for the malware scan too, where there is one.
+    Awaited,
+    /// It does, and for nothing else: the scan has found nothing.
+    AwaitedAlone,
+}
+
 /// One row of the transfer's history.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StatusRow {
@@ -173,12 +186,9 @@ pub struct Transfer {
     pub stored: bool,
     /// MD5 of the stored content.
     pub md5: Option<String>,
-    /// Whether the content has yet to be compared with the checksum that was given (resumable uploads).
+    /// Whether publishing waits for the content's MD5.
     #[serde(default)]
-    pub awaits_md5: bool,
-    /// Whether the malware scan found nothing while the checksum was still awaited.
-    #[serde(default)]
-    pub scan_passed: bool,
+    pub md5_check: Md5Check,
     /// How many downloads handed over the last byte of the file.
     pub delivered: u64,
     /// The same for each organisation (`0192:…`) that downloaded.

@@ -48,11 +48,13 @@ impl<K, V> Default for Cache<K, V> {
     }
 }
 
+/// Resource, subject and type.
+type Combination = (String, String, &'static str);
+
 /// Both of them.
 #[derive(Debug, Default)]
 pub(super) struct Caches {
-    /// By resource, subject and type.
-    subscriptions: Cache<(String, String, &'static str), Arc<[Arc<Held>]>>,
+    subscriptions: Cache<Combination, Arc<[Arc<Held>]>>,
     /// By resource and consumer, whatever the subject.
     rights: Cache<(String, String), bool>,
 }

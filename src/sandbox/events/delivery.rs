@@ -17,7 +17,7 @@ use crate::sandbox::site::Site;
 /// One POST to an endpoint, as `/_sandbox/deliveries` shows it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::sandbox) struct Attempt {
+pub(in crate::sandbox) struct Delivery {
     /// When it ended.
     pub(in crate::sandbox) time: Timestamp,
     /// The id of the CloudEvent.
@@ -117,14 +117,14 @@ async fn post(site: Arc<Site>, mail: Mail) {
         Err(error) => (None, Some(error)),
     };
     let subscription = subscription.id;
-    let attempt =
-        Attempt { time: now, event, kind, subscription, attempt: mail.attempt, status, error, next };
+    let delivery =
+        Delivery { time: now, event, kind, subscription, attempt: mail.attempt, status, error, next };
     if done && mail.event.is_none() {
         site.events.validated(subscription);
     }
     if let Some(time) = next {
         site.events.queue(time, Job::Post(Mail { attempt: mail.attempt + 1, ..mail.clone() }));
     }
-    site.events.note(attempt);
+    site.events.note(delivery);
     drop(flight);
 }

@@ -47,7 +47,7 @@ pub(in crate::sandbox) async fn flush(site: &Site) {
     if events.is_empty() {
         return;
     }
-    let path = site.events.events_file.clone();
+    let path = site.events.log_file.clone();
     if let Err(error) = blocking(move || log::append(&path, &events)).await {
         tracing::error!(%error, "sandbox: events could not be written");
     }
@@ -58,7 +58,7 @@ pub(super) async fn save(site: &Site) -> io::Result<()> {
     // One at a time, or an older state could replace a newer one.
     let _writing = site.events.writing.lock().await;
     let kept = site.events.subscriptions().kept();
-    let path = site.events.subscriptions_file.clone();
+    let path = site.events.list_file.clone();
     blocking(move || subscriptions::write(&path, &kept)).await
 }
 
@@ -70,7 +70,7 @@ async fn forget_old(site: &Site, night: Timestamp) {
         }
         log.everything()
     };
-    let path = site.events.events_file.clone();
+    let path = site.events.log_file.clone();
     if let Err(error) = blocking(move || log::rewrite(&path, &events)).await {
         tracing::error!(%error, "sandbox: old events could not be forgotten");
     }

@@ -41,7 +41,7 @@ use super::route::Events as Operation;
 use super::site::{Note, Site};
 use caches::Caches;
 use consumer::Caller;
-pub(in crate::sandbox) use delivery::Attempt;
+pub(in crate::sandbox) use delivery::Delivery;
 use event::Notice;
 pub use event::{Event, Part};
 pub(super) use keeping::flush;
@@ -51,18 +51,18 @@ use subscriptions::Subscriptions;
 use veil::Veils;
 use webhook::Webhook;
 
-/// The newest attempts are kept.
-const ATTEMPTS_KEPT: usize = 100_000;
+/// The newest are kept.
+const DELIVERIES_KEPT: usize = 100_000;
 
 /// The state of Altinn Events.
 pub(super) struct Events {
-    events_file: PathBuf,
-    subscriptions_file: PathBuf,
+    log_file: PathBuf,
+    list_file: PathBuf,
     log: Mutex<Log>,
     subscriptions: Mutex<Subscriptions>,
     caches: Mutex<Caches>,
     queue: Mutex<Queue>,
-    attempts: Mutex<VecDeque<Attempt>>,
+    deliveries: Mutex<VecDeque<Delivery>>,
     veils: Mutex<Veils>,
     /// The subscriptions have changed since they were written.
     dirty: Mutex<bool>,
@@ -77,22 +77,22 @@ pub(super) struct Events {
 impl Events {
     /// Reads what a former sandbox left in `dir`, and the authorities to trust.
     pub(super) fn open(dir: &Path, trust: &[PathBuf]) -> Result<Self, super::Error> {
-        let (events_file, subscriptions_file) = (dir.join("events.jsonl"), dir.join("subscriptions.json"));
+        let (log_file, list_file) = (dir.join("events.jsonl"), dir.join("subscriptions.json"));
         let failed = |source| super::Error::Directory { path: dir.to_owned(), source };
         Ok(Self {
-            log: Mutex::new(Log::read(&events_file).map_err(failed)?),
-            subscriptions: Mutex::new(Subscriptions::read(&subscriptions_file).map_err(failed)?),
+            log: Mutex::new(Log::read(&log_file).map_err(failed)?),
+            subscriptions: Mutex::new(Subscriptions::read(&list_file).map_err(failed)?),
             caches: Mutex::default(),
             queue: Mutex::default(),
-            attempts: Mutex::default(),
+            deliveries: Mutex::default(),
             veils: Mutex::default(),
             dirty: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             webhook: Webhook::new(trust)?,
             queued: Notify::new(),
             changed: Notify::new(),
-            events_file,
-            subscriptions_file,
+            log_file,
+            list_file,
         })
     }
 
@@ -175,16 +175,16 @@ impl Events {
     }
 
     /// The lines of `/_sandbox/deliveries`.
-    pub(super) fn attempts(&self) -> Vec<Attempt> {
-        lock(&self.attempts).iter().cloned().collect()
+    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+        lock(&self.deliveries).iter().cloned().collect()
     }
 
-    fn note(&self, attempt: Attempt) {
-        let mut attempts = lock(&self.attempts);
-        if attempts.len() >= ATTEMPTS_KEPT {
-            attempts.pop_front();
+    fn note(&self, delivery: Delivery) {
+        let mut deliveries = lock(&self.deliveries);
+        if deliveries.len() >= DELIVERIES_KEPT {
+            deliveries.pop_front();
         }
-        attempts.push_back(attempt);
+        deliveries.push_back(delivery);
     }
 
     fn validated(&self, subscription: i32) {

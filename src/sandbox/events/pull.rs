@@ -104,16 +104,15 @@ fn parse(text: &str) -> Result<Query, Refusal> {
             "after" => query.after = value.into_owned(),
             "subject" => query.subject = Some(value.into_owned()),
             "type" => query.kinds.push(value.into_owned()),
-            "size" => match value.trim().parse::<i32>() {
-                Ok(size) => {
-                    query.size =
-                        usize::try_from(size).ok().filter(|size| *size > 0).unwrap_or(USUAL).min(LARGEST);
-                }
-                Err(_) => {
+            "size" => {
+                if let Ok(size) = value.trim().parse::<i32>() {
+                    let size = usize::try_from(size).ok().filter(|size| *size > 0);
+                    query.size = size.unwrap_or(USUAL).min(LARGEST);
+                } else {
                     let message = format!("The value '{value}' is not valid for size.");
                     errors.insert("size".to_owned(), vec![message]);
                 }
-            },
+            }
             _ => {}
         }
     }

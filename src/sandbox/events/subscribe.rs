@@ -50,14 +50,13 @@ pub(super) async fn subscribe(
     let now = site.now();
     let (held, new) = {
         let mut subscriptions = site.events.subscriptions();
-        match subscriptions.identical(&wish) {
-            Some(held) => (Arc::clone(held), false),
-            None => {
-                let organization = note.entry.organization.as_deref();
-                let silence = site.faults.strikes(Quirk::SubscriptionSilent, organization);
-                let until = silence.map(|wait| later(now, Duration::from_millis(wait)));
-                (subscriptions.add(wish, now, until), true)
-            }
+        if let Some(held) = subscriptions.identical(&wish) {
+            (Arc::clone(held), false)
+        } else {
+            let organization = note.entry.organization.as_deref();
+            let silence = site.faults.strikes(Quirk::SubscriptionSilent, organization);
+            let until = silence.map(|wait| later(now, Duration::from_millis(wait)));
+            (subscriptions.add(wish, now, until), true)
         }
     };
     if new {

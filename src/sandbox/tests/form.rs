@@ -191,6 +191,26 @@ async fn a_form_has_at_most_two_gibibytes() {
 }
 
 #[tokio::test]
+async fn values_have_limits_and_the_answer_reaches_who_is_still_writing() {
+    let bench = Bench::start().await;
+    let mut long = fields();
+    long.push(("x", "y".repeat(4 * 1024 * 1024 + 1)));
+    long.push(("rest", "z".repeat(4 * 1024 * 1024)));
+    let reply = post(&bench, body(&long, Some(FILE))).await;
+    reply.is_invalid("", "Failed to read the request form. Form value length limit 4194304 exceeded.");
+    let mut many = fields();
+    many.extend((0..1024).map(|_| ("x", String::new())));
+    let reply = post(&bench, body(&many, Some(FILE))).await;
+    reply.is_invalid("", "Failed to read the request form. Form value count limit 1024 exceeded.");
+    // What is not asked for is read and forgotten.
+    let mut extra = fields();
+    extra.push(("x", "y".repeat(4 * 1024 * 1024)));
+    let twice = body(&extra, Some(FILE)).replace(&format!("--{BOUNDARY}--\r\n"), "");
+    id_of(&post(&bench, twice + &body(&[], Some(("FileTransfer", "another")))).await);
+    assert_eq!(bench.sandbox.transfers()[0].size, 5, "the first file counts");
+}
+
+#[tokio::test]
 async fn a_large_file_goes_to_the_disk_while_the_form_is_read() {
     let bench = Bench::start().await;
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);

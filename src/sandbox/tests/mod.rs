@@ -2,6 +2,7 @@
 
 mod customers;
 mod events;
+mod exchange;
 mod faults;
 mod faults_effects;
 mod faults_quirks;

@@ -160,7 +160,7 @@ async fn s095_the_time_to_live_ends_every_status() {
         eventually(|| of_kind(never) == told, || format!("{told:?} of {status}, not {:?}", of_kind(never)))
             .await;
     }
-    assert_eq!(bench.blobs(), 0);
+    eventually(|| bench.blobs() == 0, || "the content to go".to_owned()).await;
 }
 
 #[tokio::test]

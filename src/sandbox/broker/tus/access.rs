@@ -79,7 +79,8 @@ fn standing(site: &Site, caller: &Caller, transfer: &Transfer, now: Timestamp) -
         (has_session, desk.active.is_some())
     });
     let is_sender = caller.organization() == Some(bare_number(&transfer.sender));
-    if !has_session && !(active && goes_on && is_sender) {
+    let is_known_by_activity = active && goes_on && is_sender;
+    if !(has_session || is_known_by_activity) {
         return Standing::Unknown;
     }
     if let Some(key) = key {

@@ -36,7 +36,7 @@ pub(super) fn join(asked: &Asked<'_>, files: &[String], note: &mut Note) -> Resu
     });
     finalise::schedule(asked.site, asked.id);
     note.entry.effect = Some("tus joined");
-    Ok(Reply::new(StatusCode::CREATED).with(header::LOCATION, create::location(asked)).into_response())
+    Ok(Reply::new(StatusCode::CREATED).with(header::LOCATION, &create::location(asked)).into_response())
 }
 
 /// The id of a reference such as `partial/{id}`.

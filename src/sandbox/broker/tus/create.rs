@@ -41,12 +41,12 @@ pub(super) async fn create(
     let created = begin(asked, &concat, length);
     note.entry.effect = Some("tus created");
     let offset = patch::write_first(&created, length, body, note).await?;
-    let mut reply = Reply::new(StatusCode::CREATED).with(header::LOCATION, location(&created));
+    let mut reply = Reply::new(StatusCode::CREATED).with(header::LOCATION, &location(&created));
     if length > 0 || concat == Concat::Partial {
         reply = reply.expires(asked.shown_expiry());
     }
     if let Some(offset) = offset {
-        reply = reply.with(UPLOAD_OFFSET, offset);
+        reply = reply.with(UPLOAD_OFFSET, &offset);
     }
     Ok(reply.into_response())
 }

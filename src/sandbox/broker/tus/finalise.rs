@@ -16,7 +16,7 @@ use crate::sandbox::Keep;
 use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::broker::depot::remove_blob;
-use crate::sandbox::broker::transfer::{Status, Transfer};
+use crate::sandbox::broker::transfer::{Md5Check, Status, Transfer};
 use crate::sandbox::broker::upload::{CHECKSUM_MISMATCH, announce_published, hex};
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::Site;
@@ -36,16 +36,15 @@ pub(in crate::sandbox) fn resume(site: &Site) {
 
 /// Has the content joined some time from now, if all of it is there and nothing is under way.
 pub(super) fn schedule(site: &Site, id: Uuid) {
-    let now = site.now();
-    let time = site.due(now, site.settings.finalising_delay);
-    let scheduled = site.tus.change(id, now, |desk| {
+    let time = site.due(site.now(), site.settings.finalising_delay);
+    let scheduled = site.tus.steer(id, |desk| {
         let now_due = desk.is_complete() && desk.finalise_at.is_none() && !desk.finalising;
         if now_due {
             desk.finalise_at = Some(time);
         }
         now_due
     });
-    if scheduled {
+    if scheduled == Some(true) {
         site.agenda.add(time, Job::Tus(id));
     }
 }
@@ -66,7 +65,7 @@ pub(in crate::sandbox) async fn advance(site: Arc<Site>, id: Uuid) {
         return;
     }
     store(&site, id, now).await;
-    let due = site.tus.change(id, now, |desk| {
+    let due = site.tus.steer(id, |desk| {
         let due = desk.finalise_at.is_some_and(|time| time <= now) && desk.is_complete();
         if due {
             desk.finalise_at = None;
@@ -74,7 +73,7 @@ pub(in crate::sandbox) async fn advance(site: Arc<Site>, id: Uuid) {
         }
         due
     });
-    if due {
+    if due == Some(true) {
         finalise(&site, id).await;
     }
 }
@@ -90,7 +89,7 @@ async fn close(site: &Arc<Site>, id: Uuid) {
 
 /// Stores the chunks whose time has come.
 async fn store(site: &Arc<Site>, id: Uuid, now: Timestamp) {
-    let due = site.tus.change(id, now, |desk| desk.take_due(now));
+    let due = site.tus.steer(id, |desk| desk.take_due(now)).unwrap_or_default();
     if due.is_empty() {
         return;
     }
@@ -127,7 +126,7 @@ async fn finalise(site: &Arc<Site>, id: Uuid) {
         Ok(content) => complete(site, id, content).await,
         Err(error) => {
             tracing::warn!(transfer = %id, %error, "sandbox: a resumable upload could not be finalised");
-            site.tus.change(id, site.now(), |desk| desk.finalising = false);
+            site.tus.steer(id, |desk| desk.finalising = false);
         }
     }
 }
@@ -226,8 +225,10 @@ async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
         transfer.size = content.size;
         // A checksum that nobody computes is taken as true.
         transfer.md5 = content.md5.clone().or_else(|| transfer.demanded_checksum.clone());
-        transfer.awaits_md5 = transfer.demanded_checksum.is_some();
-        if !transfer.use_virus_scan && !transfer.awaits_md5 {
+        if transfer.demanded_checksum.is_some() {
+            transfer.md5_check = Md5Check::Awaited;
+        }
+        if !transfer.use_virus_scan && transfer.demanded_checksum.is_none() {
             transfer.enter(Status::Published, None, now);
         } else if before == Status::UploadStarted {
             transfer.enter(Status::UploadProcessing, None, now);
@@ -253,8 +254,9 @@ async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
 pub(in crate::sandbox) fn verify(site: &Site, id: Uuid) {
     let Some(transfer) = site.depot.read(id, Transfer::clone) else { return };
     let organization = Some(bare_number(&transfer.sender));
-    let struck = transfer.awaits_md5 && site.faults.strikes(Quirk::ChecksumMismatch, organization).is_some();
-    if transfer.awaits_md5
+    let awaited = transfer.md5_check != Md5Check::Unneeded;
+    let struck = awaited && site.faults.strikes(Quirk::ChecksumMismatch, organization).is_some();
+    if awaited
         && !transfer.use_virus_scan
         && site.faults.strikes(Quirk::ProcessingForever, organization).is_some()
     {
@@ -286,7 +288,7 @@ fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<Ver
         transfer.checksum.clone_from(&transfer.md5);
         return None;
     };
-    if !transfer.awaits_md5 || transfer.status() != Status::UploadProcessing {
+    if transfer.md5_check == Md5Check::Unneeded || transfer.status() != Status::UploadProcessing {
         return None;
     }
     let matches = transfer.md5.as_ref().is_some_and(|md5| md5.eq_ignore_ascii_case(demanded));
@@ -295,8 +297,8 @@ fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<Ver
         let blob = transfer.blob.take();
         return Some(Verdict::Mismatch { transfer: transfer.clone(), blob });
     }
-    transfer.awaits_md5 = false;
-    if transfer.use_virus_scan && !transfer.scan_passed {
+    let before = std::mem::take(&mut transfer.md5_check);
+    if transfer.use_virus_scan && before != Md5Check::AwaitedAlone {
         return None;
     }
     transfer.enter(Status::Published, None, now);

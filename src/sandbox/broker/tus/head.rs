@@ -31,9 +31,9 @@ pub(super) fn head(asked: &Asked<'_>) -> Result<Response<Body>, Refused> {
         let durable = if length.is_some() { desk.durable(&asked.target) } else { size };
         (length, durable, desk.joined.clone())
     });
-    let mut reply = Reply::new(StatusCode::OK).with(UPLOAD_OFFSET, durable);
+    let mut reply = Reply::new(StatusCode::OK).with(UPLOAD_OFFSET, &durable);
     if let Some(length) = length {
-        reply = reply.with(UPLOAD_LENGTH, length);
+        reply = reply.with(UPLOAD_LENGTH, &length);
     }
     let concat = match (&asked.target, joined) {
         (Target::Partial(_), _) => Some("partial".to_owned()),
@@ -45,7 +45,7 @@ pub(super) fn head(asked: &Asked<'_>) -> Result<Response<Body>, Refused> {
         (Target::Whole, None) => None,
     };
     if let Some(concat) = concat {
-        reply = reply.with(UPLOAD_CONCAT, concat);
+        reply = reply.with(UPLOAD_CONCAT, &concat);
     }
     Ok(reply.into_response())
 }

@@ -25,7 +25,7 @@ const EXTENSIONS: &str =
 const CONTENT_TYPE: &str = "application/offset+octet-stream";
 
 /// The text of a header that is there.
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: impl header::AsHeaderName) -> Option<&'a str> {
+pub(super) fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
     headers.get(name).map(|value| value.to_str().unwrap_or_default())
 }
 
@@ -173,7 +173,7 @@ impl Reply {
         Self(bare(status)).with(TUS_RESUMABLE, VERSION)
     }
 
-    pub(super) fn with(mut self, name: HeaderName, value: impl ToString) -> Self {
+    pub(super) fn with(mut self, name: HeaderName, value: &(impl ToString + ?Sized)) -> Self {
         // Everything that is written here is digits, URLs or fixed text.
         if let Ok(value) = HeaderValue::from_str(&value.to_string()) {
             self.0.headers_mut().insert(name, value);
@@ -184,7 +184,7 @@ impl Reply {
     /// `Upload-Expires`, an IMF-fixdate.
     pub(super) fn expires(self, time: Timestamp) -> Self {
         match DateTimePrinter::new().timestamp_to_rfc9110_string(&time) {
-            Ok(date) => self.with(UPLOAD_EXPIRES, date),
+            Ok(date) => self.with(UPLOAD_EXPIRES, &date),
             Err(_) => self,
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn complete_already(asked: &Asked<'_>) -> Option<Response<Body>> {
     }
     asked.touch();
     head::recover(asked).ok()?;
-    Some(Reply::new(StatusCode::NO_CONTENT).with(UPLOAD_OFFSET, length).into_response())
+    Some(Reply::new(StatusCode::NO_CONTENT).with(UPLOAD_OFFSET, &length).into_response())
 }
 
 /// Checks, then takes the bytes.
@@ -69,7 +69,7 @@ pub(super) async fn patch(
         return Err(Refused::Checksum.into());
     }
     Ok(Reply::new(StatusCode::NO_CONTENT)
-        .with(UPLOAD_OFFSET, offset + written)
+        .with(UPLOAD_OFFSET, &(offset + written))
         .expires(asked.shown_expiry())
         .into_response())
 }

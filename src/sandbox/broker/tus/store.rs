@@ -53,7 +53,11 @@ impl Desks {
                 store.remove_files(id)?;
             } else if !store.lock().contains_key(&id) {
                 let desk = store.read(id)?;
-                store.lock().insert(id, desk);
+                if desk.is_empty() {
+                    store.remove_files(id)?;
+                } else {
+                    store.lock().insert(id, desk);
+                }
             }
         }
         Ok(store)
@@ -92,11 +96,11 @@ impl Desks {
 
     /// Removes all files of a transfer's uploads; blocking.
     pub(super) fn remove_files(&self, id: Uuid) -> io::Result<()> {
-        let gone = |result: io::Result<()>| match result {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
         gone(fs::remove_dir_all(self.blocks(id)))?;
+        self.forget(id)
+    }
+
+    fn forget(&self, id: Uuid) -> io::Result<()> {
         gone(fs::remove_file(self.record(id)))
     }
 
@@ -123,12 +127,21 @@ impl Desks {
         let desk = desks.entry(id).or_default();
         desk.forget_expired(now);
         let result = act(desk);
-        if desk.is_empty() {
+        let written = if desk.is_empty() {
             desks.remove(&id);
-        } else if let Err(error) = self.write(id, desk) {
+            self.forget(id)
+        } else {
+            self.write(id, desk)
+        };
+        if let Err(error) = written {
             tracing::error!(transfer = %id, %error, "sandbox: a resumable upload could not be written down");
         }
         result
+    }
+
+    /// Changes what is not written down: what waits, and what is under way. `None` without a desk.
+    pub(super) fn steer<R>(&self, id: Uuid, act: impl FnOnce(&mut Desk) -> R) -> Option<R> {
+        self.lock().get_mut(&id).map(act)
     }
 
     fn write(&self, id: Uuid, desk: &Desk) -> io::Result<()> {
@@ -140,9 +153,13 @@ impl Desks {
     /// Forgets who took part in uploads that are over, once they may not come back.
     pub(in crate::sandbox) fn prune(&self, now: Timestamp) {
         let mut desks = self.lock();
-        desks.retain(|_, desk| {
+        desks.retain(|id, desk| {
             desk.forget_expired(now);
-            !desk.is_empty()
+            let empty = desk.is_empty();
+            if empty && let Err(error) = self.forget(*id) {
+                tracing::warn!(transfer = %id, %error, "sandbox: the record of an upload could not be removed");
+            }
+            !empty
         });
     }
 
@@ -183,6 +200,14 @@ impl Desks {
 
     fn locked(&self) -> MutexGuard<'_, HashSet<(Uuid, Target)>> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is gone already is as good as removed.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

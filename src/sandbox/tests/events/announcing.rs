@@ -74,7 +74,7 @@ async fn s123_the_subject_is_a_urn_with_nine_digits_in_whatever_form_the_sender_
     let bench = Bench::start().await;
     let id = bench
         .publish_with("hello", |body| {
-            body["sender"] = "urn:altinn:organization:identifier-no:991825827".into()
+            body["sender"] = "urn:altinn:organization:identifier-no:991825827".into();
         })
         .await;
     let reply = support::send(bench.request(reqwest::Method::GET, "/_sandbox/events")).await;

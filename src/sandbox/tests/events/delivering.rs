@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::receiver::{Answer, Heard};
 use super::{RECIPIENT, SENDER, SUBSCRIPTIONS, Stage, THIRD, as_token, system_user_token, token};
-use crate::sandbox::events::Attempt;
+use crate::sandbox::events::Delivery;
 use crate::sandbox::tests::support::{self, eventually};
 
 const PUBLISHED: &str = "no.altinn.broker.published";
@@ -18,7 +18,7 @@ fn published_only(wish: &mut Value) {
     wish["typeFilter"] = PUBLISHED.into();
 }
 
-fn is_of(id: i64) -> impl Fn(&Attempt) -> bool {
+fn is_of(id: i64) -> impl Fn(&Delivery) -> bool {
     move |attempt| i64::from(attempt.subscription) == id && attempt.kind == PUBLISHED
 }
 
@@ -36,7 +36,10 @@ async fn e028_s122_published_goes_to_the_sender_and_each_recipient() {
         .iter()
         .map(Heard::json)
         .inspect(|event| {
-            assert_eq!((&event["type"], &event["resourceinstance"]), (&PUBLISHED.into(), &id.as_str().into()))
+            assert_eq!(
+                (&event["type"], &event["resourceinstance"]),
+                (&PUBLISHED.into(), &id.as_str().into())
+            );
         })
         .map(|event| {
             (

@@ -3,6 +3,7 @@
 mod announcing;
 mod caching;
 mod delivering;
+mod faulting;
 mod keeping;
 mod pulling;
 mod receiver;
@@ -16,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::support::{Bench, RESOURCE, Reply, eventually, send};
 use crate::sandbox::Options;
-use crate::sandbox::events::Attempt;
+use crate::sandbox::events::Delivery;
 use receiver::{Heard, Receiver};
 
 const SUBSCRIPTIONS: &str = "/events/api/v1/subscriptions";
@@ -71,12 +72,12 @@ impl Stage {
         id
     }
 
-    fn attempts(&self, is_it: impl Fn(&Attempt) -> bool) -> Vec<Attempt> {
-        self.bench.sandbox.site.events.attempts().into_iter().filter(|attempt| is_it(attempt)).collect()
+    fn attempts(&self, is_it: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+        self.bench.sandbox.site.events.deliveries().into_iter().filter(|attempt| is_it(attempt)).collect()
     }
 
     /// Waits for so many attempts.
-    async fn until_attempts(&self, is_it: impl Fn(&Attempt) -> bool, count: usize) -> Vec<Attempt> {
+    async fn until_attempts(&self, is_it: impl Fn(&Delivery) -> bool, count: usize) -> Vec<Delivery> {
         eventually(
             || self.attempts(&is_it).len() >= count,
             || format!("{count} attempts, but {:?}", self.attempts(|_| true)),

@@ -149,7 +149,7 @@ async fn e047_a_page_of_others_events_is_empty_and_has_no_next() {
     bench.sandbox.world(world).unwrap();
     bench
         .publish_with("hello", |body| {
-            body["recipients"] = [crate::sandbox::tests::support::THIRD].as_slice().into()
+            body["recipients"] = [crate::sandbox::tests::support::THIRD].as_slice().into();
         })
         .await;
     bench.clock.advance(LAG);

@@ -55,22 +55,41 @@ async fn e001_a_subscription_is_created() {
     assert_eq!(followed.status, 404, "there is nothing where Location points");
 }
 
+/// Whether subscribing, looking and pulling are all 401 with that token.
+async fn is_refused(stage: &Stage, token: &str) {
+    let pull = format!("/events/api/v1/events?resource=urn:altinn:resource:{RESOURCE}&after=0");
+    subscribe(&stage.bench, token, &stage.wish(SENDER, "/hook")).await.is_bare(401);
+    get(stage, "", token).await.is_bare(401);
+    as_token(&stage.bench, Method::GET, &pull, token).await.is_bare(401);
+}
+
 #[tokio::test]
-async fn e002_i046_no_expired_or_raw_token_is_401() {
+async fn e002_no_token_and_an_expired_one_are_401() {
     let stage = Stage::start().await;
-    let (bench, wish) = (&stage.bench, stage.wish(SENDER, "/hook"));
+    let bench = &stage.bench;
+    send(bench.request(Method::POST, SUBSCRIPTIONS).json(&stage.wish(SENDER, "/hook"))).await.is_bare(401);
     let mut expired = claims(bench, SENDER);
     expired.insert("exp".to_owned(), bench.now().into());
-    let grant = bench.grant(Role::Sender, |claims| {
-        claims["scope"] = "altinn:broker.read altinn:events.subscribe".into();
-    });
-    let raw = bench.post_grant(&grant).await.json()["access_token"].as_str().unwrap().to_owned();
-    send(bench.request(Method::POST, SUBSCRIPTIONS).json(&wish)).await.is_bare(401);
-    let pull = format!("/events/api/v1/events?resource=urn:altinn:resource:{RESOURCE}&after=0");
-    for token in [bench.sign(&expired), raw, "garbage".to_owned()] {
-        subscribe(bench, &token, &wish).await.is_bare(401);
-        get(&stage, "", &token).await.is_bare(401);
-        as_token(bench, Method::GET, &pull, &token).await.is_bare(401);
+    is_refused(&stage, &bench.sign(&expired)).await;
+    is_refused(&stage, "garbage").await;
+}
+
+#[tokio::test]
+async fn i046_maskinportens_own_token_is_401() {
+    let stage = Stage::start().await;
+    let system_user = json!([{
+        "type": "urn:altinn:systemuser",
+        "systemuser_org": { "authority": "iso6523-actorid-upis", "ID": "0192:991825827" },
+    }]);
+    for details in [None, Some(system_user)] {
+        let grant = stage.bench.grant(Role::Sender, |claims| {
+            claims["scope"] = "altinn:broker.read altinn:events.subscribe".into();
+            if let Some(details) = details {
+                claims["authorization_details"] = details;
+            }
+        });
+        let raw = stage.bench.post_grant(&grant).await.json()["access_token"].as_str().unwrap().to_owned();
+        is_refused(&stage, &raw).await;
     }
 }
 
@@ -378,14 +397,16 @@ async fn e016_a_deleted_subscription_is_gone() {
 async fn e017_each_kind_of_token_is_an_owner_of_its_own() {
     let stage = Stage::start().await;
     let bench = &stage.bench;
-    let with = |claim: &str, value: Value| {
+    let claiming = |claim: &str, value: Value| {
         let mut claims = claims(bench, SENDER);
         claims.insert(claim.to_owned(), value);
         bench.sign(&claims)
     };
     let (plain, system_user) = (token(bench, SENDER), system_user_token(bench, SENDER));
-    let (owner, user) =
-        (with("urn:altinn:org", stage.owner_code().into()), with("urn:altinn:userid", 20_000_490.into()));
+    let (owner, user) = (
+        claiming("urn:altinn:org", stage.owner_code().into()),
+        claiming("urn:altinn:userid", 20_000_490.into()),
+    );
     let wish = stage.wish(SENDER, "/hook");
     let user_id = bench.sandbox.world(|world| world.system_users[0].id.clone()).unwrap();
     let consumers = [

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{DAY, STEP, scanned};
+use crate::sandbox::Md5Check;
 use crate::sandbox::tests::support::{Bench, HELLO_MD5, RECIPIENT, eventually};
 
 const EICAR: [&str; 2] = [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-", "STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"];
@@ -83,7 +84,7 @@ async fn s112_a_scan_alone_is_not_enough_where_a_checksum_was_given() {
     bench.clock.advance(Duration::from_mins(1));
     bench.until(&id, "UploadProcessing").await;
     bench.clock.advance(Duration::from_secs(1));
-    eventually(|| bench.transfer(&id).scan_passed, || "the scan".to_owned()).await;
+    eventually(|| bench.transfer(&id).md5_check == Md5Check::AwaitedAlone, || "the scan".to_owned()).await;
     assert_eq!(bench.status(&id).await, "UploadProcessing");
     bench.clock.advance(Duration::from_mins(1));
     bench.until(&id, "Published").await;
@@ -187,7 +188,7 @@ async fn where_things_happen_faster_an_upload_is_forgotten_sooner() {
     assert_eq!(reply.header("Upload-Expires"), Some("Wed, 19 Aug 2026 11:40:01 GMT"), "as it really is");
     bench.clock.advance(Duration::from_mins(59));
     assert_eq!(bench.head(&path).await.number("Upload-Length"), Some(10));
-    bench.clock.advance(Duration::from_mins(60));
+    bench.clock.advance(Duration::from_hours(1));
     assert_ne!(bench.head(&path).await.number("Upload-Length"), Some(10));
     bench.until(&id, "Failed").await;
 }

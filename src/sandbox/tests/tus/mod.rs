@@ -7,6 +7,7 @@ mod finalise;
 mod head;
 mod model;
 mod patch;
+mod quirks;
 mod restart;
 
 use std::time::Duration;
