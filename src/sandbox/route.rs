@@ -261,8 +261,8 @@ fn broker(path: &[&str], given: Given<'_>) -> Choices {
             ]
         }
         ["filetransfer", "upload", "tus"] => tus(None, None),
-        ["filetransfer", "upload", "tus", _] => tus(Some(given.back(0)), None),
-        ["filetransfer", "upload", "tus", _, "partial", _] => tus(Some(given.back(2)), Some(given.back(0))),
+        ["filetransfer", "upload", "tus", _] => tus(Some(&given.back(0)), None),
+        ["filetransfer", "upload", "tus", _, "partial", _] => tus(Some(&given.back(2)), Some(&given.back(0))),
         ["filetransfer", _] => vec![(Method::GET, Operation::Overview { id: given.back(0) })],
         ["filetransfer", _, "details"] => vec![(Method::GET, Operation::Details { id: given.back(1) })],
         ["filetransfer", _, "upload"] => vec![(Method::POST, Operation::Upload { id: given.back(1) })],
@@ -284,8 +284,8 @@ fn broker(path: &[&str], given: Given<'_>) -> Choices {
 }
 
 /// The methods of a TUS path.
-fn tus(id: Option<String>, partial: Option<String>) -> Choices {
-    let request = |method| Operation::Tus(TusRequest { method, id: id.clone(), partial: partial.clone() });
+fn tus(id: Option<&String>, partial: Option<&String>) -> Choices {
+    let request = |method| Operation::Tus(TusRequest { method, id: id.cloned(), partial: partial.cloned() });
     vec![
         (Method::OPTIONS, request(TusMethod::Options)),
         (Method::POST, request(TusMethod::Create)),
