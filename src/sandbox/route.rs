@@ -173,8 +173,9 @@ impl Operation {
 
     /// Whether it lies behind API Management, where a subscription key may be demanded.
     pub(super) fn is_on_the_platform(&self) -> bool {
-        !self.is_the_sandboxs_own()
-            && !matches!(self, Self::Token | Self::MaskinportenMetadata | Self::MaskinportenKeys)
+        let is_elsewhere = matches!(self, Self::Token | Self::MaskinportenMetadata | Self::MaskinportenKeys);
+        // The Resource Registry is open to everybody, without token or key.
+        !is_elsewhere && !self.is_the_sandboxs_own() && !matches!(self, Self::Registry(_))
     }
 
     /// Whether it is a page that no real Altinn has.
