@@ -448,6 +448,9 @@ impl Sandbox {
         }
         events::flush(&self.site).await;
         drop(self.cut);
+        if tokio::time::timeout(STOP_DEADLINE, self.site.rest()).await.is_err() {
+            tracing::warn!("sandbox: bodies of requests were not read to their end");
+        }
         // The tasks of cut connections hold the site until they notice.
         tokio::task::yield_now().await;
     }
