@@ -12,6 +12,7 @@ mod head;
 mod headers;
 mod patch;
 mod receive;
+pub(in crate::sandbox) mod records;
 mod refusal;
 pub(in crate::sandbox) mod store;
 
