@@ -59,6 +59,7 @@ pub use world::{
 
 use broker::depot::Depot;
 use broker::jobs;
+use broker::tus::records;
 use broker::tus::store::Desks;
 use site::{Parts, Settings, Site};
 
@@ -448,6 +449,10 @@ impl Sandbox {
         }
         events::flush(&self.site).await;
         drop(self.cut);
+        if tokio::time::timeout(STOP_DEADLINE, self.site.rest()).await.is_err() {
+            tracing::warn!("sandbox: bodies of requests were not read to their end");
+        }
+        records::flush(&self.site).await;
         // The tasks of cut connections hold the site until they notice.
         tokio::task::yield_now().await;
     }
@@ -499,6 +504,11 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
     parts.spawn(async move {
         events.await;
         "events"
+    });
+    let records = records::run(Arc::clone(site), stop.clone());
+    parts.spawn(async move {
+        records.await;
+        "records of uploads"
     });
     parts
 }

@@ -352,11 +352,29 @@ impl Bench {
     }
 
     /// Stops, and starts another sandbox on the same directory.
-    pub(super) async fn restart(mut self) -> Bench {
+    pub(super) async fn restart(self) -> Bench {
+        self.stop().await.start_again().await
+    }
+
+    /// Stops; the directory stays.
+    pub(super) async fn stop(mut self) -> Stopped {
         let (dir, clock) = (self.dir.take().unwrap(), Arc::clone(&self.clock));
         drop(self.http);
         self.sandbox.stop().await;
-        Self::at(dir, clock, |_| {}).await
+        Stopped { dir, clock }
+    }
+}
+
+/// What is left of a sandbox that was stopped.
+pub(super) struct Stopped {
+    dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Stopped {
+    /// Starts another sandbox on it.
+    pub(super) async fn start_again(self) -> Bench {
+        Bench::at(self.dir, self.clock, |_| {}).await
     }
 }
 
