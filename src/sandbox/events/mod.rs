@@ -2,7 +2,8 @@
 //!
 //! Formidling sends an event (`event.rs`), which is registered (`log.rs`), matched with the
 //! subscriptions through the caches, and queued for each (`queue.rs`, `delivery.rs`). Posts that
-//! were waiting when the sandbox stopped are lost; subscriptions and events are kept.
+//! were waiting when the sandbox stopped are lost; subscriptions and events are kept, those that
+//! were to be sent late, too.
 
 mod caches;
 mod consumer;
@@ -66,7 +67,8 @@ pub(super) struct Events {
     veils: Mutex<Veils>,
     /// The subscriptions have changed since they were written.
     dirty: Mutex<bool>,
-    writing: tokio::sync::Mutex<()>,
+    /// Held by whoever writes a file.
+    writing: Arc<tokio::sync::Mutex<()>>,
     webhook: Webhook,
     /// Something was queued.
     queued: Notify,
@@ -87,7 +89,7 @@ impl Events {
             deliveries: Mutex::default(),
             veils: Mutex::default(),
             dirty: Mutex::default(),
-            writing: tokio::sync::Mutex::default(),
+            writing: Arc::default(),
             webhook: Webhook::new(trust)?,
             queued: Notify::new(),
             changed: Notify::new(),
@@ -127,9 +129,7 @@ impl Events {
 
     /// Registers an event, and queues it for whoever has subscribed.
     fn send(&self, site: &Site, notice: Notice) {
-        let event = Arc::new(notice.send(site.now()));
-        self.log().register(&event);
-        self.changed.notify_one();
+        let event = self.register(site, notice);
         let now = site.now();
         let lifetime = site.scaled(site.settings.events_cache);
         let found = lock(&self.caches).subscriptions(
@@ -139,7 +139,7 @@ impl Events {
             || self.subscriptions().matching(site, &event),
         );
         for held in found.iter() {
-            if held.silent_until.is_some_and(|until| until > now) {
+            if held.is_deaf(now) {
                 continue;
             }
             let consumer = &held.subscription.wish.consumer;
@@ -151,6 +151,24 @@ impl Events {
                 let mail = Mail { held: Arc::clone(held), event: Some(Arc::clone(&event)), attempt: 1 };
                 self.queue(now, Job::Post(mail));
             }
+        }
+    }
+
+    fn register(&self, site: &Site, notice: Notice) -> Arc<Event> {
+        let mut log = self.log();
+        // What has a higher sequence number must not have an earlier time.
+        let event = Arc::new(notice.send(site.now()));
+        log.register(&event);
+        drop(log);
+        self.changed.notify_one();
+        event
+    }
+
+    /// Registers the events that are still to be sent late: nobody will send them after this.
+    pub(super) fn register_late(&self, site: &Site) {
+        let late = lock(&self.queue).late();
+        for notice in late {
+            self.register(site, notice);
         }
     }
 
@@ -189,9 +207,13 @@ impl Events {
 
     fn validated(&self, subscription: i32) {
         if self.subscriptions().validate(subscription) {
-            *self.dirty() = true;
-            self.changed.notify_one();
+            self.subscriptions_changed();
         }
+    }
+
+    fn subscriptions_changed(&self) {
+        *self.dirty() = true;
+        self.changed.notify_one();
     }
 
     fn queue(&self, time: Timestamp, job: Job) {

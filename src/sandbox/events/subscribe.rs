@@ -59,15 +59,14 @@ pub(super) async fn subscribe(
             (subscriptions.add(wish, now, until), true)
         }
     };
+    let created = created(&held)?;
+    // Before the request can be abandoned: the subscription is there, whoever waits for the answer.
+    site.events.queue(now, Job::Post(Mail { held, event: None, attempt: 1 }));
     if new {
         note.entry.effect = Some("subscribed");
-        keeping::save(site).await.map_err(|error| {
-            tracing::error!(%error, "sandbox: a subscription could not be written");
-            Refusal::Unhandled
-        })?;
+        site.events.subscriptions_changed();
+        save(site).await?;
     }
-    let created = created(&held)?;
-    site.events.queue(now, Job::Post(Mail { held, event: None, attempt: 1 }));
     Ok(created)
 }
 
@@ -100,7 +99,7 @@ pub(super) fn show(site: &Site, caller: &Caller, id: &str) -> Result<Response<Bo
 
 /// `DELETE /subscriptions/{id}`: what is on its way goes on being posted.
 pub(super) async fn remove(
-    site: &Site,
+    site: &Arc<Site>,
     caller: &Caller,
     id: &str,
     note: &mut Note,
@@ -110,11 +109,16 @@ pub(super) async fn remove(
     let until = lingers.map(|wait| later(site.now(), Duration::from_millis(wait)));
     site.events.subscriptions().remove(id, until);
     note.entry.effect = Some("unsubscribed");
-    keeping::save(site).await.map_err(|error| {
-        tracing::error!(%error, "sandbox: the end of a subscription could not be written");
-        Refusal::Unhandled
-    })?;
+    site.events.subscriptions_changed();
+    save(site).await?;
     Ok(bare(StatusCode::OK))
+}
+
+async fn save(site: &Arc<Site>) -> Result<(), Refusal> {
+    keeping::save(site).await.map_err(|error| {
+        tracing::error!(%error, "sandbox: the subscriptions could not be written");
+        Refusal::Unhandled
+    })
 }
 
 fn own(site: &Site, caller: &Caller, id: &str) -> Result<Arc<Held>, Refusal> {
