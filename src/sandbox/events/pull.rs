@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use url::form_urlencoded;
+use uuid::Uuid;
 
 use super::Denied;
 use super::consumer::{Caller, may_subscribe};
@@ -51,7 +52,7 @@ pub(super) fn pull(
     let kinds: Vec<_> = query.kinds.iter().map(|pattern| pieces(pattern)).collect();
     let page: Vec<_> = {
         let log = site.events.log();
-        let asked_for = log.after(query.after.parse().ok()).filter(|event| {
+        let asked_for = log.after(bookmark(&query.after)).filter(|event| {
             event.time <= limit
                 // No event of Formidling has an alternative subject.
                 && alternative.is_none()
@@ -79,6 +80,11 @@ pub(super) fn pull(
         response.headers_mut().insert(NEXT, next);
     }
     Ok(response)
+}
+
+/// The event that a bookmark names: ids are compared as texts, in the one form that they are told in.
+fn bookmark(after: &str) -> Option<Uuid> {
+    after.parse().ok().filter(|id: &Uuid| id.to_string() == after)
 }
 
 /// A missing `Content-Type` passes, a wrong one does not.
