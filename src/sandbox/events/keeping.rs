@@ -63,7 +63,7 @@ pub(in crate::sandbox) async fn flush(site: &Arc<Site>) -> bool {
 }
 
 /// Writes the subscriptions, if they have changed since they were written.
-pub(super) async fn save(site: &Arc<Site>) -> io::Result<()> {
+pub(in crate::sandbox) async fn save(site: &Arc<Site>) -> io::Result<()> {
     write(site, |site| {
         if !mem::take(&mut *site.events.dirty()) {
             return Ok(());

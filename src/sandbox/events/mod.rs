@@ -46,6 +46,8 @@ pub(in crate::sandbox) use delivery::Delivery;
 use event::Notice;
 pub use event::{Event, Part};
 pub(super) use keeping::flush;
+#[cfg(test)]
+pub(super) use keeping::save;
 use log::Log;
 use queue::{Job, Mail, Queue};
 use subscriptions::Subscriptions;
@@ -234,6 +236,20 @@ impl Events {
     #[cfg(test)]
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {
         lock(&self.queue).is_idle(now)
+    }
+
+    /// The turn of whoever writes a file.
+    #[cfg(test)]
+    pub(super) fn writing(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.writing)
+    }
+
+    /// Does something while nobody can look at the subscriptions, which have changed.
+    #[cfg(test)]
+    pub(super) fn with_subscriptions_held(&self, act: impl FnOnce()) {
+        let _held = self.subscriptions();
+        *self.dirty() = true;
+        act();
     }
 
     async fn queued(&self) {

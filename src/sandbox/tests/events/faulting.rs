@@ -42,6 +42,32 @@ async fn s126_a_lost_event_is_nowhere() {
 }
 
 #[tokio::test]
+async fn e010_s125_when_authorization_is_down_it_is_down_for_events() {
+    let stage = Stage::start().await;
+    stage.subscribe(SENDER, "/hook", |_| {}).await;
+    stage.subscribe(RECIPIENT, "/other", |_| {}).await;
+    let id = stage.bench.initialize(|_| {}).await;
+    stage.settle().await;
+    assert_eq!(stage.receiver.events("/hook").len(), 1);
+    let transfer = stage.bench.transfer(&id);
+    put(&stage.bench, json!({ "effect": "authorization-down", "organization": SENDER })).await;
+    assert_eq!(stage.try_subscribe(SENDER, "/more", |_| {}).await.status, 403);
+    assert_eq!(stage.try_subscribe(RECIPIENT, "/more", |_| {}).await.status, 201);
+    stage.bench.sandbox.site.tell_sender("uploadfailed", &transfer);
+    stage.bench.sandbox.site.tell_recipient("published", &transfer, support::RECIPIENT);
+    stage.settle().await;
+    let counts = ["/hook", "/other"].map(|path| stage.receiver.events(path).len());
+    assert_eq!(counts, [1, 1], "only the sender's is not delivered");
+    stage.advance(Duration::from_secs(30));
+    let pulled = async |organization: &str| {
+        let path = "/events/api/v1/events?resource=urn:altinn:resource:sandbox-files&after=0";
+        let reply = as_token(&stage.bench, Method::GET, path, &token(&stage.bench, organization)).await;
+        reply.json().as_array().unwrap().len()
+    };
+    assert_eq!((pulled(SENDER).await, pulled(RECIPIENT).await), (0, 1));
+}
+
+#[tokio::test]
 async fn s126_a_doubled_publication_has_one_id_and_other_events_have_two() {
     let stage = with_rule("event-doubled", 1, SENDER).await;
     stage.subscribe(SENDER, "/hook", |_| {}).await;
