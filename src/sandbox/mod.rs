@@ -22,6 +22,7 @@ mod ledger;
 mod limits;
 mod line;
 mod listen;
+mod media_type;
 mod problem;
 mod registry;
 mod route;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use url::form_urlencoded;
 use uuid::Uuid;
 
@@ -11,6 +11,7 @@ use super::Denied;
 use super::consumer::{Caller, may_subscribe};
 use super::event::{self, RESOURCE_PREFIX};
 use crate::sandbox::clock::earlier;
+use crate::sandbox::media_type;
 use crate::sandbox::problem::{Messages, Refusal, answer};
 use crate::sandbox::site::Site;
 
@@ -38,7 +39,7 @@ pub(super) fn pull(
     query: &str,
 ) -> Result<Response<Body>, Denied> {
     caller.must_have_scope()?;
-    if !may_come(headers) {
+    if !media_type::may_be(headers, "application/json") {
         return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE).into());
     }
     let query = parse(query)?;
@@ -85,13 +86,6 @@ pub(super) fn pull(
 /// The event that a bookmark names: ids are compared as texts, in the one form that they are told in.
 fn bookmark(after: &str) -> Option<Uuid> {
     after.parse().ok().filter(|id: &Uuid| id.to_string() == after)
-}
-
-/// A missing `Content-Type` passes, a wrong one does not.
-fn may_come(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return true };
-    let media_type = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    media_type.is_empty() || media_type.eq_ignore_ascii_case("application/json")
 }
 
 fn parse(text: &str) -> Result<Query, Refusal> {

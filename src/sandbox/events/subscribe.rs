@@ -14,6 +14,7 @@ use super::subscriptions::{Held, Wish};
 use super::{Denied, keeping};
 use crate::sandbox::clock::later;
 use crate::sandbox::faults::Quirk;
+use crate::sandbox::media_type;
 use crate::sandbox::problem::{Refusal, answer, bare, invalid, json_answer};
 use crate::sandbox::server::LARGEST_FORM;
 use crate::sandbox::site::{Note, Site};
@@ -40,7 +41,7 @@ pub(super) async fn subscribe(
     body: Body,
     note: &mut Note,
 ) -> Result<Response<Body>, Denied> {
-    if !is_json(headers) {
+    if !media_type::is(headers, "application/json") {
         site.drain(body);
         return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE).into());
     }
@@ -132,12 +133,6 @@ fn own(site: &Site, caller: &Caller, id: &str) -> Result<Arc<Held>, Refusal> {
     } else {
         Err(Refusal::Bare(StatusCode::FORBIDDEN))
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("application/json")
 }
 
 /// Names in any case; of two that are the same the last counts.
