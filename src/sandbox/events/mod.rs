@@ -30,14 +30,14 @@ use axum::http::request::Parts;
 use axum::http::{Response, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::transfer::Transfer;
 use super::clock::later;
 use super::faults::Quirk;
-use super::problem::{Produces, Refusal, answer, trace_id};
+use super::problem::{Produces, Refusal, answer, platform_problem};
 use super::route::Events as Operation;
 use super::site::{Note, Site};
 use caches::Caches;
@@ -149,10 +149,15 @@ impl Events {
                 let resource = event.resource_on_the_wire();
                 consumer::may_subscribe(site, consumer, &resource, Some(&event.subject()))
             });
-            if permitted {
-                let mail = Mail { held: Arc::clone(held), event: Some(Arc::clone(&event)), attempt: 1 };
-                self.queue(now, Job::Post(mail));
+            let strikes = |quirk| site.faults.strikes(quirk, Some(&event.organization)).is_some();
+            if !permitted || strikes(Quirk::DeliveryLost) {
+                continue;
             }
+            let mail = Mail { held: Arc::clone(held), event: Some(Arc::clone(&event)), attempt: 1 };
+            if strikes(Quirk::DeliveryDoubled) {
+                self.queue(now, Job::Post(mail.clone()));
+            }
+            self.queue(now, Job::Post(mail));
         }
     }
 
@@ -302,13 +307,7 @@ impl Denied {
             Self::Text(status, text) => {
                 answer(status, "application/json; charset=utf-8", Value::from(text).to_string())
             }
-            Self::Problem(detail) => {
-                let body = json!({
-                    "type": "https://tools.ietf.org/html/rfc9110#section-15.5.1",
-                    "title": "Bad Request", "status": 400, "detail": detail, "traceId": trace_id(),
-                });
-                answer(StatusCode::BAD_REQUEST, "application/problem+json; charset=utf-8", body.to_string())
-            }
+            Self::Problem(detail) => platform_problem(StatusCode::BAD_REQUEST, Some(detail)),
         }
     }
 }

@@ -85,6 +85,33 @@ async fn s126_a_doubled_publication_has_one_id_and_other_events_have_two() {
 }
 
 #[tokio::test]
+async fn s126_a_lost_delivery_is_pushed_to_nobody_and_can_be_pulled() {
+    let stage = with_rule("delivery-lost", 1, RECIPIENT).await;
+    stage.subscribe(RECIPIENT, "/lost", |_| {}).await;
+    stage.subscribe(SENDER, "/kept", |_| {}).await;
+    let id = stage.publish().await;
+    assert_eq!(["/lost", "/kept"].map(|path| stage.receiver.events(path).len()), [0, 2]);
+    stage.advance(Duration::from_secs(30));
+    let path = "/events/api/v1/events?resource=urn:altinn:resource:sandbox-files&after=0";
+    let pulled = as_token(&stage.bench, Method::GET, path, &token(&stage.bench, RECIPIENT)).await.json();
+    assert_eq!((pulled.as_array().unwrap().len(), &pulled[0]["resourceinstance"]), (1, &id.as_str().into()));
+}
+
+#[tokio::test]
+async fn s126_a_doubled_delivery_is_the_same_event_of_whatever_kind() {
+    let stage = with_rule("delivery-doubled", 1, SENDER).await;
+    stage.subscribe(SENDER, "/hook", |_| {}).await;
+    let id = stage.publish().await;
+    let heard: Vec<Value> = stage.receiver.events("/hook").iter().map(Heard::json).collect();
+    let kinds = ["no.altinn.broker.filetransferinitialized", PUBLISHED];
+    for kind in kinds {
+        let of_kind: Vec<&Value> = heard.iter().filter(|event| event["type"] == kind).collect();
+        assert!(of_kind.len() == 2 && of_kind[0] == of_kind[1], "{heard:?}");
+    }
+    assert_eq!((heard.len(), stage.bench.events(&id).len()), (4, 3), "it is registered once");
+}
+
+#[tokio::test]
 async fn s126_a_late_event_comes_out_of_order() {
     let stage = Stage::start().await;
     stage.subscribe(SENDER, "/hook", |_| {}).await;
