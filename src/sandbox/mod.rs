@@ -21,6 +21,7 @@ mod ledger;
 mod limits;
 mod line;
 mod listen;
+mod pace;
 mod problem;
 mod registry;
 mod route;
@@ -313,7 +314,7 @@ impl Sandbox {
         }));
         jobs::resume(&site);
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let door = listen::Door::new(listener, tls, cut.clone());
+        let door = listen::Door::new(listener, tls, cut.clone(), Arc::clone(&site.clock));
         let parts = Mutex::new(parts(&site, door, &stop));
         let cut = cut.drop_guard();
         Ok(Sandbox {

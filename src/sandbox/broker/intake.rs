@@ -7,10 +7,10 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt, Stream, StreamExt as _};
 use md5::{Digest as _, Md5};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -65,7 +65,11 @@ struct Intake {
     file: Option<File>,
     /// Nothing when no hash is wanted.
     hash: Option<Md5>,
+    gathered: Gathered,
 }
+
+/// Blocks that have come in and are not written.
+type Gathered = Arc<Mutex<Vec<Bytes>>>;
 
 impl Intake {
     fn new(site: &Arc<Site>, id: Uuid) -> Self {
@@ -74,7 +78,14 @@ impl Intake {
         let path = (keep == Keep::Content).then(|| site.depot.blob(&name));
         let attempt = Attempt { name, path, size: 0, md5: None, kept: false };
         let hash = (keep != Keep::Size).then(Md5::new);
-        Self { site: Arc::clone(site), id, attempt: Some(attempt), file: None, hash }
+        Self {
+            site: Arc::clone(site),
+            id,
+            attempt: Some(attempt),
+            file: None,
+            hash,
+            gathered: Gathered::default(),
+        }
     }
 
     fn count(&mut self, bytes: usize) {
@@ -83,9 +94,9 @@ impl Intake {
         }
     }
 
-    /// Hashes and writes blocks; the first time it makes the file.
-    fn write(mut self, blocks: &[Bytes]) -> io::Result<Self> {
-        let written = self.store(blocks);
+    /// Hashes and writes what was gathered; the first time it makes the file.
+    fn write(mut self) -> io::Result<Self> {
+        let written = self.store();
         if written.is_err() {
             // It was not cut.
             self.attempt = None;
@@ -93,17 +104,18 @@ impl Intake {
         written.map(|()| self)
     }
 
-    fn store(&mut self, blocks: &[Bytes]) -> io::Result<()> {
+    fn store(&mut self) -> io::Result<()> {
         let path = self.attempt.as_ref().and_then(|attempt| attempt.path.as_ref());
         if let (None, Some(path)) = (&self.file, path) {
             self.file = Some(File::create(path)?);
         }
-        for block in blocks {
+        let gathered = std::mem::take(&mut *lock(&self.gathered));
+        for block in gathered {
             if let Some(hash) = &mut self.hash {
-                hash.update(block);
+                hash.update(&block);
             }
             if let Some(file) = &mut self.file {
-                file.write_all(block)?;
+                file.write_all(&block)?;
             }
             self.count(block.len());
         }
@@ -120,6 +132,11 @@ impl Intake {
 
 impl Drop for Intake {
     fn drop(&mut self) {
+        if self.attempt.is_some()
+            && let Err(error) = self.store()
+        {
+            tracing::warn!(transfer = %self.id, %error, "sandbox: the end of a cut upload could not be stored");
+        }
         if let Some(attempt) = self.finish() {
             cut(&self.site, self.id, attempt);
         }
@@ -167,36 +184,73 @@ async fn write<E>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     note: &mut Note,
 ) -> io::Result<Received<E>> {
-    let mut writing = start(intake, Vec::new());
-    let (mut blocks, mut gathered) = (Vec::new(), 0);
-    let mut error = None;
-    while let Some(block) = body.next().await {
-        let block = match block {
-            Ok(block) => block,
-            Err(broken) => {
-                error = Some(broken);
-                break;
+    let gathered = Arc::clone(&intake.gathered);
+    let mut writing = Writing::start(intake);
+    let mut waiting = 0;
+    let error = loop {
+        let block = tokio::select! {
+            biased;
+            block = body.next() => block,
+            intake = writing.end(), if waiting > 0 => {
+                writing = Writing::start(intake?);
+                waiting = 0;
+                continue;
             }
         };
+        let block = match block {
+            Some(Ok(block)) => block,
+            Some(Err(error)) => break Some(error),
+            None => break None,
+        };
         note.entry.received += block.len() as u64;
-        gathered += block.len();
-        blocks.push(block);
-        if gathered >= BATCH || writing.is_finished() {
-            let intake = writing.await.map_err(io::Error::other)??;
-            writing = start(intake, std::mem::take(&mut blocks));
-            gathered = 0;
+        waiting += block.len();
+        lock(&gathered).push(block);
+        if waiting >= BATCH {
+            writing = Writing::start(writing.end().await?);
+            waiting = 0;
         }
-    }
-    let intake = writing.await.map_err(io::Error::other)??;
-    let intake = start(intake, blocks).await.map_err(io::Error::other)??;
+    };
+    let intake = Writing::start(writing.end().await?).end().await?;
     match error {
-        Some(error) => Ok(Received::Cut(error)),
+        Some(error) => {
+            start_blocking(move || drop(intake)).await.map_err(io::Error::other)?;
+            Ok(Received::Cut(error))
+        }
         None => whole(intake),
     }
 }
 
-fn start(intake: Intake, blocks: Vec<Bytes>) -> JoinHandle<io::Result<Intake>> {
-    start_blocking(move || intake.write(&blocks))
+fn lock(gathered: &Gathered) -> MutexGuard<'_, Vec<Bytes>> {
+    gathered.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An intake on a thread that may block.
+struct Writing(Option<JoinHandle<io::Result<Intake>>>);
+
+impl Writing {
+    fn start(intake: Intake) -> Self {
+        Self(Some(start_blocking(move || intake.write())))
+    }
+
+    /// Resolves when what was gathered is written. It is awaited to its end once.
+    async fn end(&mut self) -> io::Result<Intake> {
+        let Some(handle) = &mut self.0 else { return Err(io::ErrorKind::Unsupported.into()) };
+        let ended = handle.await;
+        self.0 = None;
+        ended.map_err(io::Error::other)?
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        // The request is gone, and nobody can wait: the file must not be removed on this thread.
+        let ended = self.0.take().and_then(FutureExt::now_or_never);
+        if let Some(Ok(Ok(intake))) = ended
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            start_blocking(move || drop(intake));
+        }
+    }
 }
 
 fn whole<E>(mut intake: Intake) -> io::Result<Received<E>> {

@@ -18,6 +18,7 @@ use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::clock::later;
 use crate::sandbox::faults::Quirk;
+use crate::sandbox::pace;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
 use crate::sandbox::world::{Action, Resource, bare_number};
@@ -46,6 +47,8 @@ pub(in crate::sandbox) async fn upload(
     let mut blocks = body.into_data_stream();
     match receive(site, id, &mut blocks, note).await {
         Received::Whole(attempt) => commit(site, id, attempt, note),
+        // The server was the first to notice.
+        Received::Cut(error) if pace::is_too_slow(&error) => Err(fail(site, id, UPLOAD_ERROR, note).into()),
         // The bookkeeping is cancelled together with the request: the status stays.
         Received::Cut(_) => {
             note.vanish();

@@ -119,6 +119,7 @@ async fn one_of_each(bench: &Bench) -> Vec<(&'static str, String)> {
     stream.write_all(head.as_bytes()).await.unwrap();
     bench.until(&started, "UploadStarted").await;
     drop(stream);
+    eventually(|| bench.sandbox.requests_in_flight() == 0, || "the end of the cut upload".to_owned()).await;
     vec![
         ("Initialized", initialized),
         ("Failed", failed),
