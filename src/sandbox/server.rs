@@ -31,7 +31,9 @@ pub(super) async fn serve(State(site): State<Arc<Site>>, request: Request) -> Re
         Ok(operation) => {
             let mut note = Note::new(Arc::clone(&site), operation.name());
             note.introduce(&parts);
-            let plan = site.faults.plan(&site, &operation, &parts);
+            let (body, told) =
+                if site.faults.any() { faults::told(&operation, body).await } else { (body, None) };
+            let plan = site.faults.plan(&site, &operation, &parts, told.as_deref());
             let planned = plan.is_some();
             let response = if let Some(plan) = plan {
                 Box::pin(plan.carry_out(&site, &operation, &parts, body, &mut note)).await

@@ -26,7 +26,7 @@ use super::limits::{Limits, RateLimits};
 use super::world::World;
 
 /// Times and switches that hold for the whole sandbox.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Settings {
     pub(super) scan_delay: Duration,
     pub(super) stuck_after: Duration,
