@@ -45,7 +45,7 @@ impl Slowness {
 
 /// Whether this error of a body, or what caused it, is that it came in too slowly.
 pub(super) fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TooSlow>())
+    std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error>::is::<TooSlow>)
 }
 
 /// A request's body that fails when it comes in too slowly.

@@ -186,14 +186,14 @@ async fn write<E>(
 ) -> io::Result<Received<E>> {
     let gathered = Arc::clone(&intake.gathered);
     let mut writing = Writing::start(intake);
-    let mut waiting = 0;
+    let mut unwritten = 0;
     let error = loop {
         let block = tokio::select! {
             biased;
             block = body.next() => block,
-            intake = writing.end(), if waiting > 0 => {
+            intake = writing.end(), if unwritten > 0 => {
                 writing = Writing::start(intake?);
-                waiting = 0;
+                unwritten = 0;
                 continue;
             }
         };
@@ -203,11 +203,11 @@ async fn write<E>(
             None => break None,
         };
         note.entry.received += block.len() as u64;
-        waiting += block.len();
+        unwritten += block.len();
         lock(&gathered).push(block);
-        if waiting >= BATCH {
+        if unwritten >= BATCH {
             writing = Writing::start(writing.end().await?);
-            waiting = 0;
+            unwritten = 0;
         }
     };
     let intake = Writing::start(writing.end().await?).end().await?;
