@@ -30,6 +30,7 @@ use super::world::World;
 pub(super) struct Settings {
     pub(super) scan_delay: Duration,
     pub(super) stuck_after: Duration,
+    pub(super) interim_commit_after: u64,
     pub(super) time_to_live: Duration,
     pub(super) grace: Duration,
     pub(super) use_virus_scan: bool,

@@ -104,14 +104,15 @@ fn record(site: &Site, caller: &Caller, id: Uuid, range: Range, note: &mut Note)
     let Some(party) = caller.party() else { return };
     let now = site.now();
     let recorded = site.depot.change(id, |transfer| {
-        let recently = transfer.rows_of(&party).any(|row| {
-            row.status == RecipientStatus::DownloadStarted && row.time > earlier(now, site.scaled(DEBOUNCE))
-        });
-        let skip = range != Range::Whole && recently;
-        if !skip {
-            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, caller.vendor.as_deref(), now);
+        if range != Range::Whole {
+            let since = earlier(now, site.scaled(DEBOUNCE));
+            if transfer.ranged.get(&party).is_some_and(|time| *time > since) {
+                return false;
+            }
+            transfer.ranged.insert(party.clone(), now);
         }
-        !skip
+        transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, caller.vendor.as_deref(), now);
+        true
     });
     if recorded == Some(true) {
         note.entry.effect = Some("download started");

@@ -271,7 +271,7 @@ async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
 pub(in crate::sandbox) fn verify(site: &Site, id: Uuid) {
     let Some(transfer) = site.depot.read(id, Transfer::clone) else { return };
     let organization = Some(bare_number(&transfer.sender));
-    let awaited = transfer.md5_check != Md5Check::Unneeded;
+    let awaited = matches!(transfer.md5_check, Md5Check::Awaited | Md5Check::AwaitedAlone);
     let struck = awaited && site.faults.strikes(Quirk::ChecksumMismatch, organization).is_some();
     if awaited
         && !transfer.use_virus_scan
@@ -315,7 +315,7 @@ fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<Ver
         return Some(Verdict::Mismatch { transfer: transfer.clone(), blob });
     }
     let before = std::mem::take(&mut transfer.md5_check);
-    if transfer.use_virus_scan && before != Md5Check::AwaitedAlone {
+    if transfer.use_virus_scan && before == Md5Check::Awaited {
         return None;
     }
     transfer.enter(Status::Published, None, now);
