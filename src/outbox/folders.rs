@@ -80,7 +80,6 @@ impl Folders {
 
     /// The folders of a test in an empty folder.
     #[cfg(test)]
-    #[expect(clippy::unwrap_used, reason = "only for tests")]
     pub(super) fn of_test(path: &std::path::Path) -> Self {
         let drop = Dir::open(path).unwrap();
         let folder = |name| drop.ensure_subfolder(name, Mode::PRIVATE_FOLDER).unwrap();

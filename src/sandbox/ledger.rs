@@ -109,12 +109,14 @@ pub(super) fn shown_path(uri: &Uri) -> String {
         uri.query().unwrap_or_default().split('&').filter(|it| !it.is_empty()).enumerate()
     {
         text.push(if place == 0 { '?' } else { '&' });
-        match parameter.split_once('=') {
-            Some((name, _)) if !SHOWN.contains(&name.to_ascii_lowercase().as_str()) => {
-                text.push_str(name);
-                text.push_str("=***");
-            }
-            _ => text.push_str(parameter),
+        let name = parameter.split('=').next().unwrap_or_default();
+        if SHOWN.contains(&name.to_ascii_lowercase().as_str()) {
+            text.push_str(parameter);
+        } else if parameter.contains('=') {
+            text.push_str(name);
+            text.push_str("=***");
+        } else {
+            text.push_str("***");
         }
     }
     if text.len() > LONGEST_PATH {
@@ -153,7 +155,7 @@ impl Ledger {
         let pages = self.lock();
         // The sequence numbers have no gaps.
         let first = pages.entries.front().map_or(1, |entry| entry.sequence);
-        let skip = filter.after.map_or(0, |after| (after + 1).saturating_sub(first));
+        let skip = filter.after.map_or(0, |after| after.saturating_add(1).saturating_sub(first));
         let entries = pages.entries.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
         let fitting = entries.filter(|entry| filter.fits(entry));
         fitting.take(filter.limit.unwrap_or(usize::MAX)).cloned().collect()

@@ -124,6 +124,10 @@ impl Limits {
         if all.len() >= CLIENTS && !all.contains_key(client) {
             let is_recent = |calls: &VecDeque<Timestamp>| calls.back().is_some_and(|time| *time > begin);
             all.retain(|_, calls| calls.values().any(is_recent));
+            // Clients are not verified here: whoever invents so many is not worth the memory.
+            if all.len() >= CLIENTS {
+                all.clear();
+            }
         }
         if !all.contains_key(client) {
             all.insert(client.to_owned(), Calls::new());

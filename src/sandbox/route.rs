@@ -173,8 +173,9 @@ impl Operation {
 
     /// Whether it lies behind API Management, where a subscription key may be demanded.
     pub(super) fn is_on_the_platform(&self) -> bool {
-        !self.is_the_sandboxs_own()
-            && !matches!(self, Self::Token | Self::MaskinportenMetadata | Self::MaskinportenKeys)
+        let is_elsewhere = matches!(self, Self::Token | Self::MaskinportenMetadata | Self::MaskinportenKeys);
+        // The Resource Registry is open to everybody, without token or key.
+        !is_elsewhere && !self.is_the_sandboxs_own() && !matches!(self, Self::Registry(_))
     }
 
     /// Whether it is a page that no real Altinn has.
@@ -261,8 +262,8 @@ fn broker(path: &[&str], given: Given<'_>) -> Choices {
             ]
         }
         ["filetransfer", "upload", "tus"] => tus(None, None),
-        ["filetransfer", "upload", "tus", _] => tus(Some(given.back(0)), None),
-        ["filetransfer", "upload", "tus", _, "partial", _] => tus(Some(given.back(2)), Some(given.back(0))),
+        ["filetransfer", "upload", "tus", _] => tus(Some(&given.back(0)), None),
+        ["filetransfer", "upload", "tus", _, "partial", _] => tus(Some(&given.back(2)), Some(&given.back(0))),
         ["filetransfer", _] => vec![(Method::GET, Operation::Overview { id: given.back(0) })],
         ["filetransfer", _, "details"] => vec![(Method::GET, Operation::Details { id: given.back(1) })],
         ["filetransfer", _, "upload"] => vec![(Method::POST, Operation::Upload { id: given.back(1) })],
@@ -284,8 +285,8 @@ fn broker(path: &[&str], given: Given<'_>) -> Choices {
 }
 
 /// The methods of a TUS path.
-fn tus(id: Option<String>, partial: Option<String>) -> Choices {
-    let request = |method| Operation::Tus(TusRequest { method, id: id.clone(), partial: partial.clone() });
+fn tus(id: Option<&String>, partial: Option<&String>) -> Choices {
+    let request = |method| Operation::Tus(TusRequest { method, id: id.cloned(), partial: partial.cloned() });
     vec![
         (Method::OPTIONS, request(TusMethod::Options)),
         (Method::POST, request(TusMethod::Create)),

@@ -28,7 +28,9 @@ pub(super) async fn serve(State(site): State<Arc<Site>>, request: Request) -> Re
         Ok(operation) => {
             let mut note = Note::new(Arc::clone(&site), operation.name());
             note.introduce(&parts);
-            if let Some(plan) = site.faults.plan(&site, &operation, &parts) {
+            let (body, told) =
+                if site.faults.any() { faults::told(&operation, body).await } else { (body, None) };
+            if let Some(plan) = site.faults.plan(&site, &operation, &parts, told.as_deref()) {
                 Box::pin(plan.carry_out(&site, &operation, &parts, body, &mut note)).await
             } else {
                 let response = Box::pin(respond(&site, &operation, &parts, body, &mut note)).await;

@@ -26,7 +26,7 @@ use super::limits::{Limits, RateLimits};
 use super::world::World;
 
 /// Times and switches that hold for the whole sandbox.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Settings {
     pub(super) scan_delay: Duration,
     pub(super) stuck_after: Duration,
@@ -51,7 +51,9 @@ pub(super) struct Site {
     pub(super) dir: PathBuf,
     pub(super) settings: Settings,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) world: RwLock<World>,
+    world: RwLock<World>,
+    /// Held by whoever changes the world, until the change is written down.
+    changing: Mutex<()>,
     pub(super) depot: Depot,
     pub(super) tus: Desks,
     pub(super) ledger: Ledger,
@@ -95,6 +97,7 @@ impl Site {
             limits: Limits::new(parts.rate_limits),
             clock: parts.clock,
             world: RwLock::new(parts.world),
+            changing: Mutex::default(),
             depot: parts.depot,
             tus: parts.tus,
             ledger: Ledger::default(),
@@ -151,13 +154,18 @@ impl Site {
         change: impl FnOnce(&mut World) -> R + Send + 'static,
     ) -> io::Result<R> {
         let site = Arc::clone(self);
-        blocking(move || {
-            let mut world = site.world.write().unwrap_or_else(PoisonError::into_inner);
-            let result = change(&mut world);
-            founding::save(&world, &site.dir)?;
-            Ok(result)
-        })
-        .await
+        blocking(move || site.change_world_here(change)).await
+    }
+
+    /// The same on this thread, which is blocked by it. Who only looks at the world does not wait for the disk.
+    pub(super) fn change_world_here<R>(&self, change: impl FnOnce(&mut World) -> R) -> io::Result<R> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (result, world) = {
+            let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
+            (change(&mut world), world.clone())
+        };
+        founding::save(&world, &self.dir)?;
+        Ok(result)
     }
 
     /// Sends an event to the sender.

@@ -68,6 +68,13 @@ fn every_test_of_what_goes_wrong_exists() {
     }
 }
 
+#[test]
+fn every_shortcut_that_is_avoided_has_its_test() {
+    let contract = read("docs/contract.md");
+    let (_, shortcuts) = contract.split_once("## Shortcuts that would flatter a client").unwrap();
+    assert_eq!(assert_tests_exist("docs/contract.md", shortcuts), 12);
+}
+
 /// The words that a unit file gives a key, over all its lines.
 fn words_of(unit: &str, key: &str) -> Vec<String> {
     let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));

@@ -1,7 +1,9 @@
 //! The house stands as `src/lib.rs` draws it: a room uses only what stands below it.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::support::sources_below;
 
 /// From the ground up; rooms of one floor do not use each other. The sandbox stands apart.
 const FLOORS: [&[&str]; 10] = [
@@ -142,22 +144,10 @@ impl Page<'_> {
     }
 }
 
-fn pages(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            pages(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            into.push(path);
-        }
-    }
-}
-
 #[test]
 fn rooms_use_only_what_stands_below_them() {
     let house = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    pages(&house, &mut paths);
+    let paths = sources_below(&house);
     assert!(paths.len() > 50, "the house was not found");
     let mut wrong = Vec::new();
     for path in &paths {

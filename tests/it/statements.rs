@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::support::sources_below;
 
 /// Why a statement has no test of its number.
 enum Reason {
@@ -99,17 +101,6 @@ fn statements(text: &str) -> Vec<Statement> {
     text.lines().filter_map(statement).collect()
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// The names of the tests in a file: functions under an attribute that ends in `test`.
 fn tests(text: &str) -> Vec<&str> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -138,9 +129,8 @@ fn each_statement_has_a_test_and_each_number_a_statement() {
     let stated = statements(&contract);
     let all: BTreeSet<Statement> = stated.iter().copied().collect();
     assert_eq!(all.len(), stated.len(), "a number stands twice in docs/contract.md");
-    let (mut files, mut names) = (Vec::new(), BTreeSet::new());
-    sources(&root.join("src"), &mut files);
-    sources(&root.join("tests"), &mut files);
+    let files = ["src", "tests"].map(|folder| sources_below(&root.join(folder))).concat();
+    let mut names = BTreeSet::new();
     let mut shown: BTreeMap<Statement, String> = BTreeMap::new();
     let mut wrong = Vec::new();
     for file in &files {

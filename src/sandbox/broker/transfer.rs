@@ -146,6 +146,7 @@ pub struct RecipientRow {
 
 /// A file transfer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of the row that stands by itself")]
 pub struct Transfer {
     /// The id that initialize answered with.
     pub id: Uuid,

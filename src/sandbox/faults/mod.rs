@@ -26,6 +26,7 @@ pub(super) use control::control;
 pub(super) use effect::EFFECTS;
 #[cfg(test)]
 pub(super) use operations::{GROUPS, NAMES};
+pub(super) use plan::told;
 pub(super) use quirk::Quirk;
 pub use read::RuleError;
 pub use rule::FaultRules;
@@ -129,7 +130,7 @@ impl Faults {
         self.lock().live.iter().map(Live::show).collect()
     }
 
-    fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 

@@ -1,11 +1,12 @@
 //! Which operations a rule is about: names of the ledger, and groups of them.
 
 /// The operations that can be struck; the sandbox's own pages are none of them.
-pub(in crate::sandbox) const NAMES: [&str; 32] = [
+pub(in crate::sandbox) const NAMES: [&str; 33] = [
     "token",
     "maskinporten-metadata",
     "maskinporten-keys",
     "exchange",
+    "refresh",
     "openid-configuration",
     "openid-keys",
     "initialize",
@@ -45,6 +46,7 @@ pub(in crate::sandbox) const GROUPS: [(&str, &[&str]); 5] = [
             "maskinporten-metadata",
             "maskinporten-keys",
             "exchange",
+            "refresh",
             "openid-configuration",
             "openid-keys",
         ],

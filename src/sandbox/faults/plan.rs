@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use futures_util::StreamExt as _;
+use serde_json::Value;
 use url::form_urlencoded;
 use uuid::Uuid;
 
@@ -19,9 +20,10 @@ use super::shape::{Twist, Way, shape};
 use super::{Faults, STRUCK};
 use crate::sandbox::auth;
 use crate::sandbox::broker::Delivery;
+use crate::sandbox::identity::maskinporten;
 use crate::sandbox::line::{End, Line};
 use crate::sandbox::problem::bare;
-use crate::sandbox::route::Operation;
+use crate::sandbox::route::{Events, Operation, Question as Registry};
 use crate::sandbox::server;
 use crate::sandbox::site::{Note, Site};
 
@@ -39,11 +41,18 @@ pub(in crate::sandbox) struct Plan {
 
 impl Faults {
     /// What the rules have in store for a request, if there are any.
-    pub(in crate::sandbox) fn plan(&self, site: &Site, operation: &Operation, parts: &Parts) -> Option<Plan> {
+    /// `told` is the body where it is small and says whom or what the request is about.
+    pub(in crate::sandbox) fn plan(
+        &self,
+        site: &Site,
+        operation: &Operation,
+        parts: &Parts,
+        told: Option<&[u8]>,
+    ) -> Option<Plan> {
         if !self.any() || operation.is_the_sandboxs_own() {
             return None;
         }
-        let question = question(site, operation, parts);
+        let question = question(site, operation, parts, told.unwrap_or_default());
         let now = self.clock.now();
         let mut plan = Plan { transfer: question.transfer, ..Plan::default() };
         for live in &mut self.lock().live {
@@ -57,8 +66,12 @@ impl Faults {
                     plan.ending = Some((*when, ending.clone()));
                     break;
                 }
-                Effect::Delay(When::Before, pause) => plan.delay_before += *pause,
-                Effect::Delay(When::After, pause) => plan.delay_after += *pause,
+                Effect::Delay(When::Before, pause) => {
+                    plan.delay_before = plan.delay_before.saturating_add(*pause)
+                }
+                Effect::Delay(When::After, pause) => {
+                    plan.delay_after = plan.delay_after.saturating_add(*pause)
+                }
                 Effect::Request(twist) => plan.request.push(*twist),
                 Effect::Response(twist) => plan.response.push(*twist),
                 Effect::Quirk(..) => {}
@@ -69,22 +82,61 @@ impl Faults {
 }
 
 /// What is known of a request before it is let in. The token is not verified yet.
-fn question(site: &Site, operation: &Operation, parts: &Parts) -> Question {
+fn question(site: &Site, operation: &Operation, parts: &Parts, told: &[u8]) -> Question {
     let transfer = operation.transfer().and_then(|id| Uuid::try_parse(id).ok());
+    let asked = |name: &str| {
+        let query = parts.uri.query().unwrap_or_default().as_bytes();
+        let is_it = |(given, _): &(std::borrow::Cow<'_, str>, _)| given.eq_ignore_ascii_case(name);
+        form_urlencoded::parse(query).find(is_it).map(|(_, value)| value.into_owned())
+    };
     let resource = match operation {
-        Operation::Search => {
-            let query = parts.uri.query().unwrap_or_default().as_bytes();
-            let is_it = |(name, _): &(std::borrow::Cow<'_, str>, _)| name.eq_ignore_ascii_case("resourceId");
-            form_urlencoded::parse(query).find(is_it).map(|(_, value)| value.into_owned())
+        Operation::Search => asked("resourceId"),
+        Operation::Events(Events::Pull) => asked("resource"),
+        Operation::Initialize => member(told, "resourceId"),
+        Operation::Events(Events::Subscribe) => member(told, "resourceFilter"),
+        Operation::Resource { id, .. }
+        | Operation::Registry(Registry::Resource(id) | Registry::Policy(id) | Registry::Rights(id)) => {
+            Some(id.clone())
         }
-        Operation::Resource { id, .. } => Some(id.clone()),
         _ => transfer.and_then(|id| site.depot.read(id, |transfer| transfer.resource.clone())),
     };
-    Question {
-        operation: operation.name(),
-        organization: auth::presented(&parts.headers).and_then(|token| token.organization),
-        resource,
-        transfer,
+    let organization = match operation {
+        Operation::Token => maskinporten::presented(site, told),
+        _ => auth::presented(&parts.headers).and_then(|token| token.organization),
+    };
+    let resource = resource.map(|id| id.rsplit(':').next().unwrap_or_default().to_owned());
+    Question { operation: operation.name(), organization, resource, transfer }
+}
+
+/// A text of a JSON object, by its name in any case.
+fn member(body: &[u8], name: &str) -> Option<String> {
+    let object: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let value = object.iter().find(|(given, _)| given.eq_ignore_ascii_case(name))?.1;
+    value.as_str().map(str::to_owned)
+}
+
+/// Reads the body of a request that says in it, and not in its head, whom or what it is about. What cannot be read is
+/// handed on as far as it came, and then breaks off.
+pub(in crate::sandbox) async fn told(operation: &Operation, body: Body) -> (Body, Option<Bytes>) {
+    if !matches!(operation, Operation::Token | Operation::Initialize | Operation::Events(Events::Subscribe)) {
+        return (body, None);
+    }
+    let mut blocks = body.into_data_stream();
+    let mut read = Vec::new();
+    loop {
+        match blocks.next().await {
+            Some(Ok(block)) if read.len() + block.len() <= server::LARGEST_FORM => {
+                read.extend_from_slice(&block)
+            }
+            Some(block) => {
+                let begun = futures_util::stream::iter([Ok(Bytes::from(read)), block]);
+                return (Body::from_stream(begun.chain(blocks)), None);
+            }
+            None => {
+                let read = Bytes::from(read);
+                return (Body::from(read.clone()), Some(read));
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::support::{BASE, Bench, RECIPIENT, RESOURCE, Reply, SENDER, THIRD, eventually, send};
-use crate::sandbox::FaultRules;
+use crate::sandbox::{FaultRules, Role};
 
 const FAULTS: &str = "/_sandbox/faults";
 
@@ -286,6 +286,8 @@ async fn the_document_names_everything_and_its_examples_are_rules() {
     for block in &blocks {
         FaultRules::from_toml(block).unwrap();
     }
+    let refused = FaultRules::from_json(json!({ "effect": "malware", "operation": "upload" })).unwrap_err();
+    assert!(DOCUMENT.contains(&json!({ "error": refused.to_string() }).to_string()), "{refused}");
     let shown = |effect: &str| blocks.iter().any(|block| block.contains(&format!("effect = \"{effect}\"")));
     let named = |word: &str| DOCUMENT.contains(&format!("`{word}`"));
     let effects = EFFECTS.into_iter().chain(Quirk::ALL.iter().map(|(name, _)| *name));
@@ -322,6 +324,7 @@ async fn every_operation_of_the_ledger_can_be_named() {
         "/jwk",
         "/.well-known/oauth-authorization-server",
         "/authentication/api/v1/exchange/x",
+        "/authentication/api/v1/refresh",
         "/authentication/api/v1/openid/.well-known/openid-configuration",
         "/authentication/api/v1/openid/.well-known/openid-configuration/jwks",
         BASE,
@@ -451,5 +454,33 @@ mod parser {
             let words = format!("`{member}` is not known here");
             prop_assert!(error.to_string().contains(&words));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_rule_about_an_organization_strikes_at_its_grants_too() {
+    let bench = Bench::start().await;
+    for (organization, struck) in [(SENDER, 503), (RECIPIENT, 200)] {
+        put(&bench, unavailable(json!({ "operation": "token", "organization": organization }))).await;
+        assert_eq!(bench.post_grant(&bench.grant(Role::Sender, |_| {})).await.status, struck);
+    }
+    // A system user's grant is for its organisation, whoever owns the client.
+    put(&bench, unavailable(json!({ "operation": "token", "organization": RECIPIENT }))).await;
+    let grant = bench.grant(Role::Sender, |claims| {
+        claims["authorization_details"] = json!([{ "systemuser_org": { "ID": RECIPIENT } }]);
+    });
+    assert_eq!(bench.post_grant(&grant).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_rule_about_a_resource_strikes_wherever_the_resource_is_named() {
+    let bench = Bench::start().await;
+    for (resource, struck) in [(RESOURCE, 503), ("another", 200)] {
+        put(&bench, unavailable(json!({ "resource": resource }))).await;
+        assert_eq!(bench.try_initialize(|_| {}).await.status, struck);
+        let urn = format!("urn:altinn:resource:{RESOURCE}");
+        assert_eq!(bench.try_initialize(|body| body["resourceId"] = urn.into()).await.status, struck);
+        let registry = format!("/resourceregistry/api/v1/resource/{RESOURCE}");
+        assert_eq!(send(bench.request(Method::GET, &registry)).await.status, struck);
     }
 }

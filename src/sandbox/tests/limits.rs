@@ -30,7 +30,7 @@ async fn search_is_limited_to_ten_a_minute_in_a_sliding_window() {
     for _ in 0..5 {
         assert_eq!(search().await.status, 200);
     }
-    bench.clock.advance(Duration::from_millis(30_500));
+    bench.clock.advance(Duration::from_secs(30));
     for _ in 0..5 {
         assert_eq!(search().await.status, 200);
     }
@@ -39,9 +39,9 @@ async fn search_is_limited_to_ten_a_minute_in_a_sliding_window() {
     assert_eq!(refused.header("Content-Type"), Some("application/json"));
     let text = "Rate limit is exceeded. Try again in 30 seconds.";
     assert_eq!(refused.json(), json!({ "statusCode": 429, "message": text }));
-    bench.clock.advance(Duration::from_secs(29));
+    bench.clock.advance(Duration::from_millis(29_500));
     assert_eq!(search().await.header("Retry-After"), Some("1"));
-    bench.clock.advance(Duration::from_secs(1));
+    bench.clock.advance(Duration::from_millis(500));
     for _ in 0..5 {
         assert_eq!(search().await.status, 200);
     }

@@ -57,7 +57,7 @@ async fn rights_name_actions_and_subjects() {
 
 #[tokio::test]
 async fn what_does_not_exist_is_404() {
-    let bench = Bench::with(|options| options.key_gate = None).await;
+    let bench = Bench::with(|options| options.key_gate = Some("demanded of others".to_owned())).await;
     bench
         .sandbox
         .world(|world| {

@@ -80,7 +80,7 @@ pub(crate) fn accelerated<F: Future>(
     runtime.block_on(async {
         let (ticks, mut ticked) = mpsc::channel(1);
         // While a blocking thread is at work, tokio does not move its paused time by itself.
-        let ticker = tokio::task::spawn_blocking(move || {
+        let tick = tokio::task::spawn_blocking(move || {
             while ticks.blocking_send(()).is_ok() {
                 std::thread::sleep(TICK);
             }
@@ -93,9 +93,9 @@ pub(crate) fn accelerated<F: Future>(
         };
         let done = tokio::select! {
             done = work(clock) => done,
-            () = time => unreachable!("the ticker ends when nobody listens any more"),
+            () = time => unreachable!("the thread ends when nobody listens any more"),
         };
-        ticker.await.unwrap();
+        tick.await.unwrap();
         done
     })
 }

@@ -19,7 +19,7 @@ pub(crate) use child::{Child, DEADLINE, Ended, PROGRAM, command, run, until};
 pub(crate) use content::{Content, noise};
 pub(crate) use mounts::{Ballast, Mount, assert_alone_as_root};
 pub(crate) use points::points;
-pub(crate) use promises::{Fate, files_below};
+pub(crate) use promises::{Fate, files_below, sources_below};
 pub(crate) use proxy::{Fault, Proxy, Rule};
 pub(crate) use settings::Settings;
 pub(crate) use stranger::Stranger;

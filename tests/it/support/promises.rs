@@ -67,6 +67,13 @@ impl Dropped {
 /// MD5, name at Altinn, recipient.
 type Key = (String, String, String);
 
+/// The Rust files below a folder, sorted.
+pub(crate) fn sources_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = files_below(folder);
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files
+}
+
 /// The files below a folder, sorted.
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

@@ -5,6 +5,7 @@ mod caching;
 mod delivering;
 mod faulting;
 mod keeping;
+mod owning;
 mod pulling;
 mod receiver;
 mod subscribing;
