@@ -53,7 +53,7 @@ impl Door {
     fn connection(&self, stream: Stream) -> Connection {
         let line = Line::new(self.cut.child_token());
         let cut = Box::pin(line.is_cut());
-        Connection { stream, cut, line, ended: false, outgoing: Outgoing::new(Arc::clone(&self.clock)) }
+        Connection { stream, cut, line, outgoing: Outgoing::new(Arc::clone(&self.clock)) }
     }
 
     async fn greet(
@@ -144,8 +144,6 @@ pub(super) struct Connection {
     stream: Stream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     line: Line,
-    /// The client has said that nothing more comes.
-    ended: bool,
     outgoing: Outgoing,
 }
 
@@ -221,16 +219,7 @@ impl AsyncRead for Connection {
         if self.is_cut(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let before = buf.filled().len();
-        let read = pass!(&mut self.stream, poll_read, cx, buf);
-        let at_end = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
-        // Told of the end, the server drops a request that came in full but was not begun: one turn
-        // later it is begun.
-        if at_end && !std::mem::replace(&mut self.ended, true) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        read
+        pass!(&mut self.stream, poll_read, cx, buf)
     }
 }
 

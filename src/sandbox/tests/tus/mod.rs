@@ -17,7 +17,7 @@ use reqwest::{Body, Method, RequestBuilder};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::support::{BASE, Bench, Reply, SENDER, send};
+use super::support::{BASE, Bench, Reply, SENDER, eventually, send};
 
 /// The two delays of the sandbox: storing a chunk, and each step of finalising.
 pub(super) const STEP: Duration = Duration::from_millis(20);
@@ -176,17 +176,27 @@ impl Bench {
         self.until_durable(&path, 1).await;
     }
 
-    /// A request of raw bytes whose connection is then cut.
+    /// A request of raw bytes whose connection is then cut; it has ended for the sandbox, too.
     pub(super) async fn cut(&self, path: &str, offset: u64, announced: usize, sent: &str) {
-        use tokio::io::AsyncWriteExt as _;
+        use std::io::Write as _;
         let address = self.sandbox.url().strip_prefix("http://").unwrap().to_owned();
-        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
         let head = format!(
             "PATCH {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {offset}\r\nContent-Type: application/offset+octet-stream\r\nContent-Length: {announced}\r\n\r\n{sent}",
             self.token(SENDER)
         );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        drop(stream);
+        let ended =
+            || self.sandbox.ledger().entries().iter().filter(|it| it.operation == "tus-patch").count();
+        let before = ended();
+        // On another thread, so that all of it may have come before the sandbox looks.
+        let cut = std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(&address).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+        });
+        if sent.len() < 1000 {
+            cut.join().unwrap();
+        }
+        // Whoever asked before would hold the upload against it.
+        eventually(|| ended() > before, || "the end of the cut request".to_owned()).await;
     }
 
     /// Waits until the upload has accepted so many bytes.
