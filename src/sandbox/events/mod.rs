@@ -40,6 +40,7 @@ use super::faults::Quirk;
 use super::problem::{Produces, Refusal, answer, platform_problem};
 use super::route::Events as Operation;
 use super::site::{Note, Site};
+use super::world::bare_number;
 use caches::Caches;
 use consumer::Caller;
 pub(in crate::sandbox) use delivery::Delivery;
@@ -100,6 +101,14 @@ impl Events {
         })
     }
 
+    /// A transfer was changed, and is still locked, in a way that will be announced to a party.
+    pub(super) fn foresee(&self, site: &Site, kind: &'static str, transfer: &Transfer, party: &str) {
+        if let Some(wait) = site.faults.strikes(Quirk::EventEarly, Some(bare_number(party))) {
+            let now = site.now();
+            lock(&self.veils).lay(transfer, kind, now, later(now, Duration::from_millis(wait)));
+        }
+    }
+
     /// Formidling announces something to a party (in the form of its database), once the state that
     /// it is about can be read.
     pub(super) fn announce(
@@ -117,9 +126,6 @@ impl Events {
         }
         let times = if strikes(Quirk::EventDoubled).is_some() { 2 } else { 1 };
         let now = site.now();
-        if let Some(wait) = strikes(Quirk::EventEarly) {
-            lock(&self.veils).lay(transfer, kind, now, later(now, Duration::from_millis(wait)));
-        }
         let late = strikes(Quirk::EventLate).map(|wait| later(now, Duration::from_millis(wait)));
         for _ in 0..times {
             match late {

@@ -140,7 +140,9 @@ async fn e033_an_event_can_come_before_its_state_can_be_read() {
     let id = stage.publish().await;
     assert_eq!(rows(&stage.receiver.events("/hook")), [(PUBLISHED.to_owned(), id.clone())]);
     let bench: &Bench = &stage.bench;
-    assert_eq!(bench.status(&id).await, "UploadStarted");
+    let overview = bench.overview(&id).await;
+    assert_eq!(overview["fileTransferStatus"], "UploadStarted");
+    assert_eq!((&overview["fileTransferSize"], &overview["checksum"]), (&0.into(), &Value::Null));
     assert!(bench.search(support::RECIPIENT, "&status=Published").await.is_empty());
     bench.download(support::RECIPIENT, &id, None).await.is_fault(403, 7);
     stage.advance(Duration::from_secs(5));
