@@ -230,7 +230,7 @@ async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
         }
         if !transfer.use_virus_scan && transfer.demanded_checksum.is_none() {
             transfer.enter(Status::Published, None, now);
-            will_announce_published(&site, transfer);
+            will_announce_published(site, transfer);
         } else if before == Status::UploadStarted {
             transfer.enter(Status::UploadProcessing, None, now);
             site.will_tell_sender("uploadprocessing", transfer);
