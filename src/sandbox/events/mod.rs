@@ -44,6 +44,7 @@ use super::world::bare_number;
 use caches::Caches;
 use consumer::Caller;
 pub(in crate::sandbox) use delivery::Delivery;
+pub(super) use event::KINDS;
 use event::Notice;
 pub use event::{Event, Part};
 pub(super) use keeping::flush;
@@ -103,7 +104,8 @@ impl Events {
 
     /// A transfer was changed, and is still locked, in a way that will be announced to a party.
     pub(super) fn foresee(&self, site: &Site, kind: &'static str, transfer: &Transfer, party: &str) {
-        if let Some(wait) = site.faults.strikes(Quirk::EventEarly, Some(bare_number(party))) {
+        let early = site.faults.strikes_event(Quirk::EventEarly, bare_number(party), kind, transfer.id);
+        if let Some(wait) = early {
             let now = site.now();
             lock(&self.veils).lay(transfer, kind, now, later(now, Duration::from_millis(wait)));
         }
@@ -120,7 +122,7 @@ impl Events {
         party: &str,
     ) {
         let notice = Notice::new(kind, part, transfer, party);
-        let strikes = |quirk| site.faults.strikes(quirk, Some(notice.organization()));
+        let strikes = |quirk| site.faults.strikes_event(quirk, notice.organization(), kind, transfer.id);
         if strikes(Quirk::EventLost).is_some() {
             return;
         }
@@ -155,7 +157,11 @@ impl Events {
                 let resource = event.resource_on_the_wire();
                 consumer::may_subscribe(site, consumer, &resource, Some(&event.subject()))
             });
-            let strikes = |quirk| site.faults.strikes(quirk, Some(&event.organization)).is_some();
+            let strikes = |quirk| {
+                let struck =
+                    site.faults.strikes_event(quirk, &event.organization, event.kind, event.transfer);
+                struck.is_some()
+            };
             if !permitted || strikes(Quirk::DeliveryLost) {
                 continue;
             }
