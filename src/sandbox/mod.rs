@@ -62,6 +62,7 @@ pub use world::{
 use blocking::start_blocking;
 use broker::depot::Depot;
 use broker::jobs;
+use broker::tus::records;
 use broker::tus::store::Desks;
 use site::{Parts, Settings, Site};
 
@@ -458,6 +459,10 @@ impl Sandbox {
         self.site.events.register_late(&self.site);
         events::flush(&self.site).await;
         drop(self.cut);
+        if tokio::time::timeout(STOP_DEADLINE, self.site.rest()).await.is_err() {
+            tracing::warn!("sandbox: bodies of requests were not read to their end");
+        }
+        records::flush(&self.site).await;
         // The tasks of cut connections hold the site until they notice.
         tokio::task::yield_now().await;
     }
@@ -537,6 +542,11 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
     parts.spawn(async move {
         events.await;
         "events"
+    });
+    let records = records::run(Arc::clone(site), stop.clone());
+    parts.spawn(async move {
+        records.await;
+        "records of uploads"
     });
     parts
 }

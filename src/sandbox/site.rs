@@ -67,8 +67,8 @@ pub(super) struct Site {
     pub(super) limits: Limits,
     /// Requests that have come in and are not answered.
     in_flight: AtomicUsize,
-    /// Bodies of refused requests, being read to their end.
-    drains: Mutex<JoinSet<()>>,
+    /// What goes on when its request has ended.
+    behind: Mutex<JoinSet<()>>,
 }
 
 /// What a site is made of.
@@ -107,7 +107,7 @@ impl Site {
             used_grants: Mutex::default(),
             events: parts.events,
             in_flight: AtomicUsize::default(),
-            drains: Mutex::default(),
+            behind: Mutex::default(),
         }
     }
 
@@ -191,9 +191,7 @@ impl Site {
     /// Reads the rest of a refused request's body for a while, as Kestrel does after it has
     /// answered: a client that is still writing then gets to see the answer.
     pub(super) fn drain(&self, body: axum::body::Body) {
-        let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
-        while drains.try_join_next().is_some() {}
-        drains.spawn(async move {
+        self.go_on(async move {
             let reading = async {
                 let mut blocks = body.into_data_stream();
                 while let Some(Ok(_)) = futures_util::StreamExt::next(&mut blocks).await {}
@@ -201,6 +199,18 @@ impl Site {
             // Five seconds: Kestrel's own limit. Running out of time is one of the two good ends.
             tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap_or_default();
         });
+    }
+    /// Does something that does not end with its request, but with the connection or before.
+    pub(super) fn go_on(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        while behind.try_join_next().is_some() {}
+        behind.spawn(work);
+    }
+
+    /// Resolves when all of that is done.
+    pub(super) async fn rest(&self) {
+        let behind = std::mem::take(&mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner));
+        behind.join_all().await;
     }
 }
 

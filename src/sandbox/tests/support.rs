@@ -356,11 +356,30 @@ impl Bench {
         self.restart_with(|_| {}).await
     }
 
-    pub(super) async fn restart_with(mut self, change: impl FnOnce(&mut Options)) -> Bench {
+    pub(super) async fn restart_with(self, change: impl FnOnce(&mut Options)) -> Bench {
+        let Stopped { dir, clock } = self.stop().await;
+        Self::at(dir, clock, change).await
+    }
+
+    /// Stops; the directory stays.
+    pub(super) async fn stop(mut self) -> Stopped {
         let (dir, clock) = (self.dir.take().unwrap(), Arc::clone(&self.clock));
         drop(self.http);
         self.sandbox.stop().await;
-        Self::at(dir, clock, change).await
+        Stopped { dir, clock }
+    }
+}
+
+/// What is left of a sandbox that was stopped.
+pub(super) struct Stopped {
+    dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Stopped {
+    /// Starts another sandbox on it.
+    pub(super) async fn start_again(self) -> Bench {
+        Bench::at(self.dir, self.clock, |_| {}).await
     }
 }
 
