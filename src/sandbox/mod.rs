@@ -136,7 +136,7 @@ pub struct Options {
     pub delivery_timeout: Duration,
     /// What is kept of the content that comes in.
     pub keep: Keep,
-    /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
+    /// How many times faster than really things happen by themselves (scan, expiry, retries, the forgetting of events …). What is shown as a
     /// moment, and how long tokens live, are not touched by it.
     pub speed: f64,
     /// What time it is.

@@ -169,6 +169,16 @@ impl Site {
         Ok(result)
     }
 
+    /// Says, while a transfer is being changed, that an event will tell the sender of it.
+    pub(super) fn will_tell_sender(&self, kind: &'static str, transfer: &Transfer) {
+        self.events.foresee(self, kind, transfer, &transfer.sender);
+    }
+
+    /// The same of a recipient (in the form in which it is stored).
+    pub(super) fn will_tell_recipient(&self, kind: &'static str, transfer: &Transfer, recipient: &str) {
+        self.events.foresee(self, kind, transfer, recipient);
+    }
+
     /// Sends an event to the sender.
     pub(super) fn tell_sender(&self, kind: &'static str, transfer: &Transfer) {
         self.events.announce(self, kind, Part::Sender, transfer, &transfer.sender);

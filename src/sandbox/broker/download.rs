@@ -315,12 +315,15 @@ pub(in crate::sandbox) fn confirm(
             Some(RecipientStatus::DownloadStarted) => {
                 let vendor = caller.vendor.as_deref();
                 transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, vendor, now);
+                site.will_tell_recipient("downloadconfirmed", transfer, &party);
+                site.will_tell_sender("downloadconfirmed", transfer);
                 let all = transfer
                     .recipient_organizations()
                     .into_iter()
                     .all(|recipient| transfer.highest(recipient) == Some(RecipientStatus::DownloadConfirmed));
                 if all && site.faults.strikes(Quirk::AllConfirmedMissed, caller.organization()).is_none() {
                     transfer.enter(Status::AllConfirmedDownloaded, None, now);
+                    site.will_tell_sender("allconfirmeddownloaded", transfer);
                     return Confirmed::All(transfer.clone());
                 }
                 Confirmed::One(transfer.clone())

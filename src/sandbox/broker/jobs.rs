@@ -16,7 +16,7 @@ use super::depot::remove_blob;
 use super::download::grace;
 use super::transfer::{Md5Check, RecipientStatus, Status, Transfer};
 use super::tus::finalise;
-use super::upload::{announce_published, commit_late};
+use super::upload::{announce_published, commit_late, will_announce_published};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::clock::{earlier, later};
@@ -144,6 +144,7 @@ async fn scan(site: Arc<Site>, id: Uuid) {
         if failed {
             transfer.enter(Status::Failed, verdict, now);
             transfer.blob = None;
+            site.will_tell_sender("uploadfailed", transfer);
         } else if transfer.md5_check == Md5Check::AfterScan {
             site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
             return None;
@@ -152,6 +153,7 @@ async fn scan(site: Arc<Site>, id: Uuid) {
             return None;
         } else {
             transfer.enter(Status::Published, None, now);
+            will_announce_published(&site, transfer);
         }
         Some(transfer.clone())
     });
@@ -233,6 +235,7 @@ fn purge(site: &Site, id: Uuid) {
             return None;
         }
         transfer.enter(Status::Purged, None, now);
+        site.will_tell_sender("filepurged", transfer);
         Some((transfer.blob.take(), transfer.clone()))
     });
     let Some((blob, transfer)) = purged.flatten() else { return };
@@ -286,6 +289,7 @@ fn fail_stuck(site: &Site) {
                 return None;
             }
             transfer.enter(Status::Failed, Some(STUCK.to_owned()), now);
+            site.will_tell_sender("uploadfailed", transfer);
             Some(transfer.clone())
         });
         if let Some(transfer) = failed.flatten() {

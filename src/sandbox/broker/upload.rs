@@ -254,11 +254,21 @@ fn complete(site: &Site, transfer: &mut Transfer, attempt: &mut Attempt, now: Ti
             transfer.md5_check = Md5Check::AfterScan;
         }
         transfer.enter(Status::UploadProcessing, None, now);
+        site.will_tell_sender("uploadprocessing", transfer);
         return Outcome::Processing(transfer.clone());
     }
     transfer.checksum = md5;
     transfer.enter(Status::Published, None, now);
+    will_announce_published(site, transfer);
     Outcome::Published(transfer.clone())
+}
+
+/// The transfer has just become `Published`, and is still locked.
+pub(in crate::sandbox) fn will_announce_published(site: &Site, transfer: &Transfer) {
+    site.will_tell_sender("published", transfer);
+    for recipient in transfer.recipient_organizations() {
+        site.will_tell_recipient("published", transfer, recipient);
+    }
 }
 
 /// The events that go with `Published`.
@@ -287,6 +297,7 @@ fn mark_failed(site: &Site, id: Uuid, text: &str) {
         let over = matches!(transfer.status(), Status::Failed | Status::Purged);
         (!over).then(|| {
             transfer.enter(Status::Failed, Some(text.to_owned()), now);
+            site.will_tell_sender("uploadfailed", transfer);
             transfer.clone()
         })
     });

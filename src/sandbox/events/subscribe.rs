@@ -117,6 +117,8 @@ pub(super) async fn remove(
 async fn save(site: &Arc<Site>) -> Result<(), Refusal> {
     keeping::save(site).await.map_err(|error| {
         tracing::error!(%error, "sandbox: the subscriptions could not be written");
+        // Somebody has to try again.
+        site.events.changed.notify_one();
         Refusal::Unhandled
     })
 }

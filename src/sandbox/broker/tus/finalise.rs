@@ -17,7 +17,7 @@ use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::broker::depot::remove_blob;
 use crate::sandbox::broker::transfer::{Md5Check, Status, Transfer};
-use crate::sandbox::broker::upload::{CHECKSUM_MISMATCH, announce_published, hex};
+use crate::sandbox::broker::upload::{CHECKSUM_MISMATCH, announce_published, hex, will_announce_published};
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::Site;
 use crate::sandbox::world::bare_number;
@@ -247,8 +247,10 @@ async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
         }
         if !transfer.use_virus_scan && transfer.demanded_checksum.is_none() {
             transfer.enter(Status::Published, None, now);
+            will_announce_published(site, transfer);
         } else if before == Status::UploadStarted {
             transfer.enter(Status::UploadProcessing, None, now);
+            site.will_tell_sender("uploadprocessing", transfer);
         }
         Some((before, transfer.clone()))
     });
@@ -280,7 +282,15 @@ pub(in crate::sandbox) fn verify(site: &Site, id: Uuid) {
         return;
     }
     let now = site.now();
-    let verdict = site.depot.change(id, |transfer| verified(transfer, struck, now));
+    let verdict = site.depot.change(id, |transfer| {
+        let verdict = verified(transfer, struck, now);
+        match &verdict {
+            Some(Verdict::Mismatch { .. }) => site.will_tell_sender("uploadfailed", transfer),
+            Some(Verdict::Published(_)) => will_announce_published(site, transfer),
+            None => {}
+        }
+        verdict
+    });
     match verdict.flatten() {
         Some(Verdict::Mismatch { transfer, blob }) => {
             if let Some(blob) = blob {
