@@ -43,6 +43,9 @@ pub(super) struct Options {
     /// How probably a chunk of a resumable upload that is cut off midway is accepted and never stored, as at Altinn
     #[arg(long, value_name = "PROBABILITY", default_value_t = 1.0, value_parser = probability)]
     tus_wedge: f64,
+    /// Where chance begins, so that it is the same every time
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
     /// Demand this subscription key of every request to the platform
     #[arg(long, value_name = "KEY")]
     subscription_key: Option<String>,
@@ -164,6 +167,7 @@ impl Options {
             scan_delay: self.scan_delay,
             stuck_after: self.stuck_after,
             tus_wedge: self.tus_wedge,
+            seed: self.seed,
             key_gate: self.subscription_key,
             customers: self.organisations,
             tls: self.tls,

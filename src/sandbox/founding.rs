@@ -1,24 +1,27 @@
 //! The world a new sandbox begins with: two organisations that exchange files, and the service owner of the one
 //! resource, with their clients and keys; and a system vendor with as many customers as are asked for.
 //!
-//! No invented organisation may have the number of a real one.
+//! The two have the numbers that the examples in Altinn's own documentation have. All other organisations are
+//! invented, and none of them may have the number of a real one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::blocking::blocking;
-use super::keys::{Key, write_private};
+use super::draft;
+use super::keys::Key;
 use super::world::{Action, Client, Organization, RegisteredKey, SystemUser, World};
 
 pub(super) const AVSENDER: &str = "avsender";
 pub(super) const MOTTAKER: &str = "mottaker";
 pub(super) const TJENESTEEIER: &str = "tjenesteeier";
 pub(super) const RESOURCE: &str = "sandbox-files";
+const WORLD: &str = "world.json";
 /// Where the subscription key lies when the gate is on.
 pub(super) const SUBSCRIPTION_KEY: &str = "keys/subscription-key";
 
@@ -80,6 +83,21 @@ pub(super) struct Foundation {
     pub(super) altinn: Key,
 }
 
+/// A key, and whether it had to be made because its file was not there.
+struct Found {
+    key: Key,
+    made: bool,
+}
+
+/// Those of all who have one.
+struct Keys {
+    maskinporten: Key,
+    altinn: Key,
+    parties: [Found; 2],
+    owner: Found,
+    vendor: Option<Found>,
+}
+
 /// Reads what a former sandbox left in `dir`, and makes what is missing.
 pub(super) async fn found(
     dir: &Path,
@@ -87,42 +105,63 @@ pub(super) async fn found(
     key_gate: Option<&str>,
     customers: usize,
 ) -> io::Result<Foundation> {
-    let keys = dir.join("keys");
-    fs::create_dir_all(&keys)?;
-    if let Some(key) = key_gate {
-        write_private(&dir.join(SUBSCRIPTION_KEY), key.as_bytes())?;
-    }
+    let keys = load(dir.join("keys"), customers > 0).await?;
+    let (dir, key_gate) = (dir.to_owned(), key_gate.map(str::to_owned));
+    blocking(move || {
+        if let Some(key) = key_gate {
+            draft::replace_private(&dir.join(SUBSCRIPTION_KEY), key.as_bytes())?;
+        }
+        settle(&dir, keys, customers, now)
+    })
+    .await
+}
+
+/// Generating keys is what takes time, so all of them are made at once.
+async fn load(dir: PathBuf, vendor: bool) -> io::Result<Keys> {
+    let made = dir.clone();
+    blocking(move || fs::create_dir_all(made)).await?;
     let load = |file: &str, id: String| {
-        let path = keys.join(file);
-        blocking(move || Key::load_or_generate(&path, &id))
+        let path = dir.join(file);
+        blocking(move || {
+            let made = !path.try_exists()?;
+            Ok(Found { key: Key::load_or_generate(&path, &id)?, made })
+        })
     };
     let of = |name: &str| load(&format!("{name}.pem"), format!("sandbox-{name}"));
     let [avsender, mottaker] = PARTIES.map(|(name, _)| of(name));
-    let leverandor = async { if customers == 0 { Ok(None) } else { of(LEVERANDOR).await.map(Some) } };
-    // Generating keys is what takes time, so all of them are made at once.
-    let (maskinporten, altinn, avsender, mottaker, owner, leverandor) = tokio::try_join!(
+    let vendor = async { if vendor { of(LEVERANDOR).await.map(Some) } else { Ok(None) } };
+    let (maskinporten, altinn, avsender, mottaker, owner, vendor) = tokio::try_join!(
         load("maskinporten-signing.pem", "maskinporten".to_owned()),
         load("altinn-signing.pem", "altinn".to_owned()),
         avsender,
         mottaker,
         of(TJENESTEEIER),
-        leverandor,
+        vendor,
     )?;
-    let path = dir.join("world.json");
-    let (mut world, mut is_new) = match fs::read(&path) {
+    let (maskinporten, altinn) = (maskinporten.key, altinn.key);
+    Ok(Keys { maskinporten, altinn, parties: [avsender, mottaker], owner, vendor })
+}
+
+/// Reads the world, or makes one, and adds what is missing in it.
+fn settle(dir: &Path, keys: Keys, customers: usize, now: Timestamp) -> io::Result<Foundation> {
+    let Keys { maskinporten, altinn, parties: [avsender, mottaker], owner, vendor } = keys;
+    let (mut world, mut changed) = match fs::read(dir.join(WORLD)) {
         Ok(text) => (serde_json::from_slice(&text)?, false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (begin(&[avsender, mottaker], &owner, now), true)
+            (begin(&[&avsender.key, &mottaker.key], &owner.key, now), true)
         }
         Err(error) => return Err(error),
     };
-    if let Some(key) = leverandor {
-        is_new |= serve_customers(&mut world, &key, customers, now);
+    if let Some(found) = &vendor {
+        changed |= serve_customers(&mut world, &found.key, customers, now);
     }
-    if is_new {
+    for found in [&avsender, &mottaker, &owner].into_iter().chain(&vendor) {
+        changed |= found.made && register_again(&mut world, &found.key, now);
+    }
+    if changed {
         save(&world, dir)?;
     }
-    let mut parties = parties(&world, &keys);
+    let mut parties = parties(&world, &dir.join("keys"));
     let mut take = |name| {
         let place = parties.iter().position(|party| party.name == name)?;
         Some(parties.remove(place))
@@ -132,14 +171,32 @@ pub(super) async fn found(
     Ok(Foundation { world, parties, service_owner, vendor, maskinporten, altinn })
 }
 
-/// Writes the world down, for the next start.
-pub(super) fn save(world: &World, dir: &Path) -> io::Result<()> {
-    let draft = dir.join("world.json.new");
-    fs::write(&draft, serde_json::to_vec_pretty(world)?)?;
-    fs::rename(&draft, dir.join("world.json"))
+/// Registers a key in the place of one whose file was lost, as a person would in self-service; whether there was
+/// such a one.
+fn register_again(world: &mut World, key: &Key, now: Timestamp) -> bool {
+    let registered = world.clients.iter_mut().flat_map(|client| &mut client.keys);
+    let mut lost = registered.filter(|it| it.id == key.id && it.modulus != key.modulus).peekable();
+    let any = lost.peek().is_some();
+    lost.for_each(|it| *it = registration(key, now));
+    any
 }
 
-fn begin(keys: &[Key; 2], owner: &Key, now: Timestamp) -> World {
+fn registration(key: &Key, now: Timestamp) -> RegisteredKey {
+    RegisteredKey {
+        id: key.id.clone(),
+        modulus: key.modulus.clone(),
+        exponent: key.exponent.clone(),
+        registered: now,
+    }
+}
+
+/// Writes the world down, for the next start.
+pub(super) fn save(world: &World, dir: &Path) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(world)?;
+    draft::replace(&dir.join(WORLD), |file| file.write_all(&text))
+}
+
+fn begin(keys: &[&Key; 2], owner: &Key, now: Timestamp) -> World {
     let mut world = World::new();
     for ((name, number), key) in PARTIES.iter().zip(keys) {
         let client = open_account(&mut world, name, number, &SCOPES, key, now);
@@ -164,16 +221,15 @@ fn open_account(
     now: Timestamp,
 ) -> String {
     let id = Uuid::new_v4().to_string();
-    let key = RegisteredKey {
-        id: key.id.clone(),
-        modulus: key.modulus.clone(),
-        exponent: key.exponent.clone(),
-        registered: now,
-    };
     let organization = organization(name, number, scopes);
     let scopes = organization.granted.clone();
     world.organizations.push(organization);
-    world.clients.push(Client { id: id.clone(), owner: number.to_owned(), scopes, keys: vec![key] });
+    world.clients.push(Client {
+        id: id.clone(),
+        owner: number.to_owned(),
+        scopes,
+        keys: vec![registration(key, now)],
+    });
     id
 }
 

@@ -2,9 +2,8 @@
 //!
 //! Private keys never leave this file except as the PEM file of an organisation.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use aws_lc_rs::encoding::AsDer as _;
@@ -17,6 +16,8 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
+
+use super::draft;
 
 /// A private key with its public half as JWK members.
 pub(super) struct Key {
@@ -39,7 +40,8 @@ impl Key {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let pair = KeyPair::generate(KeySize::Rsa2048).map_err(io::Error::other)?;
                 let der = pair.as_der().map_err(io::Error::other)?;
-                write_private(path, pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref())).as_bytes())?;
+                let text = pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref()));
+                draft::replace_private(path, text.as_bytes())?;
                 pair
             }
             Err(error) => return Err(error),
@@ -74,12 +76,6 @@ impl Key {
         token.push_str(&URL_SAFE_NO_PAD.encode(signature));
         Ok(token)
     }
-}
-
-/// Writes a file that only the owner can read.
-pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(content)
 }
 
 /// The RSA algorithms that Maskinporten takes; no EC, PSS, HMAC or `none`.

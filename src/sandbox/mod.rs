@@ -11,6 +11,7 @@ mod blocking;
 mod broker;
 mod clock;
 mod configuration;
+mod draft;
 mod events;
 mod faults;
 mod founding;
@@ -21,6 +22,7 @@ mod ledger;
 mod limits;
 mod line;
 mod listen;
+mod media_type;
 mod pace;
 mod problem;
 mod registry;
@@ -36,7 +38,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -58,8 +60,10 @@ pub use world::{
     SystemUser, World,
 };
 
+use blocking::start_blocking;
 use broker::depot::Depot;
 use broker::jobs;
+use broker::tus::records;
 use broker::tus::store::Desks;
 use site::{Parts, Settings, Site};
 
@@ -260,8 +264,30 @@ pub struct Sandbox {
     stop: CancellationToken,
     // Dropped in this order: connections end, then the directory goes.
     cut: DropGuard,
+    _place: Place,
+}
+
+/// The directory of a sandbox.
+struct Place {
+    dir: PathBuf,
+    // Dropped in this order.
     _lock: File,
     _temporary: Option<tempfile::TempDir>,
+}
+
+/// What the files in it hold, and where more is written.
+struct Stores {
+    depot: Depot,
+    events: events::Events,
+    tus: Desks,
+}
+
+/// All that is read or made before a sandbox can listen.
+struct Opened {
+    place: Place,
+    founded: founding::Foundation,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    stores: Stores,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -281,26 +307,14 @@ impl Sandbox {
         }
         // Whoever was first has decided.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let (dir, temporary) = directory(options.dir.as_deref())?;
-        let failed = |source| Error::Directory { path: dir.clone(), source };
-        let lock = lock(&dir)?;
-        let now = options.clock.now();
-        let founded = founding::found(&dir, now, options.key_gate.as_deref(), options.customers);
-        let founded = founded.await.map_err(failed)?;
-        let papers = tls::Papers::of(&dir);
-        let tls = if options.tls { Some(papers.clone().open(now).await.map_err(failed)?) } else { None };
-        let depot = Depot::open(&dir).map_err(failed)?;
-        let mut trust = options.trust.clone();
-        // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
-        trust.extend(tls.is_some().then(|| papers.authority()));
-        let events = events::Events::open(&dir, &trust)?;
-        let tus = Desks::open(&dir, &depot, options.seed).map_err(failed)?;
+        let Opened { place, founded, tls, stores } = open(&options).await?;
+        let Stores { depot, events, tus } = stores;
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let site = Arc::new(Site::new(Parts {
             url: format!("{}://{address}", if tls.is_some() { "https" } else { "http" }),
-            dir: dir.clone(),
+            dir: place.dir.clone(),
             settings: options.settings(),
             clock: options.clock,
             world: founded.world,
@@ -322,12 +336,11 @@ impl Sandbox {
             parties: founded.parties,
             service_owner: founded.service_owner,
             vendor: founded.vendor,
-            certificate_authority: options.tls.then(|| papers.authority()),
+            certificate_authority: options.tls.then(|| tls::Papers::of(&place.dir).authority()),
             parts,
             stop,
             cut,
-            _lock: lock,
-            _temporary: temporary,
+            _place: place,
         })
     }
 
@@ -410,11 +423,8 @@ impl Sandbox {
 
     /// Looks at the world, or changes it; a change is kept for the next start.
     pub fn world<R>(&self, change: impl FnOnce(&mut World) -> R) -> Result<R, Error> {
-        let mut world = self.site.world.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut world);
-        founding::save(&world, &self.site.dir)
-            .map_err(|source| Error::Directory { path: self.site.dir.clone(), source })?;
-        Ok(result)
+        let failed = |source| Error::Directory { path: self.site.dir.clone(), source };
+        self.site.change_world_here(change).map_err(failed)
     }
 
     /// A ready-made formidlingd configuration, with its folders under `base`
@@ -454,11 +464,44 @@ impl Sandbox {
         if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
             tracing::warn!("sandbox: requests in flight were cut off");
         }
+        self.site.events.register_late(&self.site);
         events::flush(&self.site).await;
         drop(self.cut);
+        if tokio::time::timeout(STOP_DEADLINE, self.site.rest()).await.is_err() {
+            tracing::warn!("sandbox: bodies of requests were not read to their end");
+        }
+        records::flush(&self.site).await;
         // The tasks of cut connections hold the site until they notice.
         tokio::task::yield_now().await;
     }
+}
+
+async fn open(options: &Options) -> Result<Opened, Error> {
+    let asked = options.dir.clone();
+    let place = start_blocking(move || {
+        let (dir, temporary) = directory(asked.as_deref())?;
+        Ok(Place { _lock: lock(&dir)?, dir, _temporary: temporary })
+    });
+    let place: Place = place.await.map_err(Error::Broken)??;
+    let failed = |source| Error::Directory { path: place.dir.clone(), source };
+    let now = options.clock.now();
+    let founded = founding::found(&place.dir, now, options.key_gate.as_deref(), options.customers);
+    let founded = founded.await.map_err(failed)?;
+    let papers = tls::Papers::of(&place.dir);
+    let tls = if options.tls { Some(papers.clone().open(now).await.map_err(failed)?) } else { None };
+    let mut trust = options.trust.clone();
+    // Whoever receives events at a sandbox with TLS may use a certificate by the same authority.
+    trust.extend(tls.is_some().then(|| papers.authority()));
+    let (dir, seed) = (place.dir.clone(), options.seed);
+    let stores = start_blocking(move || {
+        let failed = |source| Error::Directory { path: dir.clone(), source };
+        let depot = Depot::open(&dir).map_err(failed)?;
+        let events = events::Events::open(&dir, &trust)?;
+        let tus = Desks::open(&dir, &depot, seed).map_err(failed)?;
+        Ok(Stores { depot, events, tus })
+    });
+    let stores = stores.await.map_err(Error::Broken)??;
+    Ok(Opened { place, founded, tls, stores })
 }
 
 fn directory(asked: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), Error> {
@@ -507,6 +550,11 @@ fn parts(site: &Arc<Site>, door: listen::Door, stop: &CancellationToken) -> Join
     parts.spawn(async move {
         events.await;
         "events"
+    });
+    let records = records::run(Arc::clone(site), stop.clone());
+    parts.spawn(async move {
+        records.await;
+        "records of uploads"
     });
     parts
 }

@@ -278,6 +278,18 @@ fn problem(number: u16, status: StatusCode, detail: &str) -> String {
     text
 }
 
+/// Problem JSON of Altinn's other platforms, which have no codes.
+pub(super) fn platform_problem(status: StatusCode, detail: Option<&str>) -> Response<Body> {
+    let mut body = json!({
+        "type": section(status), "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(), "traceId": trace_id(),
+    });
+    if let (Some(detail), Some(members)) = (detail, body.as_object_mut()) {
+        members.insert("detail".to_owned(), detail.into());
+    }
+    answer(status, "application/problem+json; charset=utf-8", body.to_string())
+}
+
 /// The section of RFC 9110 that defines the status.
 fn section(status: StatusCode) -> String {
     let section = match status.as_u16() {

@@ -10,7 +10,7 @@ use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 
 use super::broker::hex;
-use super::problem::{answer, json_answer, trace_id};
+use super::problem::{answer, json_answer, platform_problem};
 use super::route::Question;
 use super::site::Site;
 use super::world::{Resource, World};
@@ -34,21 +34,13 @@ pub(super) fn answer_to(site: &Site, question: &Question) -> Response<Body> {
             }
             (Question::Policy(_), Some(_)) => missing("Unable to find requested policy"),
             (Question::Policy(_), None) => missing("Unable to find resource"),
-            (Question::Resource(_) | Question::Rights(_), _) => not_found(),
+            (Question::Resource(_) | Question::Rights(_), _) => platform_problem(StatusCode::NOT_FOUND, None),
         }
     })
 }
 
 fn missing(text: &'static str) -> Response<Body> {
     answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", text)
-}
-
-fn not_found() -> Response<Body> {
-    let body = json!({
-        "type": "https://tools.ietf.org/html/rfc9110#section-15.5.5",
-        "title": "Not Found", "status": 404, "traceId": trace_id(),
-    });
-    answer(StatusCode::NOT_FOUND, "application/problem+json; charset=utf-8", body.to_string())
 }
 
 fn entry(world: &World, id: &str, resource: &Resource) -> Value {

@@ -52,7 +52,9 @@ pub(super) struct Site {
     pub(super) dir: PathBuf,
     pub(super) settings: Settings,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) world: RwLock<World>,
+    world: RwLock<World>,
+    /// Held by whoever changes the world, until the change is written down.
+    changing: Mutex<()>,
     pub(super) depot: Depot,
     pub(super) tus: Desks,
     pub(super) ledger: Ledger,
@@ -66,8 +68,8 @@ pub(super) struct Site {
     pub(super) limits: Limits,
     /// Requests that have come in and are not answered.
     in_flight: AtomicUsize,
-    /// Bodies of refused requests, being read to their end.
-    drains: Mutex<JoinSet<()>>,
+    /// What goes on when its request has ended.
+    behind: Mutex<JoinSet<()>>,
 }
 
 /// What a site is made of.
@@ -96,6 +98,7 @@ impl Site {
             limits: Limits::new(parts.rate_limits),
             clock: parts.clock,
             world: RwLock::new(parts.world),
+            changing: Mutex::default(),
             depot: parts.depot,
             tus: parts.tus,
             ledger: Ledger::default(),
@@ -105,7 +108,7 @@ impl Site {
             used_grants: Mutex::default(),
             events: parts.events,
             in_flight: AtomicUsize::default(),
-            drains: Mutex::default(),
+            behind: Mutex::default(),
         }
     }
 
@@ -152,13 +155,18 @@ impl Site {
         change: impl FnOnce(&mut World) -> R + Send + 'static,
     ) -> io::Result<R> {
         let site = Arc::clone(self);
-        blocking(move || {
-            let mut world = site.world.write().unwrap_or_else(PoisonError::into_inner);
-            let result = change(&mut world);
-            founding::save(&world, &site.dir)?;
-            Ok(result)
-        })
-        .await
+        blocking(move || site.change_world_here(change)).await
+    }
+
+    /// The same on this thread, which is blocked by it. Who only looks at the world does not wait for the disk.
+    pub(super) fn change_world_here<R>(&self, change: impl FnOnce(&mut World) -> R) -> io::Result<R> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (result, world) = {
+            let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
+            (change(&mut world), world.clone())
+        };
+        founding::save(&world, &self.dir)?;
+        Ok(result)
     }
 
     /// Sends an event to the sender.
@@ -174,9 +182,7 @@ impl Site {
     /// Reads the rest of a refused request's body for a while, as Kestrel does after it has
     /// answered: a client that is still writing then gets to see the answer.
     pub(super) fn drain(&self, body: axum::body::Body) {
-        let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
-        while drains.try_join_next().is_some() {}
-        drains.spawn(async move {
+        self.go_on(async move {
             let reading = async {
                 let mut blocks = body.into_data_stream();
                 while let Some(Ok(_)) = futures_util::StreamExt::next(&mut blocks).await {}
@@ -184,6 +190,18 @@ impl Site {
             // Five seconds: Kestrel's own limit. Running out of time is one of the two good ends.
             tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap_or_default();
         });
+    }
+    /// Does something that does not end with its request, but with the connection or before.
+    pub(super) fn go_on(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        while behind.try_join_next().is_some() {}
+        behind.spawn(work);
+    }
+
+    /// Resolves when all of that is done.
+    pub(super) async fn rest(&self) {
+        let behind = std::mem::take(&mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner));
+        behind.join_all().await;
     }
 }
 

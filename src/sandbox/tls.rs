@@ -24,7 +24,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::blocking::blocking;
 use super::clock::{earlier, later};
-use super::keys::write_private;
+use super::draft::replace_private;
 
 /// The names that the certificate is for, and all that the authority may vouch for.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -99,8 +99,8 @@ impl Papers {
         let issuer = Issuer::from_params(&authority, &authority_key);
         let certificate =
             leaf(now).and_then(|leaf| leaf.signed_by(&key, &issuer)).map_err(io::Error::other)?;
-        write_private(&self.authority_key(), authority_key.serialize_pem().as_bytes())?;
-        write_private(&self.key(), key.serialize_pem().as_bytes())?;
+        replace_private(&self.authority_key(), authority_key.serialize_pem().as_bytes())?;
+        replace_private(&self.key(), key.serialize_pem().as_bytes())?;
         fs::write(self.authority(), authority_certificate.pem())?;
         fs::write(self.certificate(), certificate.pem())
     }

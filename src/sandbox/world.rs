@@ -266,14 +266,14 @@ impl World {
     }
 
     /// Asks Altinn Authorization: may `subject` do `action` with `resource` on behalf of `party`
-    /// (any form of the number)? A resource that the Broker does not know is a "no" too, since it is
-    /// looked up inside the access check.
+    /// (any form of the number)? For what the Broker asks about, a resource that it does not know is a "no" too,
+    /// since it looks that up inside the access check.
     pub(super) fn permits(&self, subject: &Subject, resource: &str, action: Action, party: &str) -> bool {
         if self.authorization == Authorization::Down {
             return false;
         }
-        let resource = self.resources.get(resource).filter(|resource| resource.configured);
-        let Some(resource) = resource else { return false };
+        let is_known = |resource: &&Resource| resource.configured || action == Action::Subscribe;
+        let Some(resource) = self.resources.get(resource).filter(is_known) else { return false };
         let party = bare_number(party);
         let actor = match subject {
             Subject::SystemUser(organization) => organization,

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::intake::Attempt;
 use super::transfer::Transfer;
+use crate::sandbox::draft;
 
 /// All transfers, and where their content lies.
 pub(in crate::sandbox) struct Depot {
@@ -39,17 +40,15 @@ impl Depot {
         fs::create_dir_all(&blobs)?;
         let path = dir.join("transfers.jsonl");
         let (transfers, order) = read_journal(&path)?;
-        let compacted = dir.join("transfers.jsonl.new");
-        let mut out = BufWriter::new(File::create(&compacted)?);
         let mut by_party = HashMap::new();
-        for id in &order {
-            let Some(transfer) = transfers.get(id) else { continue };
-            serde_json::to_writer(&mut out, transfer)?;
-            out.write_all(b"\n")?;
-            index(&mut by_party, transfer);
-        }
-        out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        fs::rename(&compacted, &path)?;
+        draft::replace(&path, |out| {
+            for transfer in order.iter().filter_map(|id| transfers.get(id)) {
+                serde_json::to_writer(&mut *out, transfer)?;
+                out.write_all(b"\n")?;
+                index(&mut by_party, transfer);
+            }
+            Ok(())
+        })?;
         let journal = OpenOptions::new().append(true).open(&path)?;
         remove_orphans(&blobs, &transfers)?;
         let shelves = Mutex::new(Shelves { journal, transfers, by_party });

@@ -18,6 +18,7 @@ use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::clock::later;
 use crate::sandbox::faults::Quirk;
+use crate::sandbox::media_type;
 use crate::sandbox::pace;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
@@ -99,9 +100,7 @@ pub(super) fn start(
 
 /// A missing `Content-Type` passes, a wrong one does not.
 pub(in crate::sandbox) fn is_octets(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return true };
-    let media_type = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    media_type.is_empty() || media_type.eq_ignore_ascii_case("application/octet-stream")
+    media_type::may_be(headers, "application/octet-stream")
 }
 
 /// Whether the caller may upload to the transfer now.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::event;
 use crate::sandbox::auth;
+use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::Refusal;
 use crate::sandbox::site::Site;
 use crate::sandbox::world::{Action, Subject, World, bare_number};
@@ -37,10 +38,7 @@ impl Caller {
 
     /// Nine digits of the organisation that the token stands for, for the ledger.
     pub(super) fn organization(&self, site: &Site) -> Option<String> {
-        site.look(|world| match asker(world, &self.consumer)? {
-            Asker::Party(Subject::SystemUser(number) | Subject::Organization(number)) => Some(number),
-            Asker::ServiceOwner(_) => None,
-        })
+        site.look(|world| asker(world, &self.consumer)?.organization(world))
     }
 
     /// Nine digits of the owner of the Maskinporten client, for the ledger.
@@ -79,6 +77,18 @@ enum Asker {
     ServiceOwner(String),
 }
 
+impl Asker {
+    /// Its nine digits.
+    fn organization(&self, world: &World) -> Option<String> {
+        match self {
+            Self::Party(Subject::SystemUser(number) | Subject::Organization(number)) => Some(number.clone()),
+            Self::ServiceOwner(code) => {
+                world.owner_codes.iter().find(|(_, it)| *it == code).map(|(number, _)| number.clone())
+            }
+        }
+    }
+}
+
 /// Nobody, when the system user is gone or the consumer is a person, of whom there are none here.
 fn asker(world: &World, consumer: &str) -> Option<Asker> {
     if let Some(number) = consumer.strip_prefix("/organisation/") {
@@ -96,10 +106,14 @@ fn asker(world: &World, consumer: &str) -> Option<Asker> {
 /// permitted to the resource's own service owner alone.
 pub(super) fn may_subscribe(site: &Site, consumer: &str, resource: &str, subject: Option<&str>) -> bool {
     let Some(resource) = resource.strip_prefix(event::RESOURCE_PREFIX) else { return false };
-    site.look(|world| match asker(world, consumer) {
-        None => false,
-        Some(Asker::ServiceOwner(code)) => world.owner_has(resource, &code),
-        Some(Asker::Party(party)) => {
+    let Some(asker) = site.look(|world| asker(world, consumer)) else { return false };
+    let number = site.look(|world| asker.organization(world));
+    if site.faults.strikes(Quirk::AuthorizationDown, number.as_deref()).is_some() {
+        return false;
+    }
+    site.look(|world| match asker {
+        Asker::ServiceOwner(code) => world.owner_has(resource, &code),
+        Asker::Party(party) => {
             let Some(number) = subject.and_then(event::organization) else { return false };
             // What the main unit may is good for its sub-units.
             let main = world.organization(number).and_then(|unit| unit.parent.as_deref());

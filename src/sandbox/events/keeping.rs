@@ -11,77 +11,111 @@ use tokio_util::sync::CancellationToken;
 
 use super::{log, subscriptions};
 use crate::sandbox::blocking::blocking;
-use crate::sandbox::clock::earlier;
+use crate::sandbox::clock::{earlier, later};
 use crate::sandbox::site::Site;
 
 /// When old events are forgotten.
 const NIGHTLY: Time = Time::constant(3, 0, 0, 0);
+/// From one night to the next, unless the sandbox is faster.
+const DAY: Duration = Duration::from_hours(24);
+/// The shortest day of a fast sandbox.
+const SHORTEST_DAY: Duration = Duration::from_millis(10);
+/// When what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Writes what is new, and comes at night, until told to stop.
 pub(super) async fn run(site: &Arc<Site>, stop: &CancellationToken) {
-    let mut night = next_night(site.clock.now());
+    let day = site.scaled(DAY).max(SHORTEST_DAY);
+    let mut night = next_night(site.clock.now(), day);
     loop {
         if night <= site.clock.now() {
-            night = next_night(site.clock.now());
+            night = next_night(site.clock.now(), day);
             // As of last night, also when a clock that jumped brings it late.
-            forget_old(site, earlier(night, Duration::from_hours(24))).await;
+            forget_old(site, earlier(night, day)).await;
         }
-        flush(site).await;
+        let next = if flush(site).await { night } else { night.min(later(site.clock.now(), AGAIN)) };
         tokio::select! {
             () = stop.cancelled() => return,
             () = site.events.changed.notified() => {}
-            () = site.clock.sleep_until(night) => {}
+            () = site.clock.sleep_until(next) => {}
         }
     }
 }
 
-/// Writes what is not in the files yet.
-pub(in crate::sandbox) async fn flush(site: &Site) {
-    let (dirty, events) = {
-        let mut log = site.events.log();
-        (mem::take(&mut *site.events.dirty()), log.unwritten())
-    };
-    if dirty && let Err(error) = save(site).await {
+/// Writes what is not in the files yet; whether that succeeded.
+pub(in crate::sandbox) async fn flush(site: &Arc<Site>) -> bool {
+    let subscriptions = save(site).await;
+    if let Err(error) = &subscriptions {
         tracing::error!(%error, "sandbox: the subscriptions could not be written");
     }
-    if events.is_empty() {
-        return;
-    }
-    let path = site.events.log_file.clone();
-    if let Err(error) = blocking(move || log::append(&path, &events)).await {
+    let events = write(site, |site| {
+        let (events, before) = site.events.log().unwritten();
+        if events.is_empty() {
+            return Ok(());
+        }
+        log::append(&site.events.log_file, &events).inspect_err(|_| site.events.log().not_written(before))
+    });
+    let events = events.await;
+    if let Err(error) = &events {
         tracing::error!(%error, "sandbox: events could not be written");
     }
+    subscriptions.is_ok() && events.is_ok()
 }
 
-/// Writes the subscriptions.
-pub(super) async fn save(site: &Site) -> io::Result<()> {
-    // One at a time, or an older state could replace a newer one.
-    let _writing = site.events.writing.lock().await;
-    let kept = site.events.subscriptions().kept();
-    let path = site.events.list_file.clone();
-    blocking(move || subscriptions::write(&path, &kept)).await
-}
-
-async fn forget_old(site: &Site, night: Timestamp) {
-    let events = {
-        let mut log = site.events.log();
-        if !log.forget_old(night) {
-            return;
+/// Writes the subscriptions, if they have changed since they were written.
+pub(in crate::sandbox) async fn save(site: &Arc<Site>) -> io::Result<()> {
+    write(site, |site| {
+        if !mem::take(&mut *site.events.dirty()) {
+            return Ok(());
         }
-        log.everything()
-    };
-    let path = site.events.log_file.clone();
-    if let Err(error) = blocking(move || log::rewrite(&path, &events)).await {
+        let kept = site.events.subscriptions().kept();
+        subscriptions::write(&site.events.list_file, &kept).inspect_err(|_| *site.events.dirty() = true)
+    })
+    .await
+}
+
+/// Does one at a time, or an older state could replace a newer one; and takes its turn along, since
+/// it goes on when the request that wanted it is abandoned.
+async fn write(
+    site: &Arc<Site>,
+    act: impl FnOnce(&Site) -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let writing = Arc::clone(&site.events.writing).lock_owned().await;
+    let site = Arc::clone(site);
+    blocking(move || {
+        let _writing = writing;
+        act(&site)
+    })
+    .await
+}
+
+async fn forget_old(site: &Arc<Site>, night: Timestamp) {
+    let forgotten = write(site, move |site| {
+        let (events, before) = {
+            let mut log = site.events.log();
+            if !log.forget_old(earlier(night, site.scaled(log::KEPT_FOR))) {
+                return Ok(());
+            }
+            log.everything()
+        };
+        log::rewrite(&site.events.log_file, &events).inspect_err(|_| site.events.log().not_written(before))
+    });
+    if let Err(error) = forgotten.await {
         tracing::error!(%error, "sandbox: old events could not be forgotten");
     }
 }
 
-/// The next time it is three o'clock, by UTC.
-fn next_night(now: Timestamp) -> Timestamp {
+/// The next night: days of that length are counted from three o'clock, by UTC.
+fn next_night(now: Timestamp, day: Duration) -> Timestamp {
     let today = now.to_zoned(TimeZone::UTC).date();
     let at = |date: jiff::civil::Date| {
         date.to_datetime(NIGHTLY).to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp())
     };
-    let tonight = at(today).ok().filter(|time| *time > now);
-    tonight.or_else(|| at(today.checked_add(1.day()).ok()?).ok()).unwrap_or(Timestamp::MAX)
+    let past = at(today).ok().filter(|time| *time <= now);
+    let Some(past) = past.or_else(|| at(today.checked_sub(1.day()).ok()?).ok()) else {
+        return Timestamp::MAX;
+    };
+    let since = now.duration_since(past).unsigned_abs();
+    let left = day.as_nanos().saturating_sub(since.as_nanos().checked_rem(day.as_nanos()).unwrap_or(0));
+    later(now, Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX)))
 }

@@ -4,8 +4,8 @@
 //! `keeping.rs`.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::event::{Event, Stored};
-use crate::sandbox::clock::earlier;
+use crate::sandbox::draft;
 
 /// How long an event can be pulled, until the next nightly job.
-const KEPT_FOR: Duration = Duration::from_hours(90 * 24);
+pub(super) const KEPT_FOR: Duration = Duration::from_hours(90 * 24);
 /// The newest events are kept, so that a sandbox that runs for weeks does not fill the memory.
 const KEPT: usize = 500_000;
 
@@ -78,9 +78,8 @@ impl Log {
         self.events.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX))
     }
 
-    /// The nightly job: forgets what is too old, and tells whether there was any.
-    pub(super) fn forget_old(&mut self, now: Timestamp) -> bool {
-        let limit = earlier(now, KEPT_FOR);
+    /// Forgets what was registered before `limit`, and tells whether there was any.
+    pub(super) fn forget_old(&mut self, limit: Timestamp) -> bool {
         let before = self.events.len();
         while self.events.front().is_some_and(|event| event.time < limit) {
             self.forget_first();
@@ -88,17 +87,24 @@ impl Log {
         self.events.len() < before
     }
 
-    /// Takes the events that are not in the file yet.
-    pub(super) fn unwritten(&mut self) -> Vec<Arc<Event>> {
-        let skipped = usize::try_from(self.written.saturating_sub(self.first)).unwrap_or(usize::MAX);
+    /// Takes the events that are not in the file yet, with what to tell if they cannot be written.
+    pub(super) fn unwritten(&mut self) -> (Vec<Arc<Event>>, u64) {
+        let before = self.written;
+        let skipped = usize::try_from(before.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.written = self.next();
-        self.events.iter().skip(skipped).cloned().collect()
+        (self.events.iter().skip(skipped).cloned().collect(), before)
     }
 
-    /// Takes all events, to write the file anew.
-    pub(super) fn everything(&mut self) -> Vec<Arc<Event>> {
+    /// Takes all events, to write the file anew, with what to tell if that cannot be.
+    pub(super) fn everything(&mut self) -> (Vec<Arc<Event>>, u64) {
+        let before = self.written;
         self.written = self.next();
-        self.events.iter().cloned().collect()
+        (self.events.iter().cloned().collect(), before)
+    }
+
+    /// What was taken could not be written.
+    pub(super) fn not_written(&mut self, before: u64) {
+        self.written = self.written.min(before);
     }
 
     fn next(&self) -> u64 {
@@ -123,11 +129,7 @@ pub(super) fn append(path: &Path, events: &[Arc<Event>]) -> io::Result<()> {
 
 /// Replaces the file.
 pub(super) fn rewrite(path: &Path, events: &[Arc<Event>]) -> io::Result<()> {
-    let draft = path.with_extension("jsonl.new");
-    let mut file = BufWriter::new(File::create(&draft)?);
-    write_lines(&mut file, events)?;
-    file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    fs::rename(&draft, path)
+    draft::replace(path, |file| write_lines(file, events))
 }
 
 fn write_lines(out: &mut impl io::Write, events: &[Arc<Event>]) -> io::Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! Formidling sends an event (`event.rs`), which is registered (`log.rs`), matched with the
 //! subscriptions through the caches, and queued for each (`queue.rs`, `delivery.rs`). Posts that
-//! were waiting when the sandbox stopped are lost; subscriptions and events are kept.
+//! were waiting when the sandbox stopped are lost; subscriptions and events are kept, those that
+//! were to be sent late, too.
 
 mod caches;
 mod consumer;
@@ -29,14 +30,14 @@ use axum::http::request::Parts;
 use axum::http::{Response, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::transfer::Transfer;
 use super::clock::later;
 use super::faults::Quirk;
-use super::problem::{Produces, Refusal, answer, trace_id};
+use super::problem::{Produces, Refusal, answer, platform_problem};
 use super::route::Events as Operation;
 use super::site::{Note, Site};
 use caches::Caches;
@@ -45,6 +46,8 @@ pub(in crate::sandbox) use delivery::Delivery;
 use event::Notice;
 pub use event::{Event, Part};
 pub(super) use keeping::flush;
+#[cfg(test)]
+pub(super) use keeping::save;
 use log::Log;
 use queue::{Job, Mail, Queue};
 use subscriptions::Subscriptions;
@@ -66,7 +69,8 @@ pub(super) struct Events {
     veils: Mutex<Veils>,
     /// The subscriptions have changed since they were written.
     dirty: Mutex<bool>,
-    writing: tokio::sync::Mutex<()>,
+    /// Held by whoever writes a file.
+    writing: Arc<tokio::sync::Mutex<()>>,
     webhook: Webhook,
     /// Something was queued.
     queued: Notify,
@@ -87,7 +91,7 @@ impl Events {
             deliveries: Mutex::default(),
             veils: Mutex::default(),
             dirty: Mutex::default(),
-            writing: tokio::sync::Mutex::default(),
+            writing: Arc::default(),
             webhook: Webhook::new(trust)?,
             queued: Notify::new(),
             changed: Notify::new(),
@@ -127,9 +131,7 @@ impl Events {
 
     /// Registers an event, and queues it for whoever has subscribed.
     fn send(&self, site: &Site, notice: Notice) {
-        let event = Arc::new(notice.send(site.now()));
-        self.log().register(&event);
-        self.changed.notify_one();
+        let event = self.register(site, notice);
         let now = site.now();
         let lifetime = site.scaled(site.settings.events_cache);
         let found = lock(&self.caches).subscriptions(
@@ -139,7 +141,7 @@ impl Events {
             || self.subscriptions().matching(site, &event),
         );
         for held in found.iter() {
-            if held.silent_until.is_some_and(|until| until > now) {
+            if held.is_deaf(now) {
                 continue;
             }
             let consumer = &held.subscription.wish.consumer;
@@ -147,10 +149,33 @@ impl Events {
                 let resource = event.resource_on_the_wire();
                 consumer::may_subscribe(site, consumer, &resource, Some(&event.subject()))
             });
-            if permitted {
-                let mail = Mail { held: Arc::clone(held), event: Some(Arc::clone(&event)), attempt: 1 };
-                self.queue(now, Job::Post(mail));
+            let strikes = |quirk| site.faults.strikes(quirk, Some(&event.organization)).is_some();
+            if !permitted || strikes(Quirk::DeliveryLost) {
+                continue;
             }
+            let mail = Mail { held: Arc::clone(held), event: Some(Arc::clone(&event)), attempt: 1 };
+            if strikes(Quirk::DeliveryDoubled) {
+                self.queue(now, Job::Post(mail.clone()));
+            }
+            self.queue(now, Job::Post(mail));
+        }
+    }
+
+    fn register(&self, site: &Site, notice: Notice) -> Arc<Event> {
+        let mut log = self.log();
+        // What has a higher sequence number must not have an earlier time.
+        let event = Arc::new(notice.send(site.now()));
+        log.register(&event);
+        drop(log);
+        self.changed.notify_one();
+        event
+    }
+
+    /// Registers the events that are still to be sent late: nobody will send them after this.
+    pub(super) fn register_late(&self, site: &Site) {
+        let late = lock(&self.queue).late();
+        for notice in late {
+            self.register(site, notice);
         }
     }
 
@@ -189,9 +214,13 @@ impl Events {
 
     fn validated(&self, subscription: i32) {
         if self.subscriptions().validate(subscription) {
-            *self.dirty() = true;
-            self.changed.notify_one();
+            self.subscriptions_changed();
         }
+    }
+
+    fn subscriptions_changed(&self) {
+        *self.dirty() = true;
+        self.changed.notify_one();
     }
 
     fn queue(&self, time: Timestamp, job: Job) {
@@ -212,6 +241,20 @@ impl Events {
     #[cfg(test)]
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {
         lock(&self.queue).is_idle(now)
+    }
+
+    /// The turn of whoever writes a file.
+    #[cfg(test)]
+    pub(super) fn writing(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.writing)
+    }
+
+    /// Does something while nobody can look at the subscriptions, which have changed.
+    #[cfg(test)]
+    pub(super) fn with_subscriptions_held(&self, act: impl FnOnce()) {
+        let _held = self.subscriptions();
+        *self.dirty() = true;
+        act();
     }
 
     async fn queued(&self) {
@@ -264,13 +307,7 @@ impl Denied {
             Self::Text(status, text) => {
                 answer(status, "application/json; charset=utf-8", Value::from(text).to_string())
             }
-            Self::Problem(detail) => {
-                let body = json!({
-                    "type": "https://tools.ietf.org/html/rfc9110#section-15.5.1",
-                    "title": "Bad Request", "status": 400, "detail": detail, "traceId": trace_id(),
-                });
-                answer(StatusCode::BAD_REQUEST, "application/problem+json; charset=utf-8", body.to_string())
-            }
+            Self::Problem(detail) => platform_problem(StatusCode::BAD_REQUEST, Some(detail)),
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use url::form_urlencoded;
+use uuid::Uuid;
 
 use super::Denied;
 use super::consumer::{Caller, may_subscribe};
 use super::event::{self, RESOURCE_PREFIX};
 use crate::sandbox::clock::earlier;
+use crate::sandbox::media_type;
 use crate::sandbox::problem::{Messages, Refusal, answer};
 use crate::sandbox::site::Site;
 
@@ -37,7 +39,7 @@ pub(super) fn pull(
     query: &str,
 ) -> Result<Response<Body>, Denied> {
     caller.must_have_scope()?;
-    if !may_come(headers) {
+    if !media_type::may_be(headers, "application/json") {
         return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE).into());
     }
     let query = parse(query)?;
@@ -51,7 +53,7 @@ pub(super) fn pull(
     let kinds: Vec<_> = query.kinds.iter().map(|pattern| pieces(pattern)).collect();
     let page: Vec<_> = {
         let log = site.events.log();
-        let asked_for = log.after(query.after.parse().ok()).filter(|event| {
+        let asked_for = log.after(bookmark(&query.after)).filter(|event| {
             event.time <= limit
                 // No event of Formidling has an alternative subject.
                 && alternative.is_none()
@@ -81,11 +83,9 @@ pub(super) fn pull(
     Ok(response)
 }
 
-/// A missing `Content-Type` passes, a wrong one does not.
-fn may_come(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return true };
-    let media_type = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    media_type.is_empty() || media_type.eq_ignore_ascii_case("application/json")
+/// The event that a bookmark names: ids are compared as texts, in the one form that they are told in.
+fn bookmark(after: &str) -> Option<Uuid> {
+    after.parse().ok().filter(|id: &Uuid| id.to_string() == after)
 }
 
 fn parse(text: &str) -> Result<Query, Refusal> {

@@ -85,6 +85,13 @@ impl Queue {
         notices
     }
 
+    /// Takes all late events.
+    pub(super) fn late(&mut self) -> Vec<Notice> {
+        let is_late = |_: &(Timestamp, u64), job: &mut Job| matches!(job, Job::Send(_));
+        let late = self.by_time.extract_if(.., is_late);
+        late.filter_map(|(_, job)| if let Job::Send(notice) = job { Some(notice) } else { None }).collect()
+    }
+
     /// Takes the posts that can begin, in turn from each endpoint, and counts them as in flight.
     pub(super) fn startable(&mut self) -> Vec<Mail> {
         let mut started = Vec::new();

@@ -14,6 +14,7 @@ use super::subscriptions::{Held, Wish};
 use super::{Denied, keeping};
 use crate::sandbox::clock::later;
 use crate::sandbox::faults::Quirk;
+use crate::sandbox::media_type;
 use crate::sandbox::problem::{Refusal, answer, bare, invalid, json_answer};
 use crate::sandbox::server;
 use crate::sandbox::site::{Note, Site};
@@ -40,7 +41,7 @@ pub(super) async fn subscribe(
     body: Body,
     note: &mut Note,
 ) -> Result<Response<Body>, Denied> {
-    if !is_json(headers) {
+    if !media_type::is(headers, "application/json") {
         site.drain(body);
         return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE).into());
     }
@@ -58,15 +59,14 @@ pub(super) async fn subscribe(
             (subscriptions.add(wish, now, until), true)
         }
     };
+    let created = created(&held)?;
+    // Before the request can be abandoned: the subscription is there, whoever waits for the answer.
+    site.events.queue(now, Job::Post(Mail { held, event: None, attempt: 1 }));
     if new {
         note.entry.effect = Some("subscribed");
-        keeping::save(site).await.map_err(|error| {
-            tracing::error!(%error, "sandbox: a subscription could not be written");
-            Refusal::Unhandled
-        })?;
+        site.events.subscriptions_changed();
+        save(site).await?;
     }
-    let created = created(&held)?;
-    site.events.queue(now, Job::Post(Mail { held, event: None, attempt: 1 }));
     Ok(created)
 }
 
@@ -99,7 +99,7 @@ pub(super) fn show(site: &Site, caller: &Caller, id: &str) -> Result<Response<Bo
 
 /// `DELETE /subscriptions/{id}`: what is on its way goes on being posted.
 pub(super) async fn remove(
-    site: &Site,
+    site: &Arc<Site>,
     caller: &Caller,
     id: &str,
     note: &mut Note,
@@ -109,11 +109,16 @@ pub(super) async fn remove(
     let until = lingers.map(|wait| later(site.now(), Duration::from_millis(wait)));
     site.events.subscriptions().remove(id, until);
     note.entry.effect = Some("unsubscribed");
-    keeping::save(site).await.map_err(|error| {
-        tracing::error!(%error, "sandbox: the end of a subscription could not be written");
-        Refusal::Unhandled
-    })?;
+    site.events.subscriptions_changed();
+    save(site).await?;
     Ok(bare(StatusCode::OK))
+}
+
+async fn save(site: &Arc<Site>) -> Result<(), Refusal> {
+    keeping::save(site).await.map_err(|error| {
+        tracing::error!(%error, "sandbox: the subscriptions could not be written");
+        Refusal::Unhandled
+    })
 }
 
 fn own(site: &Site, caller: &Caller, id: &str) -> Result<Arc<Held>, Refusal> {
@@ -127,12 +132,6 @@ fn own(site: &Site, caller: &Caller, id: &str) -> Result<Arc<Held>, Refusal> {
     } else {
         Err(Refusal::Bare(StatusCode::FORBIDDEN))
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("application/json")
 }
 
 /// Names in any case; of two that are the same the last counts.

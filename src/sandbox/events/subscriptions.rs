@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::event::{self, Event};
+use crate::sandbox::draft;
 use crate::sandbox::site::Site;
 
 /// What makes two subscriptions identical.
@@ -39,11 +40,27 @@ pub(super) struct Subscription {
 }
 
 /// A subscription with what is peculiar about it here.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Held {
+    #[serde(flatten)]
     pub(super) subscription: Subscription,
     /// Until then it hears nothing.
+    #[serde(rename = "silentUntil", default, skip_serializing_if = "Option::is_none")]
     pub(super) silent_until: Option<Timestamp>,
+    /// It was removed, and is delivered to until then.
+    #[serde(rename = "lingersUntil", default, skip_serializing_if = "Option::is_none")]
+    lingers_until: Option<Timestamp>,
+}
+
+impl Held {
+    /// Whether it hears nothing now, in the beginning or in the end.
+    pub(super) fn is_deaf(&self, now: Timestamp) -> bool {
+        self.silent_until.is_some_and(|until| now < until) || self.is_over(now)
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.lingers_until.is_some_and(|until| until <= now)
+    }
 }
 
 /// All subscriptions.
@@ -52,14 +69,16 @@ pub(super) struct Subscriptions {
     next: i32,
     held: BTreeMap<i32, Arc<Held>>,
     /// Removed ones that are delivered to for a while.
-    lingering: Vec<(Arc<Held>, Timestamp)>,
+    lingering: Vec<Arc<Held>>,
 }
 
 /// The file.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Kept {
     next: i32,
-    subscriptions: Vec<Subscription>,
+    subscriptions: Vec<Held>,
+    #[serde(default)]
+    lingering: Vec<Held>,
 }
 
 impl Subscriptions {
@@ -68,22 +87,21 @@ impl Subscriptions {
         let kept: Kept = match fs::read(path) {
             Ok(text) => serde_json::from_slice(&text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Kept { next: 1, subscriptions: Vec::new() }
+                Kept { next: 1, subscriptions: Vec::new(), lingering: Vec::new() }
             }
             Err(error) => return Err(error),
         };
-        let held = kept
-            .subscriptions
-            .into_iter()
-            .map(|subscription| (subscription.id, Arc::new(Held { subscription, silent_until: None })));
-        Ok(Self { next: kept.next, held: held.collect(), lingering: Vec::new() })
+        let held = kept.subscriptions.into_iter().map(|held| (held.subscription.id, Arc::new(held)));
+        let lingering = kept.lingering.into_iter().map(Arc::new);
+        Ok(Self { next: kept.next, held: held.collect(), lingering: lingering.collect() })
     }
 
     /// What is to be kept in the file.
     pub(super) fn kept(&self) -> Kept {
         Kept {
             next: self.next,
-            subscriptions: self.held.values().map(|held| held.subscription.clone()).collect(),
+            subscriptions: self.held.values().map(|held| Held::clone(held)).collect(),
+            lingering: self.lingering.iter().map(|held| Held::clone(held)).collect(),
         }
     }
 
@@ -108,7 +126,7 @@ impl Subscriptions {
         self.next = self.next.saturating_add(1);
         let created_by = wish.consumer.clone();
         let subscription = Subscription { id, wish, created_by, created: now, validated: false };
-        let held = Arc::new(Held { subscription, silent_until });
+        let held = Arc::new(Held { subscription, silent_until, lingers_until: None });
         self.held.insert(id, Arc::clone(&held));
         held
     }
@@ -125,19 +143,20 @@ impl Subscriptions {
 
     /// Removes a subscription, which may be delivered to until the given time.
     pub(super) fn remove(&mut self, id: i32, lingers_until: Option<Timestamp>) {
-        if let (Some(held), Some(until)) = (self.held.remove(&id), lingers_until) {
-            self.lingering.push((held, until));
+        let Some(mut held) = self.held.remove(&id) else { return };
+        if lingers_until.is_some() {
+            Arc::make_mut(&mut held).lingers_until = lingers_until;
+            self.lingering.push(held);
         }
     }
 
     /// Those that an event is for, by resource, subject and type, so far as they are validated.
     pub(super) fn matching(&mut self, site: &Site, event: &Event) -> Vec<Arc<Held>> {
         let now = site.now();
-        self.lingering.retain(|(_, until)| *until > now);
+        self.lingering.retain(|held| !held.is_over(now));
         if self.held.is_empty() && self.lingering.is_empty() {
             return Vec::new();
         }
-        let lingering = self.lingering.iter().map(|(held, _)| held);
         let (resource, subject, kind) =
             (event.resource_on_the_wire(), event.subject(), event.kind_on_the_wire());
         let main = site.look(|world| {
@@ -153,13 +172,11 @@ impl Subscriptions {
                     *filter == subject || (wish.include_subunits && main.as_ref() == Some(filter))
                 })
         };
-        self.held.values().chain(lingering).filter(is_for).cloned().collect()
+        self.held.values().chain(&self.lingering).filter(is_for).cloned().collect()
     }
 }
 
-/// Writes the file.
+/// Writes the file. An endpoint has a secret in it.
 pub(super) fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    let draft = path.with_extension("json.new");
-    fs::write(&draft, serde_json::to_vec_pretty(kept)?)?;
-    fs::rename(&draft, path)
+    draft::replace_private(path, &serde_json::to_vec_pretty(kept)?)
 }

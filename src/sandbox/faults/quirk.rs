@@ -51,6 +51,10 @@ pub(in crate::sandbox) enum Quirk {
     EventLate,
     /// An event is sent before its state can be read: reads show it that many milliseconds later.
     EventEarly,
+    /// An event is pushed to nobody, and can still be pulled; asked for each subscription.
+    DeliveryLost,
+    /// An event is pushed twice; asked for each subscription.
+    DeliveryDoubled,
     /// A new subscription hears nothing for that many milliseconds.
     SubscriptionSilent,
     /// A removed subscription goes on being delivered to for that many milliseconds.
@@ -59,7 +63,7 @@ pub(in crate::sandbox) enum Quirk {
 
 impl Quirk {
     /// All of them, by the name that a rule gives.
-    pub(in crate::sandbox) const ALL: [(&'static str, Quirk); 26] = [
+    pub(in crate::sandbox) const ALL: [(&'static str, Quirk); 28] = [
         ("authorization-down", Quirk::AuthorizationDown),
         ("storage-not-ready", Quirk::StorageNotReady),
         ("cut-upload-fails", Quirk::CutUploadFails),
@@ -84,6 +88,8 @@ impl Quirk {
         ("event-doubled", Quirk::EventDoubled),
         ("event-late", Quirk::EventLate),
         ("event-early", Quirk::EventEarly),
+        ("delivery-lost", Quirk::DeliveryLost),
+        ("delivery-doubled", Quirk::DeliveryDoubled),
         ("subscription-silent", Quirk::SubscriptionSilent),
         ("subscription-lingers", Quirk::SubscriptionLingers),
     ];

@@ -7,6 +7,7 @@ mod faults;
 mod faults_effects;
 mod faults_quirks;
 mod form;
+mod founding;
 mod house;
 mod identity;
 mod initialize;

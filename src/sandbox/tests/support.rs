@@ -23,7 +23,7 @@ pub(super) const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 pub(super) const MD5_OF_NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";
 pub(super) const HELLO_MD5: &str = "5d41402abc4b2a76b9719d911017c592";
 /// How long a test waits for a condition before it fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The keys, made once for all tests of the process: generating them is the slow part.
 fn keys() -> &'static [(&'static str, Vec<u8>)] {
@@ -352,11 +352,34 @@ impl Bench {
     }
 
     /// Stops, and starts another sandbox on the same directory.
-    pub(super) async fn restart(mut self) -> Bench {
+    pub(super) async fn restart(self) -> Bench {
+        self.restart_with(|_| {}).await
+    }
+
+    pub(super) async fn restart_with(self, change: impl FnOnce(&mut Options)) -> Bench {
+        let Stopped { dir, clock } = self.stop().await;
+        Self::at(dir, clock, change).await
+    }
+
+    /// Stops; the directory stays.
+    pub(super) async fn stop(mut self) -> Stopped {
         let (dir, clock) = (self.dir.take().unwrap(), Arc::clone(&self.clock));
         drop(self.http);
         self.sandbox.stop().await;
-        Self::at(dir, clock, |_| {}).await
+        Stopped { dir, clock }
+    }
+}
+
+/// What is left of a sandbox that was stopped.
+pub(super) struct Stopped {
+    dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Stopped {
+    /// Starts another sandbox on it.
+    pub(super) async fn start_again(self) -> Bench {
+        Bench::at(self.dir, self.clock, |_| {}).await
     }
 }
 

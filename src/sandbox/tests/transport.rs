@@ -8,7 +8,17 @@ use crate::sandbox::{Authorization, Role};
 /// Every endpoint of Formidling.
 fn endpoints() -> Vec<(Method, String)> {
     let of_transfer = |method: &Method, rest: &str| (method.clone(), format!("{BASE}/{NOBODY}{rest}"));
+    let tus = |method: Method| (method, format!("{BASE}/upload/tus/{NOBODY}"));
+    let partial = |method: Method| (method, format!("{BASE}/upload/tus/{NOBODY}/partial/{}", "0".repeat(32)));
     vec![
+        tus(Method::OPTIONS),
+        tus(Method::POST),
+        tus(Method::HEAD),
+        tus(Method::PATCH),
+        tus(Method::DELETE),
+        partial(Method::HEAD),
+        partial(Method::PATCH),
+        partial(Method::DELETE),
         (Method::POST, BASE.to_owned()),
         (Method::GET, format!("{BASE}?resourceId={RESOURCE}")),
         of_transfer(&Method::GET, ""),

@@ -49,14 +49,14 @@ fn check_list(asked: &Asked<'_>, files: &[String], ids: &[String]) -> Result<(),
     let site = asked.site;
     let now = asked.now();
     let whole = asked.id.to_string();
-    let is_partial = |id: &String| site.tus.owner(id).is_some();
+    let is_partial = |id: &String| site.tus.owner(asked.id, id).is_some();
     let exists = |id: &String| {
         is_partial(id)
             || (*id == whole && site.tus.look(asked.id, now, |desk| desk.length(&Target::Whole).is_some()))
     };
     let is_finished = |id: &String| {
         let target = Target::Partial(id.clone());
-        let owner = site.tus.owner(id).unwrap_or(asked.id);
+        let owner = site.tus.owner(asked.id, id).unwrap_or(asked.id);
         site.tus.look(owner, now, |desk| desk.length(&target) == Some(desk.accepted(&target)))
     };
     let failing = |passes: &dyn Fn(&String) -> bool| {

@@ -127,6 +127,9 @@ pub(super) struct Desk {
     pub(super) blocks: BTreeMap<Block, u64>,
     #[serde(skip)]
     pub(super) pending: Vec<Pending>,
+    /// Blocks on their way from there to the storage account.
+    #[serde(skip)]
+    storing: Vec<Block>,
     /// When the finalising job is due.
     #[serde(skip)]
     pub(super) finalise_at: Option<Timestamp>,
@@ -276,7 +279,15 @@ impl Desk {
 
     /// Takes the chunks whose time has come.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<Pending> {
-        self.pending.extract_if(.., |it| it.behind == 0 && it.due <= now).collect()
+        let due: Vec<_> = self.pending.extract_if(.., |it| it.behind == 0 && it.due <= now).collect();
+        self.storing.extend(due.iter().map(|pending| pending.block));
+        due
+    }
+
+    /// The storing of a chunk that was taken has ended; false when the desk was closed meanwhile.
+    pub(super) fn end_storing(&mut self, block: Block) -> bool {
+        let place = self.storing.iter().position(|it| *it == block);
+        place.map(|place| self.storing.swap_remove(place)).is_some()
     }
 
     /// A block lies in the storage account.
@@ -316,6 +327,7 @@ impl Desk {
             && self.active.is_none()
             && self.blocks.is_empty()
             && self.pending.is_empty()
+            && self.storing.is_empty()
             && !self.finalising
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use md5::{Digest as _, Md5};
 use uuid::Uuid;
 
-use super::desk::{Block, Pending, Target};
+use super::desk::{Block, Desk, MAX_BLOCKS, Pending, Target};
 use super::store::is_over;
 use crate::sandbox::Keep;
 use crate::sandbox::agenda::Job;
@@ -51,14 +51,13 @@ pub(super) fn schedule(site: &Site, id: Uuid) {
 
 /// The transfer is over: what is left of its uploads goes.
 pub(in crate::sandbox) fn abandon(site: &Site, id: Uuid) {
-    if site.tus.knows(id) {
-        site.agenda.add(site.now(), Job::Tus(id));
-    }
+    site.agenda.add(site.now(), Job::Tus(id));
 }
 
 /// Does what is due for a transfer.
 pub(in crate::sandbox) async fn advance(site: Arc<Site>, id: Uuid) {
-    let now = site.now();
+    // As precise as the agenda: a moment cut to microseconds could lie before the job's own.
+    let now = site.clock.now();
     let status = site.depot.read(id, Transfer::status);
     if status.is_none_or(is_over) {
         close(&site, id).await;
@@ -80,9 +79,13 @@ pub(in crate::sandbox) async fn advance(site: Arc<Site>, id: Uuid) {
 
 /// Removes what is left of the uploads of a transfer, but for who took part.
 async fn close(site: &Arc<Site>, id: Uuid) {
-    site.tus.change(id, site.now(), super::desk::Desk::close);
+    site.tus.change(id, site.now(), Desk::close);
+    remove_blocks(site, id).await;
+}
+
+async fn remove_blocks(site: &Arc<Site>, id: Uuid) {
     let site = Arc::clone(site);
-    if let Err(error) = blocking(move || site.tus.remove_files(id)).await {
+    if let Err(error) = blocking(move || site.tus.remove_blocks(id)).await {
         tracing::warn!(transfer = %id, %error, "sandbox: blocks could not be removed");
     }
 }
@@ -106,15 +109,23 @@ async fn store(site: &Arc<Site>, id: Uuid, now: Timestamp) {
             fs::rename(file, path)
         });
         let stored = stored.await;
-        site.tus.change(id, site.now(), |desk| match stored {
-            Ok(()) => desk.store(&target, block, length),
-            Err(error) => {
-                tracing::warn!(transfer = %id, %error, "sandbox: a block could not be stored");
-                if let Some(upload) = desk.upload_mut(&target) {
-                    upload.fault = Some(STORAGE_FAULT);
+        let goes_on = site.tus.change(id, site.now(), |desk| {
+            let goes_on = desk.end_storing(block);
+            match stored {
+                _ if !goes_on => {}
+                Ok(()) => desk.store(&target, block, length),
+                Err(error) => {
+                    tracing::warn!(transfer = %id, %error, "sandbox: a block could not be stored");
+                    if let Some(upload) = desk.upload_mut(&target) {
+                        upload.fault = Some(STORAGE_FAULT);
+                    }
                 }
             }
+            goes_on
         });
+        if !goes_on {
+            remove_blocks(site, id).await;
+        }
     }
     site.tus.tell_stored();
     schedule(site, id);
@@ -136,6 +147,8 @@ async fn finalise(site: &Arc<Site>, id: Uuid) {
 enum NotJoined {
     #[error("{staged} bytes are stored, {expected} expected")]
     Length { staged: u64, expected: u64 },
+    #[error("there are {0} blocks, {MAX_BLOCKS} at most can be joined")]
+    TooManyBlocks(usize),
     #[error("the blocks could not be read or written")]
     Io(#[from] io::Error),
 }
@@ -167,6 +180,10 @@ async fn join(site: &Arc<Site>, id: Uuid) -> Result<Content, NotJoined> {
     let staged = blocks.iter().map(|(_, length)| length).sum();
     if staged != expected {
         return Err(NotJoined::Length { staged, expected });
+    }
+    // Partial uploads count their own blocks alone, so only here it is noticed.
+    if blocks.len() as u64 > MAX_BLOCKS {
+        return Err(NotJoined::TooManyBlocks(blocks.len()));
     }
     let sender = site.depot.read(id, |transfer| transfer.sender.clone()).unwrap_or_default();
     if is_join && site.faults.strikes(Quirk::TusPermuted, Some(bare_number(&sender))).is_some() {

@@ -12,12 +12,14 @@ mod head;
 mod headers;
 mod patch;
 mod receive;
+pub(in crate::sandbox) mod records;
 mod refusal;
 pub(in crate::sandbox) mod store;
 
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response};
 use jiff::Timestamp;
@@ -28,6 +30,7 @@ use self::refusal::Refused;
 use super::serve::guid;
 use crate::sandbox::auth::Caller;
 use crate::sandbox::clock::later;
+use crate::sandbox::line::{End, Line};
 use crate::sandbox::problem::Refusal;
 use crate::sandbox::route::{TusMethod, TusRequest};
 use crate::sandbox::site::{Note, Site};
@@ -90,6 +93,10 @@ pub(super) async fn serve(
         Err(Stop::Refused(refused)) => Ok(refused.into_response()),
         Err(Stop::Vanished) => {
             note.vanish();
+            // A client that has merely stalled gets no answer either.
+            if let Some(ConnectInfo(line)) = parts.extensions.get::<ConnectInfo<Line>>() {
+                line.cut(End::Close);
+            }
             Ok(Refused::NotTus.into_response())
         }
     };

@@ -12,11 +12,12 @@ use super::desk::{Accepted, NotAccepted, Pending, Target};
 use super::headers::{
     self, Checksum, Reply, UPLOAD_LENGTH, UPLOAD_OFFSET, must_be_chunk, must_have_offset, must_have_version,
 };
-use super::receive::{Chunk, Order, receive};
+use super::receive::{Chunk, Order, Written, receive};
 use super::refusal::Refused;
 use super::store::Lock;
 use super::{Asked, Stop, head};
 use crate::sandbox::agenda::Job;
+use crate::sandbox::broker::upload;
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::{Note, Site};
 
@@ -62,9 +63,6 @@ pub(super) async fn patch(
         return Err(Refused::Complete.into());
     }
     let written = write(asked, lock, length.saturating_sub(offset), body, note).await?;
-    if written > 0 {
-        note.entry.effect = Some("tus accepted");
-    }
     if checksum == Checksum::Mismatch {
         return Err(Refused::Checksum.into());
     }
@@ -118,23 +116,33 @@ async fn write(
     body: &mut Option<Body>,
     note: &mut Note,
 ) -> Result<u64, Stop> {
-    let Asked { site, caller, id, .. } = *asked;
-    let order = Order { site: Arc::clone(site), id, target: asked.target.clone(), lock, room };
-    let body = body.take().unwrap_or_default();
-    let (chunk, lock) = receive(order, body, note).await?;
-    let Some(chunk) = chunk else { return Ok(0) };
-    let written = chunk.length;
-    let fate = if site.faults.strikes(Quirk::TusWedge, caller.organization()).is_some() {
-        Fate::Never
-    } else {
-        Fate::Store { behind: site.faults.strikes(Quirk::TusLag, caller.organization()).unwrap_or(0) }
+    let order = Order {
+        site: Arc::clone(asked.site),
+        id: asked.id,
+        target: asked.target.clone(),
+        lock,
+        room,
+        announced: upload::length(asked.headers),
+        organization: asked.caller.organization().map(str::to_owned),
     };
-    let accepted = accept(site, id, &asked.target, chunk, fate).map_err(|why| refused(asked, &why))?;
+    let body = body.take().unwrap_or_default();
+    let Written { length, accepted, lock } = receive(order, body, note).await?;
+    let Some(accepted) = accepted else { return Ok(0) };
+    let accepted = accepted.map_err(|why| refused(asked, &why))?;
     if accepted.last && matches!(asked.target, Target::Partial(_)) {
         wait_until_stored(asked).await?;
     }
     drop(lock);
-    Ok(written)
+    Ok(length)
+}
+
+/// What becomes of a chunk that has come to its end.
+pub(super) fn fate(site: &Site, organization: Option<&str>) -> Fate {
+    if site.faults.strikes(Quirk::TusWedge, organization).is_some() {
+        Fate::Never
+    } else {
+        Fate::Store { behind: site.faults.strikes(Quirk::TusLag, organization).unwrap_or(0) }
+    }
 }
 
 fn refused(asked: &Asked<'_>, why: &NotAccepted) -> Refused {

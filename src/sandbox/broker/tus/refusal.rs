@@ -90,10 +90,10 @@ impl Refused {
         }
     }
 
-    /// The answer. What the Broker itself refuses lacks `Tus-Resumable`; what the protocol's
-    /// library refuses has it.
+    /// The answer. What authorization refuses lacks `Tus-Resumable`; what the protocol's library
+    /// refuses has it.
     pub(super) fn into_response(self) -> Response<Body> {
-        let by_library = !matches!(self, Self::Access(_) | Self::NoId | Self::NotTus | Self::TooLarge);
+        let by_library = !matches!(self, Self::Access(_) | Self::NoId | Self::NotTus);
         let wrong_version = matches!(self, Self::Version(_));
         let status = self.status();
         let text = self.text();

@@ -1,6 +1,6 @@
 //! All desks, and where their blocks lie: what the Broker keeps in Redis and in its storage account.
 //!
-//! A desk is written down at each change, and blocks are files, so that uploads go on after a
+//! A desk is written down when it has changed, and blocks are files, so that uploads go on after a
 //! restart of the sandbox; chunks that were accepted and not stored are lost with it, as they are
 //! when a replica of the Broker restarts.
 
@@ -11,19 +11,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::desk::{Block, Desk, Target};
+use super::records::Records;
 use crate::sandbox::broker::depot::Depot;
-use crate::sandbox::broker::transfer::Status;
+use crate::sandbox::broker::transfer::{Status, Transfer};
 use crate::sandbox::site::Site;
+
+/// A desk, and what was last written down of it.
+#[derive(Default)]
+struct Shelf {
+    desk: Desk,
+    record: Option<Bytes>,
+}
 
 /// The resumable uploads of all transfers.
 pub(in crate::sandbox) struct Desks {
     dir: PathBuf,
-    of_transfers: Mutex<HashMap<Uuid, Desk>>,
+    records: Records,
+    of_transfers: Mutex<HashMap<Uuid, Shelf>>,
     locked: Mutex<HashSet<(Uuid, Target)>>,
     dice: Mutex<fastrand::Rng>,
     /// Told when blocks were stored.
@@ -37,6 +47,7 @@ impl Desks {
         fs::create_dir_all(&dir)?;
         let dice = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let store = Self {
+            records: Records::new(dir.clone()),
             dir,
             of_transfers: Mutex::default(),
             locked: Mutex::default(),
@@ -44,33 +55,45 @@ impl Desks {
             stored: Notify::new(),
         };
         for entry in fs::read_dir(&store.dir)? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            if Records::is_draft(&entry.path()) {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            let name = entry.file_name();
             let Some(id) = name.to_str().and_then(|name| name.split('.').next()?.parse::<Uuid>().ok()) else {
                 continue;
             };
-            let over = depot.read(id, |transfer| is_over(transfer.status())).unwrap_or(true);
-            if over {
-                store.remove_files(id)?;
-            } else if !store.lock().contains_key(&id) {
-                let desk = store.read(id)?;
-                if desk.is_empty() {
-                    store.remove_files(id)?;
-                } else {
-                    store.lock().insert(id, desk);
-                }
+            if store.lock().contains_key(&id) {
+                continue;
+            }
+            let status = depot.read(id, Transfer::status);
+            if status.is_none_or(is_over) {
+                store.remove_blocks(id)?;
+            }
+            let mut shelf = store.read(id)?;
+            if status.is_some_and(is_over) {
+                shelf.desk.close();
+            }
+            if status.is_none() || shelf.desk.is_empty() {
+                store.remove_blocks(id)?;
+                store.records.remove(id)?;
+            } else {
+                store.lock().insert(id, shelf);
             }
         }
         Ok(store)
     }
 
     /// A desk as it lies on the disk.
-    fn read(&self, id: Uuid) -> io::Result<Desk> {
-        // What cannot be read was cut short by a kill: the upload is forgotten.
-        let written = fs::read(self.record(id)).ok();
-        let mut desk: Desk = written.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    fn read(&self, id: Uuid) -> io::Result<Shelf> {
+        let record = self.records.read(id);
+        // What cannot be read was spoilt: the upload is forgotten.
+        let read = record.as_ref().and_then(|record| serde_json::from_slice(record).ok());
+        let mut desk: Desk = read.unwrap_or_default();
         let entries = match fs::read_dir(self.blocks(id)) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(desk),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Shelf { desk, record }),
             Err(error) => return Err(error),
         };
         for entry in entries {
@@ -82,11 +105,7 @@ impl Desks {
                 None => fs::remove_file(entry.path())?,
             }
         }
-        Ok(desk)
-    }
-
-    fn record(&self, id: Uuid) -> PathBuf {
-        self.dir.join(format!("{id}.json"))
+        Ok(Shelf { desk, record })
     }
 
     /// Where the blocks and the arriving chunks of a transfer lie.
@@ -94,21 +113,19 @@ impl Desks {
         self.dir.join(id.to_string())
     }
 
-    /// Removes all files of a transfer's uploads; blocking.
-    pub(super) fn remove_files(&self, id: Uuid) -> io::Result<()> {
-        gone(fs::remove_dir_all(self.blocks(id)))?;
-        self.forget(id)
-    }
-
-    fn forget(&self, id: Uuid) -> io::Result<()> {
-        gone(fs::remove_file(self.record(id)))
+    /// Removes the blocks of a transfer, and what arrives; blocking.
+    pub(super) fn remove_blocks(&self, id: Uuid) -> io::Result<()> {
+        match fs::remove_dir_all(self.blocks(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Looks at a desk; one that does not exist looks empty.
     pub(super) fn look<R>(&self, id: Uuid, now: Timestamp, look: impl FnOnce(&Desk) -> R) -> R {
         let mut desks = self.lock();
         match desks.get_mut(&id) {
-            Some(desk) => {
+            Some(Shelf { desk, .. }) => {
                 desk.forget_expired(now);
                 look(desk)
             }
@@ -124,48 +141,45 @@ impl Desks {
     /// Changes a desk; what is decided inside is decided under the lock.
     pub(super) fn change<R>(&self, id: Uuid, now: Timestamp, act: impl FnOnce(&mut Desk) -> R) -> R {
         let mut desks = self.lock();
-        let desk = desks.entry(id).or_default();
+        let Shelf { desk, record } = desks.entry(id).or_default();
         desk.forget_expired(now);
         let result = act(desk);
-        let written = if desk.is_empty() {
+        if desk.is_empty() {
+            if record.is_some() {
+                self.records.put(id, None);
+            }
             desks.remove(&id);
-            self.forget(id)
-        } else {
-            self.write(id, desk)
-        };
-        if let Err(error) = written {
-            tracing::error!(transfer = %id, %error, "sandbox: a resumable upload could not be written down");
+            return result;
+        }
+        match serde_json::to_vec(desk) {
+            Ok(changed) if record.as_deref() != Some(changed.as_slice()) => {
+                let changed = Bytes::from(changed);
+                *record = Some(changed.clone());
+                self.records.put(id, Some(changed));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(transfer = %id, %error, "sandbox: a resumable upload could not be written down");
+            }
         }
         result
     }
 
     /// Changes what is not written down: what waits, and what is under way. `None` without a desk.
     pub(super) fn steer<R>(&self, id: Uuid, act: impl FnOnce(&mut Desk) -> R) -> Option<R> {
-        self.lock().get_mut(&id).map(act)
-    }
-
-    fn write(&self, id: Uuid, desk: &Desk) -> io::Result<()> {
-        let draft = self.dir.join(format!("{id}.new"));
-        fs::write(&draft, serde_json::to_vec(desk)?)?;
-        fs::rename(&draft, self.record(id))
+        self.lock().get_mut(&id).map(|shelf| act(&mut shelf.desk))
     }
 
     /// Forgets who took part in uploads that are over, once they may not come back.
     pub(in crate::sandbox) fn prune(&self, now: Timestamp) {
-        let mut desks = self.lock();
-        desks.retain(|id, desk| {
+        self.lock().retain(|id, Shelf { desk, record }| {
             desk.forget_expired(now);
             let empty = desk.is_empty();
-            if empty && let Err(error) = self.forget(*id) {
-                tracing::warn!(transfer = %id, %error, "sandbox: the record of an upload could not be removed");
+            if empty && record.is_some() {
+                self.records.put(*id, None);
             }
             !empty
         });
-    }
-
-    /// Whether a transfer has a desk.
-    pub(super) fn knows(&self, id: Uuid) -> bool {
-        self.lock().contains_key(&id)
     }
 
     /// All transfers with a desk.
@@ -173,10 +187,19 @@ impl Desks {
         self.lock().keys().copied().collect()
     }
 
-    /// The transfer that a partial upload belongs to.
-    pub(super) fn owner(&self, partial: &str) -> Option<Uuid> {
+    /// The transfer that a partial upload belongs to; `likely` is looked at first.
+    pub(super) fn owner(&self, likely: Uuid, partial: &str) -> Option<Uuid> {
         let desks = self.lock();
-        desks.iter().find(|(_, desk)| desk.partials.contains_key(partial)).map(|(id, _)| *id)
+        let has_it = |shelf: &Shelf| shelf.desk.partials.contains_key(partial);
+        if desks.get(&likely).is_some_and(has_it) {
+            return Some(likely);
+        }
+        desks.iter().find(|(_, shelf)| has_it(shelf)).map(|(id, _)| *id)
+    }
+
+    /// What is written down.
+    pub(super) fn records(&self) -> &Records {
+        &self.records
     }
 
     /// Whether something with that probability happens.
@@ -194,20 +217,12 @@ impl Desks {
         self.stored.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Desk>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Shelf>> {
         self.of_transfers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, HashSet<(Uuid, Target)>> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is gone already is as good as removed.
-fn gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -42,6 +42,32 @@ async fn s126_a_lost_event_is_nowhere() {
 }
 
 #[tokio::test]
+async fn e010_s125_when_authorization_is_down_it_is_down_for_events() {
+    let stage = Stage::start().await;
+    stage.subscribe(SENDER, "/hook", |_| {}).await;
+    stage.subscribe(RECIPIENT, "/other", |_| {}).await;
+    let id = stage.bench.initialize(|_| {}).await;
+    stage.settle().await;
+    assert_eq!(stage.receiver.events("/hook").len(), 1);
+    let transfer = stage.bench.transfer(&id);
+    put(&stage.bench, json!({ "effect": "authorization-down", "organization": SENDER })).await;
+    assert_eq!(stage.try_subscribe(SENDER, "/more", |_| {}).await.status, 403);
+    assert_eq!(stage.try_subscribe(RECIPIENT, "/more", |_| {}).await.status, 201);
+    stage.bench.sandbox.site.tell_sender("uploadfailed", &transfer);
+    stage.bench.sandbox.site.tell_recipient("published", &transfer, support::RECIPIENT);
+    stage.settle().await;
+    let counts = ["/hook", "/other"].map(|path| stage.receiver.events(path).len());
+    assert_eq!(counts, [1, 1], "only the sender's is not delivered");
+    stage.advance(Duration::from_secs(30));
+    let pulled = async |organization: &str| {
+        let path = "/events/api/v1/events?resource=urn:altinn:resource:sandbox-files&after=0";
+        let reply = as_token(&stage.bench, Method::GET, path, &token(&stage.bench, organization)).await;
+        reply.json().as_array().unwrap().len()
+    };
+    assert_eq!((pulled(SENDER).await, pulled(RECIPIENT).await), (0, 1));
+}
+
+#[tokio::test]
 async fn s126_a_doubled_publication_has_one_id_and_other_events_have_two() {
     let stage = with_rule("event-doubled", 1, SENDER).await;
     stage.subscribe(SENDER, "/hook", |_| {}).await;
@@ -56,6 +82,33 @@ async fn s126_a_doubled_publication_has_one_id_and_other_events_have_two() {
     assert!(initialized.len() == 2 && initialized[0] != initialized[1], "{initialized:?}");
     let stored = stage.bench.sandbox.events().iter().filter(|it| it.organization == SENDER).count();
     assert_eq!((stored, stage.bench.count_events(&id, "filetransferinitialized")), (3, 2));
+}
+
+#[tokio::test]
+async fn s126_a_lost_delivery_is_pushed_to_nobody_and_can_be_pulled() {
+    let stage = with_rule("delivery-lost", 1, RECIPIENT).await;
+    stage.subscribe(RECIPIENT, "/lost", |_| {}).await;
+    stage.subscribe(SENDER, "/kept", |_| {}).await;
+    let id = stage.publish().await;
+    assert_eq!(["/lost", "/kept"].map(|path| stage.receiver.events(path).len()), [0, 2]);
+    stage.advance(Duration::from_secs(30));
+    let path = "/events/api/v1/events?resource=urn:altinn:resource:sandbox-files&after=0";
+    let pulled = as_token(&stage.bench, Method::GET, path, &token(&stage.bench, RECIPIENT)).await.json();
+    assert_eq!((pulled.as_array().unwrap().len(), &pulled[0]["resourceinstance"]), (1, &id.as_str().into()));
+}
+
+#[tokio::test]
+async fn s126_a_doubled_delivery_is_the_same_event_of_whatever_kind() {
+    let stage = with_rule("delivery-doubled", 1, SENDER).await;
+    stage.subscribe(SENDER, "/hook", |_| {}).await;
+    let id = stage.publish().await;
+    let heard: Vec<Value> = stage.receiver.events("/hook").iter().map(Heard::json).collect();
+    let kinds = ["no.altinn.broker.filetransferinitialized", PUBLISHED];
+    for kind in kinds {
+        let of_kind: Vec<&Value> = heard.iter().filter(|event| event["type"] == kind).collect();
+        assert!(of_kind.len() == 2 && of_kind[0] == of_kind[1], "{heard:?}");
+    }
+    assert_eq!((heard.len(), stage.bench.events(&id).len()), (4, 3), "it is registered once");
 }
 
 #[tokio::test]

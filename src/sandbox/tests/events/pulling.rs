@@ -118,6 +118,24 @@ async fn e046_an_unknown_event_starts_from_the_oldest() {
 }
 
 #[tokio::test]
+async fn e046_a_known_id_in_another_form_is_unknown() {
+    let bench = with_transfers(1).await;
+    let all = page(&bench, SENDER, &format!("after=0&{OF_SENDER}")).await;
+    let id = ids(&all)[0];
+    assert_eq!(page(&bench, SENDER, &format!("after={id}&{OF_SENDER}")).await, all[1..]);
+    let forms = [
+        id.to_uppercase(),
+        id.replace('-', ""),
+        format!("{{{id}}}"),
+        format!("urn:uuid:{id}"),
+        format!("%20{id}"),
+    ];
+    for form in forms {
+        assert_eq!(page(&bench, SENDER, &format!("after={form}&{OF_SENDER}")).await, all, "{form}");
+    }
+}
+
+#[tokio::test]
 async fn e046_after_ninety_days_a_bookmark_starts_from_the_oldest_in_silence() {
     let bench = with_transfers(1).await;
     let all = format!("after=0&{OF_SENDER}");

@@ -54,6 +54,20 @@ impl Heard {
 struct Shared {
     heard: Mutex<Vec<Heard>>,
     answers: Mutex<HashMap<String, Answer>>,
+    /// Paths of requests that went away before they were answered.
+    cut: Mutex<Vec<String>>,
+}
+
+/// Notes that nobody waits for an answer any more.
+struct Unanswered {
+    shared: Arc<Shared>,
+    path: String,
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.shared.cut.lock().unwrap().push(std::mem::take(&mut self.path));
+    }
 }
 
 pub(super) struct Receiver {
@@ -110,6 +124,11 @@ impl Receiver {
         heard.iter().filter(|heard| heard.path == path).cloned().collect()
     }
 
+    /// How many requests to that path were cut off.
+    pub(super) fn cut(&self, path: &str) -> usize {
+        self.shared.cut.lock().unwrap().iter().filter(|it| *it == path).count()
+    }
+
     /// What came to that path besides validations.
     pub(super) fn events(&self, path: &str) -> Vec<Heard> {
         self.heard(path).into_iter().filter(|heard| heard.kind() != VALIDATION).collect()
@@ -140,7 +159,10 @@ async fn hear(State(shared): State<Arc<Shared>>, request: Request) -> Response<B
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             response.headers_mut().insert(header::LOCATION, location.parse().unwrap());
         }
-        Answer::Silence => std::future::pending().await,
+        Answer::Silence => {
+            let _unanswered = Unanswered { shared: Arc::clone(&shared), path };
+            std::future::pending().await
+        }
     }
     response
 }

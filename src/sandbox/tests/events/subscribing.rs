@@ -192,6 +192,14 @@ async fn e010_the_policy_must_permit_it() {
 }
 
 #[tokio::test]
+async fn e010_what_the_broker_knows_of_the_resource_does_not_matter() {
+    let stage = Stage::start().await;
+    stage.bench.resource(|resource| resource.configured = false);
+    let reply = wished(&stage, |_| {}).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+}
+
+#[tokio::test]
 async fn e010_a_service_owner_hears_of_every_subject() {
     let stage = Stage::start().await;
     let with_code = |code: &str| {

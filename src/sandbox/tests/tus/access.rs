@@ -9,13 +9,13 @@ use crate::sandbox::tests::support::{Bench, RECIPIENT, SENDER, THIRD, send};
 use crate::sandbox::{Action, Authorization, Delegation};
 
 /// A token for half an hour, of a client with an id.
-fn token(bench: &Bench, organization: &str) -> String {
+pub(super) fn token(bench: &Bench, organization: &str) -> String {
     let mut claims = bench.claims(organization);
     claims.insert("client_id".to_owned(), "0d8e9f1c".into());
     bench.sign(&claims)
 }
 
-fn with(bench: &Bench, method: Method, path: &str, token: &str) -> RequestBuilder {
+pub(super) fn with(bench: &Bench, method: Method, path: &str, token: &str) -> RequestBuilder {
     bench.request(method, path).bearer_auth(token).header("Tus-Resumable", "1.0.0")
 }
 

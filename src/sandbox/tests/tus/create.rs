@@ -70,12 +70,12 @@ async fn s100_a_create_needs_a_length_that_is_allowed() {
     send(request().header("Upload-Length", "x")).await.is_refused(400, "Could not parse Upload-Length");
     let negative = "Header Upload-Length must be a positive number";
     send(request().header("Upload-Length", "-1")).await.is_refused(400, negative);
-    bench.create(&path(&id), 1001).await.is_forbidden(400, "File size exceeds maximum");
+    bench.create(&path(&id), 1001).await.is_refused(400, "File size exceeds maximum");
     assert_eq!(bench.status(&id).await, "Initialized");
     assert_eq!(bench.create(&path(&id), 1000).await.status, 201);
     bench.resource(|resource| resource.max_file_transfer_size = None);
     let id = bench.initialize(scanned).await;
-    bench.create(&path(&id), 50_000_000_001).await.is_forbidden(400, "File size exceeds maximum");
+    bench.create(&path(&id), 50_000_000_001).await.is_refused(400, "File size exceeds maximum");
     assert_eq!(bench.create(&path(&id), 50_000_000_000).await.status, 201);
 }
 

@@ -151,14 +151,16 @@ async fn blocks_go_with_the_transfer() {
     let (id, path) = bench.begin(5, |_| {}).await;
     bench.patch(&path, 0, "hello").await.is_accepted(5);
     bench.run_until(&id, "Published").await;
-    eventually(|| staged() == 0, || "the blocks of what was published to go".to_owned()).await;
+    let blocks = bench.sandbox.dir().join("tus").join(&id);
+    eventually(|| !blocks.exists(), || "the blocks of what was published to go".to_owned()).await;
+    assert_eq!(staged(), 1, "the sign of life is remembered");
     let (id, path) = bench.begin(10, |_| {}).await;
     bench.patch(&path, 0, "hello").await.is_accepted(5);
     bench.until_durable(&path, 5).await;
-    assert_eq!(staged(), 2);
+    eventually(|| staged() == 3, || "a record and a directory more".to_owned()).await;
     bench.clock.advance(DAY + Duration::from_mins(31));
     bench.until(&id, "Failed").await;
-    eventually(|| staged() == 0, || "the blocks of what has failed to go".to_owned()).await;
+    eventually(|| staged() == 0, || "everything to go".to_owned()).await;
 }
 
 #[tokio::test]
@@ -182,13 +184,34 @@ async fn content_that_is_not_kept_ends_as_other_content_does() {
 
 #[tokio::test]
 async fn where_things_happen_faster_an_upload_is_forgotten_sooner() {
-    let bench = Bench::with(|options| options.speed = 24.0).await;
+    let faster =
+        |options: &mut crate::sandbox::Options| (options.speed, options.stuck_after) = (24.0, DAY * 3);
+    let bench = Bench::with(|options| _ = faster(options)).await;
     let (id, path) = bench.begin(10, |_| {}).await;
     let reply = bench.patch(&path, 0, "hello").await;
     assert_eq!(reply.header("Upload-Expires"), Some("Wed, 19 Aug 2026 11:40:01 GMT"), "as it really is");
+    bench.until_durable(&path, 5).await;
     bench.clock.advance(Duration::from_mins(59));
     assert_eq!(bench.head(&path).await.number("Upload-Length"), Some(10));
     bench.clock.advance(Duration::from_hours(1));
-    assert_ne!(bench.head(&path).await.number("Upload-Length"), Some(10));
+    assert_eq!(bench.head(&path).await.number("Upload-Length"), Some(5), "what is left of it");
+    bench.clock.advance(Duration::from_hours(2));
     bench.until(&id, "Failed").await;
+}
+
+#[tokio::test]
+async fn where_things_happen_faster_nothing_is_left_undone_for_a_fraction_of_a_microsecond() {
+    // What is due then does not fall on a whole microsecond.
+    let speed = 3.0;
+    let bench = Bench::with(|options| options.speed = speed).await;
+    let step = crate::sandbox::clock::scale(STEP, speed);
+    assert_ne!(step.subsec_nanos() % 1000, 0);
+    let (id, path) = bench.begin(5, |_| {}).await;
+    bench.patch(&path, 0, "hello").await.is_accepted(5);
+    bench.clock.advance(step);
+    let stored = bench.sandbox.dir().join("tus").join(&id).join("block-000000000000");
+    eventually(|| stored.exists(), || "the block".to_owned()).await;
+    bench.until_stored(&path, 5).await;
+    bench.clock.advance(step);
+    bench.until(&id, "Published").await;
 }

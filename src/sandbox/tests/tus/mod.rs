@@ -127,13 +127,18 @@ impl Bench {
     /// Lets a moment pass, and waits until HEAD shows the offset.
     pub(super) async fn until_durable(&self, path: &str, offset: u64) {
         self.clock.advance(STEP);
-        let wanted = Some(offset);
+        self.until_stored(path, offset).await;
+    }
+
+    /// Waits, without time passing, until HEAD shows the offset.
+    pub(super) async fn until_stored(&self, path: &str, offset: impl Into<Option<u64>>) {
+        let wanted = offset.into();
         let patience = tokio::time::timeout(Duration::from_secs(30), async {
             while self.durable(path).await != wanted {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
-        assert!(patience.await.is_ok(), "waited in vain for {offset}: {:?}", self.head(path).await);
+        assert!(patience.await.is_ok(), "waited in vain for {wanted:?}: {:?}", self.head(path).await);
     }
 
     /// Lets the upload, whose last chunk was accepted, be finalised, and no further.

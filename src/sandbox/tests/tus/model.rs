@@ -19,6 +19,11 @@ enum Step {
         beside: i64,
         length: u64,
     },
+    /// At the accepted offset; the client goes after so many bytes, of which some may be missing.
+    Cut {
+        sent: u64,
+        missing: u64,
+    },
     Head,
     Delete,
     Time,
@@ -29,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Create),
         6 => (1_u64..6).prop_map(|length| Step::Patch { beside: 0, length }),
         2 => (-3_i64..14, 0_u64..6).prop_map(|(beside, length)| Step::Patch { beside, length }),
+        3 => (1_u64..4, 0_u64..3).prop_map(|(sent, missing)| Step::Cut { sent, missing }),
         2 => Just(Step::Head),
         1 => Just(Step::Delete),
         4 => Just(Step::Time),
@@ -71,7 +77,8 @@ impl Model {
     }
 
     fn content(&mut self, length: u64) -> Vec<u8> {
-        self.written = self.written.wrapping_add(1);
+        // A character, as requests that are cut are written as text.
+        self.written = (self.written + 1) % 128;
         vec![self.written; usize::try_from(length).unwrap()]
     }
 
@@ -102,6 +109,21 @@ impl Model {
         self.pending.push((known.chunks, content.to_vec()));
         known.chunks += 1;
         (204, (offset + size).to_string())
+    }
+
+    /// What arrives counts; what is not all of a chunk is never stored.
+    fn cut(&mut self, content: &[u8], missing: u64) -> Option<u64> {
+        let known = self.known.as_mut()?;
+        let size = content.len() as u64;
+        if size + missing > known.length - known.accepted {
+            return None;
+        }
+        known.accepted += size;
+        if missing == 0 {
+            self.pending.push((known.chunks, content.to_vec()));
+        }
+        known.chunks += 1;
+        Some(known.accepted)
     }
 
     fn time(&mut self) {
@@ -144,6 +166,16 @@ async fn run(bench: &Bench, steps: Vec<Step>) {
                     _ => assert!(reply.text().starts_with(&wanted), "{}: {model:?}", reply.text()),
                 }
             }
+            Step::Cut { sent, missing } => {
+                let offset = model.accepted();
+                let content = model.content(*sent);
+                if let Some(accepted) = model.cut(&content, *missing) {
+                    let announced = content.len() + usize::try_from(*missing).unwrap();
+                    let content = String::from_utf8(content).unwrap();
+                    bench.cut(&path, offset, announced, &content).await;
+                    bench.until_accepted(&path, accepted).await;
+                }
+            }
             Step::Head => {
                 let reply = bench.head(&path).await;
                 let wanted = model.length().map(|length| (length, model.durable()));
@@ -161,7 +193,7 @@ async fn run(bench: &Bench, steps: Vec<Step>) {
                 model.time();
                 eventually(|| waiting() == 0, || format!("the chunks: {model:?}")).await;
                 // The files are there a moment before the offset is.
-                bench.until_durable_now(&path, model.length().map(|_| model.durable())).await;
+                bench.until_stored(&path, model.length().map(|_| model.durable())).await;
             }
         }
         if model.is_complete() {
@@ -182,18 +214,6 @@ async fn finish(bench: &Bench, id: &str, mut model: Model) {
     } else {
         bench.run(3).await;
         assert_eq!(bench.status(id).await, "UploadStarted", "{model:?}");
-    }
-}
-
-impl Bench {
-    /// Waits, without time passing, until HEAD shows the offset.
-    async fn until_durable_now(&self, path: &str, offset: Option<u64>) {
-        let patience = tokio::time::timeout(std::time::Duration::from_secs(30), async {
-            while self.durable(path).await != offset {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            }
-        });
-        assert!(patience.await.is_ok(), "waited in vain for {offset:?}: {:?}", self.head(path).await);
     }
 }
 

@@ -147,6 +147,69 @@ async fn s110_a_cut_chunk_is_accepted_and_never_stored() {
 }
 
 #[tokio::test]
+async fn s109_a_chunk_that_is_cut_after_its_last_byte_is_accepted_and_stored_later() {
+    let bench = Bench::start().await;
+    for size in [5, 3_000_000] {
+        let (id, path) = bench.begin(size as u64 + 1, |_| {}).await;
+        let sent = "x".repeat(size);
+        bench.cut(&path, 0, size, &sent).await;
+        bench.until_accepted(&path, size as u64).await;
+        assert_eq!(bench.durable(&path).await, Some(0), "what is durable lags");
+        let text = format!("Offset does not match file. File offset: {size}. Request offset: 0");
+        bench.patch(&path, 0, "x").await.is_refused(409, &text);
+        bench.until_durable(&path, size as u64).await;
+        bench.patch(&path, size as u64, "y").await.is_accepted(size as u64 + 1);
+        bench.run_until(&id, "Published").await;
+        assert_eq!(bench.download(RECIPIENT, &id, None).await.body, format!("{sent}y").as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_of_which_nothing_comes_for_a_minute_is_cut() {
+    let bench = Bench::start().await;
+    let (_, path) = bench.begin(10, |_| {}).await;
+    let (sender, body) = held_body();
+    let request = bench.chunk(&path, 0, body);
+    let mut first = JoinSet::new();
+    first.spawn(async move { request.send().await.is_err() });
+    for piece in ["he", "l"] {
+        sender.send(Ok(Bytes::from_static(piece.as_bytes()))).await.unwrap();
+        until_arrived(&bench, if piece == "l" { 3 } else { 2 }).await;
+        bench.clock.advance(Duration::from_secs(59));
+        assert_eq!(bench.head(&path).await.status, 423, "less than a minute");
+    }
+    bench.clock.advance(Duration::from_secs(2));
+    bench.until_accepted(&path, 3).await;
+    assert_eq!(first.join_all().await, [true], "there is no answer");
+    bench.run(3).await;
+    assert_eq!(bench.durable(&path).await, Some(0));
+}
+
+/// Waits until the chunk on the disk has so many bytes.
+async fn until_arrived(bench: &Bench, length: u64) {
+    let staged = bench.sandbox.dir().join("tus");
+    let arrived = || {
+        let dirs =
+            std::fs::read_dir(&staged).unwrap().filter_map(|it| std::fs::read_dir(it.unwrap().path()).ok());
+        dirs.flatten().any(|it| it.unwrap().metadata().is_ok_and(|it| it.len() == length))
+    };
+    eventually(arrived, || format!("{length} bytes")).await;
+}
+
+#[tokio::test]
+async fn a_chunk_that_cannot_be_written_is_refused_and_read_to_its_end() {
+    let bench = Bench::start().await;
+    let (id, path) = bench.begin(100_000_000, |_| {}).await;
+    // Where the directory of the blocks should be made, there is a file.
+    let blocks = bench.sandbox.dir().join("tus").join(&id);
+    std::fs::write(&blocks, "").unwrap();
+    let content = vec![0; 20_000_000];
+    assert_eq!(bench.patch(&path, 0, content).await.status, 500, "not a reset");
+    std::fs::remove_file(&blocks).unwrap();
+    bench.patch(&path, 0, "hello").await.is_accepted(5);
+}
+
+#[tokio::test]
 async fn a_cut_chunk_may_be_stored_where_chance_says_so() {
     let bench = Bench::with(|options| (options.tus_wedge, options.seed) = (0.0, Some(7))).await;
     let (id, path) = bench.begin(10, |_| {}).await;

@@ -1,19 +1,28 @@
 //! Uploads across a restart of the sandbox.
 
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::Value;
 
-use super::path;
-use crate::sandbox::tests::support::{Bench, HELLO_MD5, RECIPIENT};
+use super::{DAY, path};
+use crate::sandbox::tests::support::{Bench, HELLO_MD5, RECIPIENT, SENDER, eventually, send};
 
-/// Changes what is written down about the uploads of a transfer, and restarts on it.
+/// Restarts on what is written down about the uploads of a transfer, changed.
 async fn restart_with(bench: Bench, id: &str, change: impl FnOnce(&mut Value)) -> Bench {
-    let file = bench.sandbox.dir().join("tus").join(format!("{id}.json"));
+    let file = record(&bench, id);
+    // What is still to be written is written by then.
+    let bench = bench.stop().await;
     let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     change(&mut record);
     fs::write(&file, record.to_string()).unwrap();
-    bench.restart().await
+    bench.start_again().await
+}
+
+fn record(bench: &Bench, id: &str) -> PathBuf {
+    bench.sandbox.dir().join("tus").join(format!("{id}.json"))
 }
 
 #[tokio::test]
@@ -108,9 +117,60 @@ async fn a_record_that_was_cut_short_forgets_the_upload() {
     let (id, path) = bench.begin(10, |_| {}).await;
     bench.patch(&path, 0, "hello").await.is_accepted(5);
     bench.until_durable(&path, 5).await;
-    let file = bench.sandbox.dir().join("tus").join(format!("{id}.json"));
+    let file = record(&bench, &id);
+    let bench = bench.stop().await;
     fs::write(&file, "{\"whole\":").unwrap();
-    let bench = bench.restart().await;
+    let bench = bench.start_again().await;
     let head = bench.head(&path).await;
     assert_eq!((head.number("Upload-Length"), head.number("Upload-Offset")), (Some(5), Some(5)));
+}
+
+#[tokio::test]
+async fn a_session_with_an_upload_that_is_over_is_remembered() {
+    let bench = Bench::start().await;
+    let wrong = |body: &mut Value| body["checksum"] = "0".repeat(32).into();
+    let (published, published_path) = bench.begin(5, |_| {}).await;
+    let (failed, failed_path) = bench.begin(5, wrong).await;
+    // The issuer's address is another after the restart.
+    let head = |bench: &Bench, path: &str| {
+        let token = super::access::token(bench, SENDER);
+        send(super::access::with(bench, Method::HEAD, path, &token))
+    };
+    for (id, path, status) in [(&published, &published_path, "Published"), (&failed, &failed_path, "Failed")]
+    {
+        assert_eq!(head(&bench, path).await.status, 200);
+        bench.patch(path, 0, "hello").await.is_accepted(5);
+        bench.run_until(id, status).await;
+        assert_eq!(head(&bench, path).await.status, 409);
+        let blocks = bench.sandbox.dir().join("tus").join(id);
+        eventually(|| !blocks.exists(), || "the blocks to go".to_owned()).await;
+    }
+    let bench = bench.restart().await;
+    for path in [&published_path, &failed_path] {
+        assert_eq!(head(&bench, path).await.status, 409, "{path}");
+    }
+    // The record goes when the session does.
+    let files = [record(&bench, &published), record(&bench, &failed)];
+    assert!(files.iter().all(|file| file.exists()));
+    bench.clock.advance(DAY + Duration::from_mins(31));
+    eventually(|| !files.iter().any(|file| file.exists()), || "the records to go".to_owned()).await;
+}
+
+#[tokio::test]
+async fn what_does_not_change_is_not_written_again() {
+    let bench = Bench::start().await;
+    let (id, path) = bench.begin(10, |_| {}).await;
+    let file = record(&bench, &id);
+    eventually(|| file.exists(), || "the record".to_owned()).await;
+    bench.patch(&path, 0, "hello").await.is_accepted(5);
+    bench.until_durable(&path, 5).await;
+    let stored = || fs::read_to_string(&file).unwrap().contains(r#""stored":5"#);
+    eventually(stored, || "what is stored to be written".to_owned()).await;
+    fs::remove_file(&file).unwrap();
+    for _ in 0..3 {
+        assert_eq!(bench.head(&path).await.status, 200);
+    }
+    let bench = bench.stop().await;
+    assert!(!file.exists(), "a look is no change");
+    drop(bench);
 }
