@@ -57,15 +57,15 @@ impl Records {
 
     async fn flush(&self) {
         let writing = Arc::clone(&self.writing).lock_owned().await;
-        let waiting = mem::take(&mut *self.waiting());
-        if waiting.is_empty() {
+        let due = mem::take(&mut *self.waiting());
+        if due.is_empty() {
             return;
         }
         let dir = self.dir.clone();
         let written = blocking(move || {
             // Given back by this thread, also when nobody waits for it any more.
             let _writing = writing;
-            for (id, record) in waiting {
+            for (id, record) in due {
                 if let Err(error) = write(&dir, id, record) {
                     tracing::error!(transfer = %id, %error, "sandbox: a resumable upload could not be written down");
                 }

@@ -186,7 +186,7 @@ async fn content_that_is_not_kept_ends_as_other_content_does() {
 async fn where_things_happen_faster_an_upload_is_forgotten_sooner() {
     let faster =
         |options: &mut crate::sandbox::Options| (options.speed, options.stuck_after) = (24.0, DAY * 3);
-    let bench = Bench::with(|options| _ = faster(options)).await;
+    let bench = Bench::with(faster).await;
     let (id, path) = bench.begin(10, |_| {}).await;
     let reply = bench.patch(&path, 0, "hello").await;
     assert_eq!(reply.header("Upload-Expires"), Some("Wed, 19 Aug 2026 11:40:01 GMT"), "as it really is");
