@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::sandbox::blocking::blocking;
+use crate::sandbox::draft;
 use crate::sandbox::site::Site;
 
 /// The end of the name of a record that is being written.
@@ -57,15 +58,15 @@ impl Records {
 
     async fn flush(&self) {
         let writing = Arc::clone(&self.writing).lock_owned().await;
-        let due = mem::take(&mut *self.waiting());
-        if due.is_empty() {
+        let batch = mem::take(&mut *self.waiting());
+        if batch.is_empty() {
             return;
         }
         let dir = self.dir.clone();
         let written = blocking(move || {
             // Given back by this thread, also when nobody waits for it any more.
             let _writing = writing;
-            for (id, record) in due {
+            for (id, record) in batch {
                 if let Err(error) = write(&dir, id, record) {
                     tracing::error!(transfer = %id, %error, "sandbox: a resumable upload could not be written down");
                 }
@@ -94,9 +95,7 @@ fn write(dir: &Path, id: Uuid, record: Option<Bytes>) -> io::Result<()> {
             _ => Ok(()),
         };
     };
-    let draft = path.with_extension(DRAFT);
-    fs::write(&draft, record)?;
-    fs::rename(draft, path)
+    draft::replace(&path, |file| file.write_all(&record))
 }
 
 /// Writes what is new, until told to stop.
