@@ -1,5 +1,7 @@
 //! Who calls Formidling, and whether they may (Broker API, authorization).
 
+use std::sync::OnceLock;
+
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
@@ -25,6 +27,8 @@ pub(super) struct Caller {
     pub(super) vendor: Option<String>,
     /// What tells its sessions of resumable upload apart.
     pub(super) session: Option<String>,
+    /// Whether Altinn Authorization is down for this request, once it was asked.
+    down: OnceLock<bool>,
 }
 
 impl Caller {
@@ -41,10 +45,11 @@ impl Caller {
         self.organization().map(normalised)
     }
 
-    /// Asks Altinn Authorization.
+    /// Asks Altinn Authorization. All questions of one request get through to it, or none.
     pub(super) fn may(&self, site: &Site, resource: &str, action: Action, party: &str) -> bool {
         let Some(subject) = &self.subject else { return false };
-        if site.faults.strikes(Quirk::AuthorizationDown, self.organization()).is_some() {
+        let strikes = || site.faults.strikes(Quirk::AuthorizationDown, self.organization()).is_some();
+        if *self.down.get_or_init(strikes) {
             return false;
         }
         site.look(|world| world.permits(subject, resource, action, party))
@@ -204,7 +209,7 @@ fn caller(claims: &Map<String, Value>) -> Caller {
         consumer.clone().map(Subject::Organization)
     };
     let session = ["sid", "client_id", "sub"].into_iter().find_map(|name| claims.get(name)?.as_str());
-    Caller { subject, vendor: consumer, session: session.map(str::to_owned) }
+    Caller { subject, vendor: consumer, session: session.map(str::to_owned), down: OnceLock::new() }
 }
 
 /// The organisation of a system user; all four members must be there, in their exact case.

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 const ANYBODY: u32 = 0o666;
 const OWNER_ALONE: u32 = 0o600;
 
-/// Puts a file with what `fill` writes in the place of another, or where there was none.
+/// Puts a file with what `write` writes in the place of another, or where there was none.
 ///
 /// Two must not replace the same file at once.
 pub(super) fn replace(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    with_mode(path, ANYBODY, fill)
+    with_mode(path, ANYBODY, write)
 }
 
 /// The same, for a file that only the owner can read, whoever could read the one before.
@@ -28,7 +28,7 @@ pub(super) fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
 fn with_mode(
     path: &Path,
     mode: u32,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
     let draft = draft_of(path);
     // What a kill left there may be open to others.
@@ -37,7 +37,7 @@ fn with_mode(
         Ok(()) | Err(_) => {}
     }
     let mut file = BufWriter::new(OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?);
-    fill(&mut file)?;
+    write(&mut file)?;
     file.into_inner().map_err(io::IntoInnerError::into_error)?;
     fs::rename(&draft, path)
 }

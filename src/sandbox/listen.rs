@@ -18,7 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::line::Line;
+use super::clock::Clock;
+use super::line::{End, Line};
+use super::pace::{OUT_AT_ONCE, Outgoing};
 
 /// How long an accept error (such as too many open files) is waited out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +36,7 @@ pub(super) struct Door {
     tls: Option<TlsAcceptor>,
     handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
     cut: CancellationToken,
+    clock: Arc<dyn Clock>,
 }
 
 impl Door {
@@ -42,14 +45,15 @@ impl Door {
         listener: TcpListener,
         tls: Option<Arc<rustls::ServerConfig>>,
         cut: CancellationToken,
+        clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { listener, tls: tls.map(TlsAcceptor::from), handshakes: JoinSet::new(), cut }
+        Self { listener, tls: tls.map(TlsAcceptor::from), handshakes: JoinSet::new(), cut, clock }
     }
 
     fn connection(&self, stream: Stream) -> Connection {
         let line = Line::new(self.cut.child_token());
         let cut = Box::pin(line.is_cut());
-        Connection { stream, cut, line }
+        Connection { stream, cut, line, outgoing: Outgoing::new(Arc::clone(&self.clock)) }
     }
 
     async fn greet(
@@ -140,6 +144,7 @@ pub(super) struct Connection {
     stream: Stream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     line: Line,
+    outgoing: Outgoing,
 }
 
 /// Passes a call on to whichever stream it is.
@@ -155,6 +160,22 @@ macro_rules! pass {
 impl Connection {
     fn is_cut(&mut self, context: &mut Context<'_>) -> bool {
         self.cut.as_mut().poll(context).is_ready()
+    }
+
+    /// Passes on what came of a write of so many bytes, unless the client takes nothing for too long.
+    fn unless_stuck<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: usize,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.outgoing.moves();
+        } else if self.outgoing.is_stuck(bytes, context) {
+            self.line.cut(End::Reset);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
     }
 
     /// Writes what is to be said instead of the server's own bytes, and then ends the connection.
@@ -174,7 +195,7 @@ impl Connection {
             self.line.say_instead(words);
             return Some(Poll::Pending);
         }
-        self.line.cut(super::line::End::Close);
+        self.line.cut(End::Close);
         Some(Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())))
     }
 }
@@ -210,7 +231,8 @@ impl AsyncWrite for Connection {
         if let Some(instead) = self.poll_instead(cx) {
             return instead;
         }
-        pass!(&mut self.stream, poll_write, cx, buf)
+        let written = pass!(&mut self.stream, poll_write, cx, buf);
+        self.unless_stuck(cx, buf.len(), written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -218,7 +240,7 @@ impl AsyncWrite for Connection {
         if matches!(flushed, Poll::Ready(Ok(()))) {
             self.line.flushed();
         }
-        flushed
+        self.unless_stuck(cx, OUT_AT_ONCE, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -236,7 +258,8 @@ impl AsyncWrite for Connection {
         if let Some(instead) = self.poll_instead(cx) {
             return instead;
         }
-        pass!(&mut self.stream, poll_write_vectored, cx, bufs)
+        let written = pass!(&mut self.stream, poll_write_vectored, cx, bufs);
+        self.unless_stuck(cx, bufs.iter().map(|buf| buf.len()).sum(), written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -23,6 +23,7 @@ mod limits;
 mod line;
 mod listen;
 mod media_type;
+mod pace;
 mod problem;
 mod registry;
 mod route;
@@ -92,6 +93,10 @@ pub struct Options {
     pub scan_delay: Duration,
     /// An upload that began longer ago has failed.
     pub stuck_after: Duration,
+    /// Blocks of a stream upload that is not scanned are committed for the first time when there are so many bytes.
+    ///
+    /// After a cut beyond that, no other upload to the transfer succeeds.
+    pub interim_commit_after: u64,
     /// How long transfers live, where the resource does not say.
     pub time_to_live: Duration,
     /// How long content is kept after the last confirmation, where the resource does not say.
@@ -131,7 +136,7 @@ pub struct Options {
     pub delivery_timeout: Duration,
     /// What is kept of the content that comes in.
     pub keep: Keep,
-    /// How many times faster than really things happen by themselves (scan, expiry, retries …). What is shown as a
+    /// How many times faster than really things happen by themselves (scan, expiry, retries, the forgetting of events …). What is shown as a
     /// moment, and how long tokens live, are not touched by it.
     pub speed: f64,
     /// What time it is.
@@ -145,6 +150,8 @@ impl Default for Options {
             dir: None,
             scan_delay: Duration::from_millis(200),
             stuck_after: Duration::from_hours(24),
+            // A thousand blocks.
+            interim_commit_after: 1000 * 32 * 1024 * 1024,
             time_to_live: Duration::from_hours(30 * 24),
             grace: Duration::from_hours(2),
             use_virus_scan: true,
@@ -174,6 +181,7 @@ impl Options {
         Settings {
             scan_delay: self.scan_delay,
             stuck_after: self.stuck_after,
+            interim_commit_after: self.interim_commit_after,
             time_to_live: self.time_to_live,
             grace: self.grace,
             use_virus_scan: self.use_virus_scan,
@@ -320,7 +328,7 @@ impl Sandbox {
         }));
         jobs::resume(&site);
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let door = listen::Door::new(listener, tls, cut.clone());
+        let door = listen::Door::new(listener, tls, cut.clone(), Arc::clone(&site.clock));
         let parts = Mutex::new(parts(&site, door, &stop));
         let cut = cut.drop_guard();
         Ok(Sandbox {

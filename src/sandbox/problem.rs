@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -127,6 +127,8 @@ pub(super) enum Refusal {
     Bare(StatusCode),
     /// 401 without a body; the text completes the challenge.
     Token(&'static str),
+    /// More than the sandbox reads into memory; the real one has no such limit.
+    Oversized,
 }
 
 impl From<Fault> for Refusal {
@@ -208,8 +210,28 @@ impl Refusal {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
                 response
             }
+            Self::Oversized => answer(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "text/plain; charset=utf-8",
+                "The sandbox reads no more than 16 MiB here. This limit is its own: Altinn has none.",
+            ),
         }
     }
+}
+
+/// Whether `Accept` lets ASP.NET write a problem document, without which an unhandled exception has no body.
+pub(super) fn allows_json(headers: &HeaderMap) -> bool {
+    const WIDE_ENOUGH: [&str; 5] =
+        ["*/*", "application/*", "application/json", "application/problem+json", "application/*+json"];
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut elements = values.flat_map(|value| value.split(',')).filter(|it| it.contains('/')).peekable();
+    elements.peek().is_none()
+        || elements.any(|element| {
+            let mut parts = element.split(';').map(|part| part.trim().to_ascii_lowercase());
+            let media_type = parts.next().unwrap_or_default();
+            // A type with a parameter does not include one without.
+            WIDE_ENOUGH.contains(&media_type.as_str()) && parts.all(|it| it.starts_with("q="))
+        })
 }
 
 /// A response without a body.

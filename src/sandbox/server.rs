@@ -3,38 +3,50 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use bytes::BytesMut;
+use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::identity::{exchange, maskinporten};
-use super::problem::{answer, bare, json_answer};
+use super::problem::{Produces, Refusal, allows_json, answer, bare, json_answer};
 use super::route::{self, Operation};
 use super::site::{Note, Site};
-use super::{broker, events, faults, inspect, registry};
+use super::{broker, events, faults, inspect, pace, registry};
 
 /// Says on every answer that this is not Altinn.
 const NOT_ALTINN: HeaderName = HeaderName::from_static("x-formidlingd-sandbox");
-/// The largest body that is read into memory: JSON and forms, never content.
+/// The largest body that is read into memory: JSON and forms, never content. It is the sandbox's own limit.
 pub(super) const LARGEST_FORM: usize = 16 * 1024 * 1024;
 
 /// Answers a request.
 pub(super) async fn serve(State(site): State<Arc<Site>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let (body, slowness) = pace::watched(body, &site.clock);
     let mut response = match route::find(&parts.method, parts.uri.path()) {
         Ok(operation) => {
             let mut note = Note::new(Arc::clone(&site), operation.name());
             note.introduce(&parts);
             let (body, told) =
                 if site.faults.any() { faults::told(&operation, body).await } else { (body, None) };
-            if let Some(plan) = site.faults.plan(&site, &operation, &parts, told.as_deref()) {
+            let plan = site.faults.plan(&site, &operation, &parts, told.as_deref());
+            let planned = plan.is_some();
+            let response = if let Some(plan) = plan {
                 Box::pin(plan.carry_out(&site, &operation, &parts, body, &mut note)).await
             } else {
-                let response = Box::pin(respond(&site, &operation, &parts, body, &mut note)).await;
-                note.close(response.status().as_u16());
+                Box::pin(respond(&site, &operation, &parts, body, &mut note)).await
+            };
+            if slowness.struck() {
+                note.settle(Some(StatusCode::REQUEST_TIMEOUT.as_u16()));
+                too_slow()
+            } else {
+                if !planned {
+                    note.close(response.status().as_u16());
+                }
                 response
             }
         }
@@ -55,6 +67,31 @@ pub(super) async fn serve(State(site): State<Arc<Site>>, request: Request) -> Re
         headers.insert(header::DATE, date);
     }
     response
+}
+
+/// What Kestrel answers when a body comes in too slowly.
+fn too_slow() -> Response<Body> {
+    let mut response = bare(StatusCode::REQUEST_TIMEOUT);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Reads a body that is held in memory.
+pub(super) async fn read(site: &Site, body: Body, note: &mut Note) -> Result<Bytes, Refusal> {
+    let mut blocks = body.into_data_stream();
+    let mut read = BytesMut::new();
+    while let Some(block) = blocks.next().await {
+        let Ok(block) = block else {
+            note.vanish();
+            return Err(Refusal::Bare(StatusCode::BAD_REQUEST));
+        };
+        if read.len() + block.len() > LARGEST_FORM {
+            site.drain(Body::from_stream(blocks));
+            return Err(Refusal::Oversized);
+        }
+        read.extend_from_slice(&block);
+    }
+    Ok(read.freeze())
 }
 
 /// A moment as HTTP headers have it (RFC 9110, section 5.6.7).
@@ -82,9 +119,9 @@ pub(super) async fn respond(
         return response;
     }
     match operation {
-        Operation::Token => match axum::body::to_bytes(body, LARGEST_FORM).await {
+        Operation::Token => match read(site, body, note).await {
             Ok(body) => maskinporten::token(site, &parts.headers, &body, note),
-            Err(_) => bare(StatusCode::BAD_REQUEST),
+            Err(refusal) => refusal.into_response(Produces::Anything, parts.uri.path()),
         },
         Operation::MaskinportenMetadata => json_answer(&maskinporten::metadata(site)),
         Operation::MaskinportenKeys => json_answer(&json!({ "keys": [site.maskinporten.jwk()] })),
@@ -103,6 +140,9 @@ pub(super) async fn respond(
         Operation::Events(operation) => events::serve(site, operation, parts, body, note).await,
         _ => match broker::serve(site, operation, parts, body, note).await {
             Ok(response) => response,
+            Err(Refusal::Unhandled) if !allows_json(&parts.headers) => {
+                bare(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Err(refusal) => refusal.into_response(operation.produces(), parts.uri.path()),
         },
     }

@@ -30,6 +30,7 @@ use super::world::World;
 pub(super) struct Settings {
     pub(super) scan_delay: Duration,
     pub(super) stuck_after: Duration,
+    pub(super) interim_commit_after: u64,
     pub(super) time_to_live: Duration,
     pub(super) grace: Duration,
     pub(super) use_virus_scan: bool,
@@ -166,6 +167,16 @@ impl Site {
         };
         founding::save(&world, &self.dir)?;
         Ok(result)
+    }
+
+    /// Says, while a transfer is being changed, that an event will tell the sender of it.
+    pub(super) fn will_tell_sender(&self, kind: &'static str, transfer: &Transfer) {
+        self.events.foresee(self, kind, transfer, &transfer.sender);
+    }
+
+    /// The same of a recipient (in the form in which it is stored).
+    pub(super) fn will_tell_recipient(&self, kind: &'static str, transfer: &Transfer, recipient: &str) {
+        self.events.foresee(self, kind, transfer, recipient);
     }
 
     /// Sends an event to the sender.

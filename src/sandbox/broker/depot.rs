@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
+use super::intake::Attempt;
 use super::transfer::Transfer;
-use super::upload::Attempt;
 use crate::sandbox::draft;
 
 /// All transfers, and where their content lies.
@@ -74,16 +74,21 @@ impl Depot {
     }
 
     /// Changes a transfer; what is decided inside is decided under the lock.
+    ///
+    /// The line is handed to the kernel before the lock is given back, and so before the client is told: a queue
+    /// would break that for a sandbox that is killed. It is a write of some hundred bytes to the page cache.
     pub(in crate::sandbox) fn change<R>(&self, id: Uuid, act: impl FnOnce(&mut Transfer) -> R) -> Option<R> {
         let mut shelves = self.lock();
         let Shelves { journal, transfers, by_party } = &mut *shelves;
         let transfer = transfers.get_mut(&id)?;
-        let parties = transfer.recipient_organizations().len();
+        let before = transfer.clone();
         let result = act(transfer);
-        if transfer.recipient_organizations().len() != parties {
-            index(by_party, transfer);
+        if *transfer != before {
+            if transfer.recipients != before.recipients {
+                index(by_party, transfer);
+            }
+            write_line(journal, transfer);
         }
-        write_line(journal, transfer);
         Some(result)
     }
 

@@ -104,14 +104,15 @@ fn record(site: &Site, caller: &Caller, id: Uuid, range: Range, note: &mut Note)
     let Some(party) = caller.party() else { return };
     let now = site.now();
     let recorded = site.depot.change(id, |transfer| {
-        let recently = transfer.rows_of(&party).any(|row| {
-            row.status == RecipientStatus::DownloadStarted && row.time > earlier(now, site.scaled(DEBOUNCE))
-        });
-        let skip = range != Range::Whole && recently;
-        if !skip {
-            transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, caller.vendor.as_deref(), now);
+        if range != Range::Whole {
+            let since = earlier(now, site.scaled(DEBOUNCE));
+            if transfer.ranged.get(&party).is_some_and(|time| *time > since) {
+                return false;
+            }
+            transfer.ranged.insert(party.clone(), now);
         }
-        !skip
+        transfer.enter_recipient(&party, RecipientStatus::DownloadStarted, caller.vendor.as_deref(), now);
+        true
     });
     if recorded == Some(true) {
         note.entry.effect = Some("download started");
@@ -314,12 +315,15 @@ pub(in crate::sandbox) fn confirm(
             Some(RecipientStatus::DownloadStarted) => {
                 let vendor = caller.vendor.as_deref();
                 transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, vendor, now);
+                site.will_tell_recipient("downloadconfirmed", transfer, &party);
+                site.will_tell_sender("downloadconfirmed", transfer);
                 let all = transfer
                     .recipient_organizations()
                     .into_iter()
                     .all(|recipient| transfer.highest(recipient) == Some(RecipientStatus::DownloadConfirmed));
                 if all && site.faults.strikes(Quirk::AllConfirmedMissed, caller.organization()).is_none() {
                     transfer.enter(Status::AllConfirmedDownloaded, None, now);
+                    site.will_tell_sender("allconfirmeddownloaded", transfer);
                     return Confirmed::All(transfer.clone());
                 }
                 Confirmed::One(transfer.clone())

@@ -12,9 +12,10 @@ use multer::{Constraints, Field, Multipart, SizeLimit};
 use uuid::Uuid;
 
 use super::initialize;
+use super::intake::{Attempt, Received, receive};
 use super::metadata::{Complaints, Given, Metadata, Properties};
 use super::transfer::Transfer;
-use super::upload::{Attempt, Received, commit, length, receive, start};
+use super::upload::{commit, length, start};
 use crate::sandbox::auth::Caller;
 use crate::sandbox::problem::{Fault, Refusal, invalid};
 use crate::sandbox::server::LARGEST_FORM;
@@ -148,7 +149,7 @@ impl Form {
             } else if self.file.is_none() && name.eq_ignore_ascii_case("FileTransfer") {
                 match receive(site, Uuid::new_v4(), field, note).await {
                     Received::Whole(attempt) => self.file = Some(attempt),
-                    Received::Cut(error) => return Err(error.map_or(Unreadable::Cut, Unreadable::from)),
+                    Received::Cut(error) => return Err(error.into()),
                     Received::StorageFailed => return Err(Unreadable::Storage),
                 }
             }

@@ -16,7 +16,7 @@ use super::depot::remove_blob;
 use super::download::grace;
 use super::transfer::{Md5Check, RecipientStatus, Status, Transfer};
 use super::tus::finalise;
-use super::upload::{announce_published, commit_late};
+use super::upload::{announce_published, commit_late, will_announce_published};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::clock::{earlier, later};
@@ -40,8 +40,9 @@ const STUCK_INTERVAL: Duration = Duration::from_mins(30);
 /// Puts everything on the agenda that a former sandbox left undone.
 pub(in crate::sandbox) fn resume(site: &Site) {
     let now = site.now();
-    for transfer in site.depot.all(|transfer| (transfer.status() != Status::Purged).then(|| transfer.clone()))
-    {
+    // Nobody was told of a half-made one, and it has no jobs.
+    let lives = |transfer: &Transfer| transfer.status() != Status::Purged && !transfer.half_made;
+    for transfer in site.depot.all(|transfer| lives(transfer).then(|| transfer.clone())) {
         let id = transfer.id;
         site.agenda.add(expires(site, &transfer), Job::Expire(id));
         match transfer.status() {
@@ -49,7 +50,7 @@ pub(in crate::sandbox) fn resume(site: &Site) {
                 if transfer.use_virus_scan && transfer.md5_check != Md5Check::AwaitedAlone {
                     site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
                 }
-                if transfer.md5_check != Md5Check::Unneeded {
+                if matches!(transfer.md5_check, Md5Check::Awaited | Md5Check::AwaitedAlone) {
                     site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
                 }
             }
@@ -143,11 +144,16 @@ async fn scan(site: Arc<Site>, id: Uuid) {
         if failed {
             transfer.enter(Status::Failed, verdict, now);
             transfer.blob = None;
+            site.will_tell_sender("uploadfailed", transfer);
+        } else if transfer.md5_check == Md5Check::AfterScan {
+            site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
+            return None;
         } else if transfer.md5_check != Md5Check::Unneeded {
             transfer.md5_check = Md5Check::AwaitedAlone;
             return None;
         } else {
             transfer.enter(Status::Published, None, now);
+            will_announce_published(&site, transfer);
         }
         Some(transfer.clone())
     });
@@ -229,6 +235,7 @@ fn purge(site: &Site, id: Uuid) {
             return None;
         }
         transfer.enter(Status::Purged, None, now);
+        site.will_tell_sender("filepurged", transfer);
         Some((transfer.blob.take(), transfer.clone()))
     });
     let Some((blob, transfer)) = purged.flatten() else { return };
@@ -282,6 +289,7 @@ fn fail_stuck(site: &Site) {
                 return None;
             }
             transfer.enter(Status::Failed, Some(STUCK.to_owned()), now);
+            site.will_tell_sender("uploadfailed", transfer);
             Some(transfer.clone())
         });
         if let Some(transfer) = failed.flatten() {

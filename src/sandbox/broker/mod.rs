@@ -4,6 +4,7 @@ pub(in crate::sandbox) mod depot;
 pub(in crate::sandbox) mod download;
 mod form;
 mod initialize;
+mod intake;
 pub(in crate::sandbox) mod jobs;
 mod members;
 mod metadata;

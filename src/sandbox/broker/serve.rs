@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::sandbox::auth::{self, Caller};
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::problem::{Fault, Refusal, invalid, json_answer};
 use crate::sandbox::route::Operation;
-use crate::sandbox::server::LARGEST_FORM;
+use crate::sandbox::server::read;
 use crate::sandbox::site::{Note, Site};
 
 /// An endpoint of Formidling: 406 before 401 before 403 before 415 and 400 before the handler.
@@ -43,7 +43,7 @@ pub(in crate::sandbox) async fn serve(
     note.entry.vendor.clone_from(&caller.vendor);
     match operation {
         Operation::Initialize => {
-            let body = read(body).await?;
+            let body = read(site, body, note).await?;
             initialize::initialize(site, &caller, headers, &body, note)
         }
         Operation::Search => search::search(site, &caller, parts.uri.query().unwrap_or_default()),
@@ -92,7 +92,7 @@ async fn to_service_owner(
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
     let headers = &parts.headers;
-    let body = read(body).await?;
+    let body = read(site, body, note).await?;
     match operation {
         Operation::Resource { id, put: true } => {
             resource::configure(site, caller, id, headers, &body, note).await
@@ -124,10 +124,6 @@ fn show_to(
         show::overview(transfer, more)
     };
     Ok(json_answer(&body))
-}
-
-async fn read(body: Body) -> Result<Bytes, Refusal> {
-    axum::body::to_bytes(body, LARGEST_FORM).await.map_err(|_| Refusal::Bare(StatusCode::BAD_REQUEST))
 }
 
 /// The transfer of a path.

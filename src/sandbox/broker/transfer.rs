@@ -106,8 +106,7 @@ impl RecipientStatus {
     }
 }
 
-/// Whether publishing waits for the MD5 of the content to be compared with the one that was given
-/// (resumable uploads; elsewhere it is compared while the content comes in).
+/// Whether publishing waits for the MD5 of the stored content to be compared with the one that was given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Md5Check {
     /// It does not, or not any more.
@@ -117,10 +116,13 @@ pub enum Md5Check {
     Awaited,
     /// It does, and for nothing else: the scan has found nothing.
     AwaitedAlone,
+    /// It is computed once the scan has found nothing, and that publishes: the content came as a stream, and its
+    /// checksum was compared on the way already.
+    AfterScan,
 }
 
 /// One row of the transfer's history.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRow {
     /// The status that was entered.
     pub status: Status,
@@ -131,7 +133,7 @@ pub struct StatusRow {
 }
 
 /// One row of the recipients' history.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipientRow {
     /// The organisation, `0192:…`.
     pub recipient: String,
@@ -145,7 +147,7 @@ pub struct RecipientRow {
 }
 
 /// A file transfer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of the row that stands by itself")]
 pub struct Transfer {
     /// The id that initialize answered with.
@@ -178,6 +180,9 @@ pub struct Transfer {
     pub history: Vec<StatusRow>,
     /// Every status a recipient entered, oldest first.
     pub recipients: Vec<RecipientRow>,
+    /// When a ranged download last left a row, for each organisation (`0192:…`).
+    #[serde(default)]
+    pub ranged: BTreeMap<String, Timestamp>,
     /// The blob's file name while the content is there.
     pub blob: Option<String>,
     /// The content was not kept, by the sandbox's own settings: downloads consist of zeros.
@@ -185,6 +190,9 @@ pub struct Transfer {
     pub discarded: bool,
     /// Whether bytes were ever stored completely (the Broker's "file location").
     pub stored: bool,
+    /// An upload was cut after some of its blocks had been committed: the first commit of another one fails.
+    #[serde(default)]
+    pub interim_commits: bool,
     /// MD5 of the stored content.
     pub md5: Option<String>,
     /// Whether publishing waits for the content's MD5.

@@ -1,40 +1,31 @@
 //! `POST /broker/api/v1/filetransfer/{id}/upload` (Broker API, stream upload).
 //!
-//! Bytes go through a bounded channel to a thread that hashes and writes them, so that memory does
-//! not grow with the file. Each attempt has its own file; the first that ends becomes the blob.
+//! Each attempt has its own file; the first that ends becomes the blob.
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use md5::{Digest as _, Md5};
 use serde_json::json;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::depot::remove_blob;
-use super::transfer::{Status, Transfer};
-use crate::sandbox::Keep;
+use super::intake::{Attempt, Received, receive};
+use super::transfer::{Md5Check, Status, Transfer};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::auth::Caller;
-use crate::sandbox::blocking::start_blocking;
 use crate::sandbox::clock::later;
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::media_type;
+use crate::sandbox::pace;
 use crate::sandbox::problem::{Fault, Refusal, json_answer};
 use crate::sandbox::site::{Note, Site};
 use crate::sandbox::world::{Action, Resource, bare_number};
 
 /// The largest file that is scanned for malware.
 pub(super) const LARGEST_SCANNED: u64 = 50_000_000_000;
-/// Blocks on their way to the disk; the fourth makes the client wait.
-const IN_FLIGHT: usize = 4;
 
 /// Text of `Failed` when the content does not have the checksum that was given.
 pub(in crate::sandbox) const CHECKSUM_MISMATCH: &str = "Checksum mismatch";
@@ -54,14 +45,20 @@ pub(in crate::sandbox) async fn upload(
         site.drain(body);
         return Err(fault.into());
     }
-    match receive(site, id, body.into_data_stream(), note).await {
+    let mut blocks = body.into_data_stream();
+    match receive(site, id, &mut blocks, note).await {
         Received::Whole(attempt) => commit(site, id, attempt, note),
+        // The server was the first to notice.
+        Received::Cut(error) if pace::is_too_slow(&error) => Err(fail(site, id, UPLOAD_ERROR, note).into()),
         // The bookkeeping is cancelled together with the request: the status stays.
         Received::Cut(_) => {
             note.vanish();
             Err(Refusal::Bare(StatusCode::BAD_REQUEST))
         }
-        Received::StorageFailed => Err(fail(site, id, UPLOAD_ERROR, note).into()),
+        Received::StorageFailed => {
+            site.drain(Body::from_stream(blocks));
+            Err(fail(site, id, UPLOAD_ERROR, note).into())
+        }
     }
 }
 
@@ -135,134 +132,21 @@ pub(in crate::sandbox) fn is_too_large(site: &Site, transfer: &Transfer, length:
     (transfer.use_virus_scan && length > LARGEST_SCANNED) || limit.is_some_and(|limit| length > limit)
 }
 
-/// What has come in of one attempt. Its file, if there is one, goes with it unless it is kept.
-pub(super) struct Attempt {
-    name: String,
-    /// Nothing when content is not kept.
-    path: Option<PathBuf>,
-    /// How many bytes it has.
-    pub(super) size: u64,
-    /// Nothing when it is not computed.
-    md5: Option<String>,
-    kept: bool,
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let Some(path) = self.path.as_ref().filter(|_| !self.kept) {
-            remove_blob(path);
-        }
-    }
-}
-
-/// How the taking of bytes ended.
-pub(super) enum Received<E> {
-    Whole(Attempt),
-    /// The stream broke off, with this error if it gave one.
-    Cut(Option<E>),
-    StorageFailed,
-}
-
-/// What goes to the writing thread; a channel that closes without an end was cut.
-enum Block {
-    Data(Bytes),
-    End,
-}
-
-/// Takes bytes into a file of their own; `id` is part of its name.
-pub(super) async fn receive<E>(
-    site: &Arc<Site>,
-    id: Uuid,
-    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    note: &mut Note,
-) -> Received<E> {
-    let name = format!("{id}-{}", Uuid::new_v4().simple());
-    let path = (site.settings.keep == Keep::Content).then(|| site.depot.blob(&name));
-    let mut attempt = Attempt { name, path, size: 0, md5: None, kept: false };
-    if site.settings.keep == Keep::Size {
-        while let Some(block) = body.next().await {
-            let block = match block {
-                Ok(block) => block,
-                Err(error) => {
-                    cut(site, id, attempt);
-                    return Received::Cut(Some(error));
-                }
-            };
-            attempt.size += block.len() as u64;
-            note.entry.received = attempt.size;
-        }
-        return Received::Whole(attempt);
-    }
-    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    let writer = {
-        let site = Arc::clone(site);
-        start_blocking(move || {
-            let (attempt, whole) = write(attempt, receiver)?;
-            if whole {
-                return Ok(Some(attempt));
-            }
-            // Here, since the request may be gone already.
-            cut(&site, id, attempt);
-            Ok::<_, io::Error>(None)
-        })
-    };
-    while let Some(block) = body.next().await {
-        let block = match block {
-            Ok(block) => block,
-            Err(error) => return Received::Cut(Some(error)),
-        };
-        note.entry.received += block.len() as u64;
-        if sender.send(Block::Data(block)).await.is_err() {
-            break;
-        }
-    }
-    // When the writer is gone, its own result says why.
-    let ended = sender.send(Block::End).await;
-    match writer.await {
-        Ok(Ok(Some(attempt))) if ended.is_ok() => Received::Whole(attempt),
-        Ok(Ok(_)) => Received::Cut(None),
-        Ok(Err(error)) => {
-            tracing::error!(transfer = %id, %error, "sandbox: an upload could not be stored");
-            Received::StorageFailed
-        }
-        Err(_) => Received::StorageFailed,
-    }
-}
-
-/// Hashes and writes what comes, and whether it came to its end.
-fn write(mut attempt: Attempt, mut blocks: mpsc::Receiver<Block>) -> io::Result<(Attempt, bool)> {
-    let mut file = attempt.path.as_ref().map(File::create).transpose()?;
-    let mut hash = Md5::new();
-    let mut whole = false;
-    while let Some(block) = blocks.blocking_recv() {
-        match block {
-            Block::Data(data) => {
-                hash.update(&data);
-                if let Some(file) = &mut file {
-                    file.write_all(&data)?;
-                }
-                attempt.size += data.len() as u64;
-            }
-            Block::End => {
-                whole = true;
-                break;
-            }
-        }
-    }
-    attempt.md5 = Some(hex(&hash.finalize()));
-    Ok((attempt, whole))
-}
-
-/// The client vanished: nothing more happens, unless a rule says so.
-fn cut(site: &Site, id: Uuid, attempt: Attempt) {
-    let Some(sender) = site.depot.read(id, |transfer| transfer.sender.clone()) else { return };
+/// The client vanished: nothing more happens, unless a rule says so or blocks were committed on the way.
+pub(super) fn cut(site: &Site, id: Uuid, attempt: Attempt) {
+    let known = site.depot.read(id, |transfer| (transfer.sender.clone(), transfer.use_virus_scan));
+    let Some((sender, scanned)) = known else { return };
     let sender = Some(bare_number(&sender));
+    // Under a scan nothing is committed before the end.
+    let interim_commits = !scanned && attempt.size >= site.settings.interim_commit_after;
     if let Some(milliseconds) = site.faults.strikes(Quirk::LateCommit, sender) {
         site.depot.set_aside(id, attempt);
         let time = later(site.now(), Duration::from_millis(milliseconds));
         site.agenda.add(time, Job::LateCommit(id));
     } else if site.faults.strikes(Quirk::CutUploadFails, sender).is_some() {
         mark_failed(site, id, UPLOAD_ERROR);
+    } else if interim_commits {
+        site.depot.change(id, |transfer| transfer.interim_commits = true);
     }
 }
 
@@ -285,9 +169,13 @@ enum Outcome {
     Published(Transfer),
     Processing(Transfer),
     Mismatch,
-    /// Another upload was first, or the transfer has failed meanwhile.
+    /// Another upload was first.
     Lost {
         winners_blob: Option<String>,
+    },
+    /// The transfer was over before, and there is nothing that the commit collides with: nothing changes.
+    TooLate {
+        mismatch: bool,
     },
 }
 
@@ -326,37 +214,61 @@ fn settle(site: &Site, id: Uuid, mut attempt: Attempt) -> (Option<&'static str>,
             mark_failed(site, id, UPLOAD_ERROR);
             (Some("failed"), Err(Fault::UploadFailed))
         }
+        Some(Outcome::TooLate { mismatch: true }) => (None, Err(Fault::ChecksumMismatch)),
+        Some(Outcome::TooLate { mismatch: false }) => (None, Ok(())),
         None => (None, Err(Fault::NotFound)),
     }
 }
 
 fn complete(site: &Site, transfer: &mut Transfer, attempt: &mut Attempt, now: Timestamp) -> Outcome {
-    if transfer.status() != Status::UploadStarted {
+    let over = matches!(transfer.status(), Status::Failed | Status::Purged);
+    if transfer.blob.is_some() || (transfer.discarded && !over) || transfer.interim_commits {
         return Outcome::Lost { winners_blob: transfer.blob.take() };
     }
     // A checksum that nobody computes is taken as true.
     let md5 = attempt.md5.clone().or_else(|| transfer.demanded_checksum.clone());
+    if transfer.status() != Status::UploadStarted {
+        let demanded = transfer.demanded_checksum.as_ref();
+        return Outcome::TooLate {
+            mismatch: demanded.is_some_and(|demanded| md5.as_ref() != Some(demanded)),
+        };
+    }
     let mismatch = |demanded: &String| {
         let sender = Some(bare_number(&transfer.sender));
         md5.as_ref() != Some(demanded) || site.faults.strikes(Quirk::ChecksumMismatch, sender).is_some()
     };
-    if transfer.demanded_checksum.as_ref().is_some_and(mismatch) {
+    let mismatch = transfer.demanded_checksum.as_ref().is_some_and(mismatch);
+    // What was stored is written down before it is compared.
+    transfer.stored = true;
+    transfer.size = attempt.size;
+    if mismatch {
         transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
         return Outcome::Mismatch;
     }
     attempt.kept = true;
     transfer.blob = attempt.path.is_some().then(|| attempt.name.clone());
     transfer.discarded = attempt.path.is_none();
-    transfer.stored = true;
-    transfer.size = attempt.size;
     transfer.md5.clone_from(&md5);
     if transfer.use_virus_scan {
+        if transfer.demanded_checksum.is_some() {
+            transfer.md5_check = Md5Check::AfterScan;
+        }
         transfer.enter(Status::UploadProcessing, None, now);
+        site.will_tell_sender("uploadprocessing", transfer);
         return Outcome::Processing(transfer.clone());
     }
     transfer.checksum = md5;
     transfer.enter(Status::Published, None, now);
+    will_announce_published(site, transfer);
     Outcome::Published(transfer.clone())
+}
+
+/// The transfer has just become `Published`, and is still locked.
+pub(in crate::sandbox) fn will_announce_published(site: &Site, transfer: &Transfer) {
+    site.will_tell_sender("published", transfer);
+    for recipient in transfer.recipient_organizations() {
+        site.will_tell_recipient("published", transfer, recipient);
+    }
 }
 
 /// The events that go with `Published`.
@@ -382,12 +294,14 @@ fn fail(site: &Site, id: Uuid, text: &str, note: &mut Note) -> Fault {
 fn mark_failed(site: &Site, id: Uuid, text: &str) {
     let now = site.now();
     let failed = site.depot.change(id, |transfer| {
-        if !matches!(transfer.status(), Status::Failed | Status::Purged) {
+        let over = matches!(transfer.status(), Status::Failed | Status::Purged);
+        (!over).then(|| {
             transfer.enter(Status::Failed, Some(text.to_owned()), now);
-        }
-        transfer.clone()
+            site.will_tell_sender("uploadfailed", transfer);
+            transfer.clone()
+        })
     });
-    if let Some(transfer) = failed {
+    if let Some(transfer) = failed.flatten() {
         site.tell_sender("uploadfailed", &transfer);
     }
 }

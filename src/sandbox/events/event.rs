@@ -17,7 +17,7 @@ const SUBJECT_PREFIX: &str = "urn:altinn:organization:identifier-no:";
 pub(super) const RESOURCE_PREFIX: &str = "urn:altinn:resource:";
 
 /// Everything that Formidling announces.
-const KINDS: [&str; 8] = [
+pub(in crate::sandbox) const KINDS: [&str; 8] = [
     "filetransferinitialized",
     "uploadprocessing",
     PUBLISHED,

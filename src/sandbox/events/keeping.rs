@@ -33,7 +33,8 @@ pub(super) async fn run(site: &Arc<Site>, stop: &CancellationToken) {
             // As of last night, also when a clock that jumped brings it late.
             forget_old(site, earlier(night, day)).await;
         }
-        let next = if flush(site).await { night } else { night.min(later(site.clock.now(), AGAIN)) };
+        let again = later(site.clock.now(), AGAIN);
+        let next = if flush(site).await { night } else { night.min(again) };
         tokio::select! {
             () = stop.cancelled() => return,
             () = site.events.changed.notified() => {}

@@ -40,9 +40,11 @@ use super::faults::Quirk;
 use super::problem::{Produces, Refusal, answer, platform_problem};
 use super::route::Events as Operation;
 use super::site::{Note, Site};
+use super::world::bare_number;
 use caches::Caches;
 use consumer::Caller;
 pub(in crate::sandbox) use delivery::Delivery;
+pub(super) use event::KINDS;
 use event::Notice;
 pub use event::{Event, Part};
 pub(super) use keeping::flush;
@@ -100,6 +102,15 @@ impl Events {
         })
     }
 
+    /// A transfer was changed, and is still locked, in a way that will be announced to a party.
+    pub(super) fn foresee(&self, site: &Site, kind: &'static str, transfer: &Transfer, party: &str) {
+        let early = site.faults.strikes_event(Quirk::EventEarly, bare_number(party), kind, transfer.id);
+        if let Some(wait) = early {
+            let now = site.now();
+            lock(&self.veils).lay(transfer, kind, now, later(now, Duration::from_millis(wait)));
+        }
+    }
+
     /// Formidling announces something to a party (in the form of its database), once the state that
     /// it is about can be read.
     pub(super) fn announce(
@@ -111,15 +122,12 @@ impl Events {
         party: &str,
     ) {
         let notice = Notice::new(kind, part, transfer, party);
-        let strikes = |quirk| site.faults.strikes(quirk, Some(notice.organization()));
+        let strikes = |quirk| site.faults.strikes_event(quirk, notice.organization(), kind, transfer.id);
         if strikes(Quirk::EventLost).is_some() {
             return;
         }
         let times = if strikes(Quirk::EventDoubled).is_some() { 2 } else { 1 };
         let now = site.now();
-        if let Some(wait) = strikes(Quirk::EventEarly) {
-            lock(&self.veils).lay(transfer, kind, now, later(now, Duration::from_millis(wait)));
-        }
         let late = strikes(Quirk::EventLate).map(|wait| later(now, Duration::from_millis(wait)));
         for _ in 0..times {
             match late {
@@ -149,7 +157,11 @@ impl Events {
                 let resource = event.resource_on_the_wire();
                 consumer::may_subscribe(site, consumer, &resource, Some(&event.subject()))
             });
-            let strikes = |quirk| site.faults.strikes(quirk, Some(&event.organization)).is_some();
+            let strikes = |quirk| {
+                let struck =
+                    site.faults.strikes_event(quirk, &event.organization, event.kind, event.transfer);
+                struck.is_some()
+            };
             if !permitted || strikes(Quirk::DeliveryLost) {
                 continue;
             }

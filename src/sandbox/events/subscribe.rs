@@ -16,7 +16,7 @@ use crate::sandbox::clock::later;
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::media_type;
 use crate::sandbox::problem::{Refusal, answer, bare, invalid, json_answer};
-use crate::sandbox::server::LARGEST_FORM;
+use crate::sandbox::server;
 use crate::sandbox::site::{Note, Site};
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -45,8 +45,7 @@ pub(super) async fn subscribe(
         site.drain(body);
         return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE).into());
     }
-    let body =
-        axum::body::to_bytes(body, LARGEST_FORM).await.map_err(|_| Refusal::Bare(StatusCode::BAD_REQUEST))?;
+    let body = server::read(site, body, note).await?;
     let wish = check(site, caller, read(&body)?)?;
     let now = site.now();
     let (held, new) = {
@@ -118,6 +117,8 @@ pub(super) async fn remove(
 async fn save(site: &Arc<Site>) -> Result<(), Refusal> {
     keeping::save(site).await.map_err(|error| {
         tracing::error!(%error, "sandbox: the subscriptions could not be written");
+        // Somebody has to try again.
+        site.events.changed.notify_one();
         Refusal::Unhandled
     })
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::sandbox::broker::transfer::Transfer;
+use crate::sandbox::broker::transfer::{Status, Transfer};
 
 /// Transfers that hide their newest row for a while.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Veils {
         }
     }
 
-    /// The transfer without the rows that are hidden.
+    /// The transfer without the rows that are hidden, and without what it got with them.
     pub(super) fn through<'a>(&self, transfer: &'a Transfer, now: Timestamp) -> Cow<'a, Transfer> {
         let Some(veil) = self.by_transfer.get(&transfer.id).filter(|veil| veil.until > now) else {
             return Cow::Borrowed(transfer);
@@ -46,6 +46,13 @@ impl Veils {
         let mut transfer = transfer.clone();
         transfer.history.truncate(veil.history);
         transfer.recipients.truncate(veil.recipients);
+        let begun = matches!(transfer.status(), Status::Initialized | Status::UploadStarted);
+        if begun {
+            (transfer.size, transfer.md5, transfer.stored) = (0, None, false);
+        }
+        if begun || transfer.status() == Status::UploadProcessing {
+            transfer.checksum.clone_from(&transfer.demanded_checksum);
+        }
         Cow::Owned(transfer)
     }
 }

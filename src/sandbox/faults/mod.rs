@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::clock::Clock;
 #[cfg(test)]
@@ -67,12 +68,32 @@ impl Faults {
     /// Whether a peculiarity strikes here and now, and how much of it; each call counts as one
     /// occurrence. `organization` is nine digits.
     pub(super) fn strikes(&self, quirk: Quirk, organization: Option<&str>) -> Option<u64> {
+        self.strikes_as(quirk, organization, None)
+    }
+
+    /// The same for a step of an event of that kind, about a transfer, to an organisation.
+    pub(super) fn strikes_event(
+        &self,
+        quirk: Quirk,
+        organization: &str,
+        kind: &str,
+        transfer: Uuid,
+    ) -> Option<u64> {
+        self.strikes_as(quirk, Some(organization), Some((kind, transfer)))
+    }
+
+    fn strikes_as(
+        &self,
+        quirk: Quirk,
+        organization: Option<&str>,
+        event: Option<(&str, Uuid)>,
+    ) -> Option<u64> {
         if !self.any() {
             return None;
         }
         let now = self.clock.now();
         self.lock().live.iter_mut().find_map(|live| {
-            let amount = live.strikes_as(quirk, organization, now)?;
+            let amount = live.strikes_as(quirk, organization, event, now)?;
             // Outside a request there is no entry for its name.
             STRUCK.try_with(|struck| struck.borrow_mut().push(live.name.clone())).unwrap_or_default();
             Some(amount)

@@ -67,10 +67,10 @@ impl Faults {
                     break;
                 }
                 Effect::Delay(When::Before, pause) => {
-                    plan.delay_before = plan.delay_before.saturating_add(*pause)
+                    plan.delay_before = plan.delay_before.saturating_add(*pause);
                 }
                 Effect::Delay(When::After, pause) => {
-                    plan.delay_after = plan.delay_after.saturating_add(*pause)
+                    plan.delay_after = plan.delay_after.saturating_add(*pause);
                 }
                 Effect::Request(twist) => plan.request.push(*twist),
                 Effect::Response(twist) => plan.response.push(*twist),
@@ -126,7 +126,7 @@ pub(in crate::sandbox) async fn told(operation: &Operation, body: Body) -> (Body
     loop {
         match blocks.next().await {
             Some(Ok(block)) if read.len() + block.len() <= server::LARGEST_FORM => {
-                read.extend_from_slice(&block)
+                read.extend_from_slice(&block);
             }
             Some(block) => {
                 let begun = futures_util::stream::iter([Ok(Bytes::from(read)), block]);

@@ -94,6 +94,20 @@ impl Quirk {
         ("subscription-lingers", Quirk::SubscriptionLingers),
     ];
 
+    /// Whether each event is an occurrence of it.
+    pub(super) fn is_about_events(self) -> bool {
+        use Quirk as Q;
+        matches!(
+            self,
+            Q::EventLost
+                | Q::EventDoubled
+                | Q::EventLate
+                | Q::EventEarly
+                | Q::DeliveryLost
+                | Q::DeliveryDoubled
+        )
+    }
+
     /// The quirk of that name.
     pub(in crate::sandbox) fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(it, _)| *it == name).map(|(_, quirk)| *quirk)

@@ -12,6 +12,7 @@ use super::operations::Operations;
 use super::quirk::Quirk;
 use super::read::{Members, RuleError, one_of};
 use crate::sandbox::clock::later;
+use crate::sandbox::events::KINDS;
 
 /// Rules that say what goes wrong in a sandbox, in the order in which they are asked.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +67,8 @@ pub(super) struct Rule {
     organization: Option<String>,
     resource: Option<String>,
     transfer: Option<Uuid>,
+    /// The kind of an event, such as `published`.
+    event: Option<String>,
     occurrence: Occurrence,
     window: Option<Duration>,
     pub(super) effect: Effect,
@@ -106,6 +109,7 @@ impl Rule {
         let effect = effect::read(&mut members)?;
         let organization = members.text("organization")?.map(|text| number(&members, &text)).transpose()?;
         let about_requests = !matches!(effect, Effect::Quirk(..));
+        let about_events = matches!(effect, Effect::Quirk(quirk, _) if quirk.is_about_events());
         let mut rule = Self {
             name,
             given,
@@ -113,6 +117,7 @@ impl Rule {
             organization,
             resource: None,
             transfer: None,
+            event: None,
             occurrence: occurrence(&mut members)?,
             window: members.duration("for")?,
             effect,
@@ -120,8 +125,14 @@ impl Rule {
         if about_requests {
             rule.operations = operations(&mut members)?;
             rule.resource = members.text("resource")?;
+        }
+        if about_requests || about_events {
             let transfer = members.text("transfer")?;
             rule.transfer = transfer.map(|text| id(&members, &text)).transpose()?;
+        }
+        if about_events {
+            let event = members.text("event")?;
+            rule.event = event.map(|text| kind(&members, text)).transpose()?;
         }
         members.finish()?;
         Ok(rule)
@@ -146,6 +157,13 @@ fn number(members: &Members, text: &str) -> Result<String, RuleError> {
 
 fn id(members: &Members, text: &str) -> Result<Uuid, RuleError> {
     Uuid::try_parse(text).map_err(|_| members.wrong(format!("`transfer` must be a UUID, not \"{text}\"")))
+}
+
+fn kind(members: &Members, text: String) -> Result<String, RuleError> {
+    if KINDS.contains(&text.as_str()) {
+        return Ok(text);
+    }
+    Err(members.wrong(format!("`event` must be {}, not \"{text}\"", one_of(&KINDS))))
 }
 
 fn operations(members: &mut Members) -> Result<Operations, RuleError> {
@@ -207,11 +225,16 @@ impl Live {
         &mut self,
         quirk: Quirk,
         organization: Option<&str>,
+        event: Option<(&str, Uuid)>,
         now: Timestamp,
     ) -> Option<u64> {
         let Effect::Quirk(own, amount) = self.rule.effect else { return None };
         let wanted = self.rule.organization.as_deref();
-        let matches = own == quirk && (wanted.is_none() || wanted == organization);
+        let (kind, transfer) = event.unzip();
+        let matches = own == quirk
+            && (wanted.is_none() || wanted == organization)
+            && (self.rule.event.is_none() || self.rule.event.as_deref() == kind)
+            && (self.rule.transfer.is_none() || self.rule.transfer == transfer);
         (matches && self.count(now)).then_some(amount)
     }
 

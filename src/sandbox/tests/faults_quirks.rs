@@ -27,6 +27,15 @@ async fn authorization_down_is_a_no_to_everything() {
 }
 
 #[tokio::test]
+async fn authorization_is_down_for_all_questions_of_a_request_at_once() {
+    let bench = Bench::start().await;
+    put(&bench, json!({ "effect": "authorization-down", "times": 1 })).await;
+    let search = || send(bench.get_as(SENDER, "?resourceId=sandbox-files"));
+    search().await.is_fault(401, 6);
+    search().await.status_is(200);
+}
+
+#[tokio::test]
 async fn storage_that_is_not_ready_is_503_at_initialize_and_upload() {
     let bench = Bench::start().await;
     let id = bench.initialize(|_| {}).await;

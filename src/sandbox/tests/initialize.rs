@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::support::{BASE, Bench, RECIPIENT, RESOURCE, Reply, SENDER, THIRD, send};
+use super::support::{BASE, Bench, RECIPIENT, RESOURCE, Reply, SENDER, THIRD, eventually, send};
 use crate::sandbox::Stage;
 
 const NOT_AN_ORGANIZATION: &str = "should be on the form countrycode:organizationnumber (e.g. 0192:910753614) or urn:altinn:organization:identifier-no:organizationnumber";
@@ -179,6 +179,37 @@ async fn a_null_property_leaves_a_half_made_transfer_behind() {
     let found = bench.search(SENDER, "&status=Initialized&role=Sender").await;
     assert_eq!(found.len(), 1);
     assert_eq!(send(bench.get_as(SENDER, &format!("/{}", found[0]))).await.status, 500);
+    // It has no expiry job, not even after a restart.
+    let bench = bench.restart().await;
+    let other = bench.initialize(|_| {}).await;
+    bench.clock.advance(Duration::from_hours(24 * 30));
+    bench.until(&other, "Purged").await;
+    assert_eq!(bench.transfer(&found[0]).history.len(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_is_noted_as_no_answer() {
+    use tokio::io::AsyncWriteExt as _;
+    let bench = Bench::start().await;
+    let address = bench.sandbox.url().strip_prefix("http://").unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "POST {BASE} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\nhalf",
+        bench.token(SENDER)
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    drop(stream);
+    eventually(|| !bench.sandbox.ledger().entries().is_empty(), || "the entry".to_owned()).await;
+    let entry = bench.sandbox.ledger().entries().remove(0);
+    assert_eq!((entry.operation, entry.status), ("initialize", None));
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_sandboxs_own_limit_is_told_so() {
+    let bench = Bench::start().await;
+    let reply = bench.try_initialize(|body| body["fileName"] = "x".repeat(17 * 1024 * 1024).into()).await;
+    assert_eq!(reply.status, 413);
+    assert!(reply.text().contains("sandbox"), "{}", reply.text());
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod identity;
 mod initialize;
 mod ledger;
 mod limits;
+mod pace;
 mod receive;
 mod registry;
 mod resource;

@@ -196,16 +196,56 @@ async fn s011_download_does_not_look_at_accept() {
 async fn s012_every_answer_forbids_sniffing_and_storing() {
     let bench = Bench::start().await;
     let id = bench.publish("hello").await;
-    for request in [
-        bench.request(Method::GET, BASE),
-        bench.request(Method::GET, "/nowhere"),
-        bench.get_as(RECIPIENT, &format!("/{id}/download")),
-        bench.get_as(RECIPIENT, "?resourceId=x"),
+    let lost = bench.publish("hello").await;
+    std::fs::remove_file(blob_of(&bench, &lost)).unwrap();
+    let overview = |method: Method| bench.request(method, &format!("{BASE}/{id}"));
+    let resource = || bench.request(Method::PUT, &format!("/broker/api/v1/resource/{RESOURCE}"));
+    let owner = bench.token_with_scope(super::support::OWNER, "altinn:serviceowner");
+    for (status, request) in [
+        (401, bench.request(Method::GET, BASE)),
+        (404, bench.request(Method::GET, "/nowhere")),
+        (200, bench.get_as(RECIPIENT, &format!("/{id}/download"))),
+        (206, bench.get_as(RECIPIENT, &format!("/{id}/download")).header("Range", "bytes=0-0")),
+        (416, bench.get_as(RECIPIENT, &format!("/{id}/download")).header("Range", "bytes=9-")),
+        (500, bench.get_as(RECIPIENT, &format!("/{lost}/download"))),
+        (401, bench.get_as(RECIPIENT, "?resourceId=x")),
+        (406, overview(Method::GET).header("Accept", "text/plain")),
+        (405, overview(Method::HEAD)),
+        (405, overview(Method::DELETE)),
+        (200, bench.post_as(SENDER, "").json(&Bench::metadata())),
+        (400, bench.post_as(SENDER, "").json(&1)),
+        (415, bench.post_as(SENDER, "").body("x")),
+        (204, bench.post_as(RECIPIENT, &format!("/{id}/confirmdownload"))),
+        (401, resource()),
+        (204, resource().bearer_auth(owner).json(&serde_json::json!({}))),
     ] {
         let reply = send(request).await;
+        assert_eq!(reply.status, status, "{}", reply.text());
         assert_eq!(reply.header("X-Content-Type-Options"), Some("nosniff"));
         assert_eq!(reply.header("Cache-Control"), Some("no-store"));
         assert_eq!((reply.header("ETag"), reply.header("Retry-After")), (None, None));
+    }
+}
+
+/// The file that a transfer's content lies in.
+fn blob_of(bench: &Bench, id: &str) -> std::path::PathBuf {
+    bench.sandbox.dir().join("blobs").join(bench.transfer(id).blob.unwrap())
+}
+
+#[tokio::test]
+async fn an_unhandled_exception_has_a_body_only_for_a_client_that_accepts_json() {
+    let bench = Bench::start().await;
+    let id = bench.publish("hello").await;
+    std::fs::remove_file(blob_of(&bench, &id)).unwrap();
+    let download =
+        |accept: &str| send(bench.get_as(RECIPIENT, &format!("/{id}/download")).header("Accept", accept));
+    for accept in ["*/*", "application/json", "text/html, application/*;q=0.1", "application/problem+json"] {
+        let reply = download(accept).await;
+        assert_eq!(reply.json()["title"], "Internal Server Error", "{accept}");
+        assert!(reply.json().get("code").is_none());
+    }
+    for accept in ["application/octet-stream", "text/plain", "application/json;version=2"] {
+        download(accept).await.is_bare(500);
     }
 }
 

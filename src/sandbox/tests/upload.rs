@@ -82,9 +82,49 @@ async fn s041_a_given_checksum_must_match() {
         let overview = bench.overview(&id).await;
         assert_eq!(overview["fileTransferStatus"], "Failed");
         assert_eq!(overview["fileTransferStatusText"], "Checksum mismatch");
+        assert_eq!(overview["fileTransferSize"], 5);
         assert_eq!(bench.count_events(&id, "uploadfailed"), 0);
+        bench.confirm(RECIPIENT, &id).await.is_fault(400, 10);
     }
     eventually(|| bench.blobs() == 1, || "only the right blob".to_owned()).await;
+}
+
+#[tokio::test]
+async fn s041_under_a_scan_the_checksum_of_what_is_stored_decides_after_it() {
+    let bench = Bench::with(|options| options.finalising_delay = Duration::from_mins(1)).await;
+    let right = bench
+        .initialize(|body| {
+            scanned(body);
+            body["checksum"] = HELLO_MD5.into();
+        })
+        .await;
+    assert_eq!(bench.upload(&right, "hello").await.status, 200);
+    bench.clock.advance(Duration::from_millis(200));
+    // A second one passes the scan after the first, and needs no checksum.
+    let other = bench.initialize(scanned).await;
+    assert_eq!(bench.upload(&other, "hello").await.status, 200);
+    bench.clock.advance(Duration::from_millis(200));
+    bench.until(&other, "Published").await;
+    assert_eq!(bench.status(&right).await, "UploadProcessing");
+    let published = || {
+        bench.clock.advance(Duration::from_secs(30));
+        bench.transfer(&right).published() == 1
+    };
+    eventually(published, || "the comparison".to_owned()).await;
+    let overview = bench.overview(&right).await;
+    assert_eq!(
+        (&overview["fileTransferStatus"], &overview["checksum"]),
+        (&"Published".into(), &HELLO_MD5.into())
+    );
+    eventually(|| bench.count_events(&right, "published") == 2, || "the events".to_owned()).await;
+    let wrong = bench
+        .initialize(|body| {
+            scanned(body);
+            body["checksum"] = MD5_OF_NOTHING.into();
+        })
+        .await;
+    bench.upload(&wrong, "hello").await.is_fault(400, 9);
+    assert_eq!(bench.status(&wrong).await, "Failed");
 }
 
 #[tokio::test]
@@ -162,6 +202,29 @@ async fn s047_a_cut_upload_stays_started_and_may_be_repeated() {
     assert_eq!((transfer.size, transfer.md5.as_deref()), (5, Some(HELLO_MD5)));
     let history: Vec<_> = transfer.history.iter().map(|row| row.status.name()).collect();
     assert_eq!(history, ["Initialized", "UploadStarted", "UploadStarted", "Published"]);
+}
+
+#[tokio::test]
+async fn s047_after_a_cut_beyond_a_thousand_blocks_no_upload_succeeds() {
+    for (scan, status) in [(false, "Failed"), (true, "UploadProcessing")] {
+        let bench = Bench::with(|options| options.interim_commit_after = 3).await;
+        let id = bench.initialize(|body| body["disableVirusScan"] = (!scan).into()).await;
+        let (sender, upload) = begin(&bench, &id).await;
+        sender.send(Err(std::io::Error::other("cut"))).await.unwrap();
+        upload.join_all().await;
+        eventually(|| bench.blobs() == 0, || "the partial blob to go".to_owned()).await;
+        eventually(|| scan || bench.transfer(&id).interim_commits, || "what was committed".to_owned()).await;
+        assert_eq!(bench.status(&id).await, "UploadStarted");
+        let bench = if scan { bench } else { bench.restart().await };
+        let reply = bench.upload(&id, "hello").await;
+        if scan {
+            assert_eq!(reply.status, 200);
+        } else {
+            reply.is_fault(500, 8);
+            assert_eq!(bench.count_events(&id, "uploadfailed"), 1);
+        }
+        assert_eq!(bench.status(&id).await, status);
+    }
 }
 
 #[tokio::test]
@@ -262,6 +325,67 @@ async fn s053_of_two_uploads_at_once_the_loser_destroys_the_winner() {
     assert_eq!(overview["fileTransferStatusText"], "Error occurred while uploading fileTransfer");
     eventually(|| bench.blobs() == 0, || "both blobs to go".to_owned()).await;
     bench.download(RECIPIENT, &id, None).await.is_fault(403, 7);
+}
+
+#[tokio::test]
+async fn s053_an_upload_that_ends_after_its_transfer_was_over_changes_nothing() {
+    let bench = Bench::with(|options| options.stuck_after = Duration::from_secs(2)).await;
+    let id = bench.initialize(|_| {}).await;
+    let (sender, upload) = begin(&bench, &id).await;
+    let failed = || {
+        bench.clock.advance(Duration::from_millis(100));
+        bench.transfer(&id).status().name() == "Failed"
+    };
+    eventually(failed, || "the stuck upload to fail".to_owned()).await;
+    eventually(|| bench.count_events(&id, "uploadfailed") == 1, || "the event".to_owned()).await;
+    let history = bench.transfer(&id).history;
+    drop(sender);
+    assert_eq!(upload.join_all().await, [Some(200)]);
+    assert_eq!(bench.transfer(&id).history, history);
+    assert_eq!(bench.count_events(&id, "uploadfailed"), 1);
+    eventually(|| bench.blobs() == 0, || "the blob to go".to_owned()).await;
+}
+
+#[tokio::test]
+async fn s053_a_second_loser_tells_of_no_second_failure() {
+    let bench = Bench::start().await;
+    let id = bench.initialize(|_| {}).await;
+    let (one, first) = begin(&bench, &id).await;
+    let (two, second) = begin(&bench, &id).await;
+    assert_eq!(bench.upload(&id, "hello").await.status, 200);
+    drop(one);
+    assert_eq!(first.join_all().await, [Some(500)]);
+    assert_eq!(bench.count_events(&id, "uploadfailed"), 1);
+    drop(two);
+    assert_eq!(second.join_all().await, [Some(200)], "the winner's blob is gone: nothing collides");
+    assert_eq!((bench.status(&id).await.as_str(), bench.count_events(&id, "uploadfailed")), ("Failed", 1));
+}
+
+#[tokio::test]
+async fn s052_a_storage_error_in_the_midst_is_told_to_a_client_that_goes_on_writing() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let bench = Bench::start().await;
+    let id = bench.initialize(|_| {}).await;
+    std::fs::remove_dir(bench.sandbox.dir().join("blobs")).unwrap();
+    let address = bench.sandbox.url().strip_prefix("http://").unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let token = bench.token(SENDER);
+    let head = format!(
+        "POST {BASE}/{id}/upload HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Length: 4000000\r\n\r\n",
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; 2_000_000]).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 500");
+    // The rest is read as well, and then the connection serves another request.
+    stream.write_all(&vec![b'x'; 2_000_000]).await.unwrap();
+    let next = format!("GET {BASE}/x HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(next.as_bytes()).await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains("BRO-00008") && rest.contains("HTTP/1.1 401"), "{rest}");
+    assert_eq!(bench.status(&id).await, "Failed");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::broker::depot::remove_blob;
 use crate::sandbox::broker::transfer::{Md5Check, Status, Transfer};
-use crate::sandbox::broker::upload::{CHECKSUM_MISMATCH, announce_published, hex};
+use crate::sandbox::broker::upload::{CHECKSUM_MISMATCH, announce_published, hex, will_announce_published};
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::Site;
 use crate::sandbox::world::bare_number;
@@ -247,8 +247,10 @@ async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
         }
         if !transfer.use_virus_scan && transfer.demanded_checksum.is_none() {
             transfer.enter(Status::Published, None, now);
+            will_announce_published(site, transfer);
         } else if before == Status::UploadStarted {
             transfer.enter(Status::UploadProcessing, None, now);
+            site.will_tell_sender("uploadprocessing", transfer);
         }
         Some((before, transfer.clone()))
     });
@@ -271,7 +273,7 @@ async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
 pub(in crate::sandbox) fn verify(site: &Site, id: Uuid) {
     let Some(transfer) = site.depot.read(id, Transfer::clone) else { return };
     let organization = Some(bare_number(&transfer.sender));
-    let awaited = transfer.md5_check != Md5Check::Unneeded;
+    let awaited = matches!(transfer.md5_check, Md5Check::Awaited | Md5Check::AwaitedAlone);
     let struck = awaited && site.faults.strikes(Quirk::ChecksumMismatch, organization).is_some();
     if awaited
         && !transfer.use_virus_scan
@@ -280,7 +282,15 @@ pub(in crate::sandbox) fn verify(site: &Site, id: Uuid) {
         return;
     }
     let now = site.now();
-    let verdict = site.depot.change(id, |transfer| verified(transfer, struck, now));
+    let verdict = site.depot.change(id, |transfer| {
+        let verdict = verified(transfer, struck, now);
+        match &verdict {
+            Some(Verdict::Mismatch { .. }) => site.will_tell_sender("uploadfailed", transfer),
+            Some(Verdict::Published(_)) => will_announce_published(site, transfer),
+            None => {}
+        }
+        verdict
+    });
     match verdict.flatten() {
         Some(Verdict::Mismatch { transfer, blob }) => {
             if let Some(blob) = blob {
@@ -315,7 +325,7 @@ fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<Ver
         return Some(Verdict::Mismatch { transfer: transfer.clone(), blob });
     }
     let before = std::mem::take(&mut transfer.md5_check);
-    if transfer.use_virus_scan && before != Md5Check::AwaitedAlone {
+    if transfer.use_virus_scan && before == Md5Check::Awaited {
         return None;
     }
     transfer.enter(Status::Published, None, now);

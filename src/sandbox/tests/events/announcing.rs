@@ -158,7 +158,7 @@ async fn an_expired_transfer_tells_those_who_did_not_confirm_and_the_sender_once
 }
 
 #[tokio::test]
-async fn s121_malware_is_told_to_all_and_purged_in_silence_until_the_end() {
+async fn s121_malware_is_told_to_all_and_the_end_of_it_as_well() {
     let bench = Bench::start().await;
     let id = bench.initialize(|body| body["disableVirusScan"] = false.into()).await;
     let eicar = concat!(r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-", "STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
@@ -174,6 +174,12 @@ async fn s121_malware_is_told_to_all_and_purged_in_silence_until_the_end() {
         (kind, SENDER),
         (kind, RECIPIENT),
     ];
+    assert_eq!(told(&bench, &id), rows(&wanted));
+    // That the content went was not announced; that the transfer does is, like any other's end.
+    bench.clock.advance(Duration::from_hours(30 * 24));
+    bench.until(&id, "Purged").await;
+    support::eventually(|| bench.count_events(&id, kind) == 4, || "the end".to_owned()).await;
+    let wanted = [&wanted[..], &[("filepurged", SENDER), (kind, SENDER), (kind, RECIPIENT)]].concat();
     assert_eq!(told(&bench, &id), rows(&wanted));
 }
 
@@ -193,4 +199,22 @@ async fn a_broken_or_stuck_upload_is_told_to_the_sender() {
     bench.upload(&broken, "hello").await.is_fault(500, 8);
     assert_eq!(bench.count_events(&broken, "uploadfailed"), 1);
     assert_eq!(bench.events(&broken).len(), 2);
+    bench.resource(|resource| resource.storage_fails = false);
+    let (stuck, _) = bench.begin(5, |_| {}).await;
+    bench.clock.advance(Duration::from_mins(24 * 60 + 31));
+    bench.until(&stuck, "Failed").await;
+    support::eventually(|| bench.events(&stuck).len() == 2, || "the event".to_owned()).await;
+    assert_eq!(told(&bench, &stuck), rows(&[("filetransferinitialized", SENDER), ("uploadfailed", SENDER)]));
+}
+
+#[tokio::test]
+async fn a_resumable_upload_that_fails_is_told_to_the_sender() {
+    let bench = Bench::start().await;
+    let (id, path) = bench.begin(5, |body| body["checksum"] = MD5_OF_NOTHING.into()).await;
+    assert_eq!(support::send(bench.chunk(&path, 0, "hello")).await.status, 204);
+    bench.run_until(&id, "Failed").await;
+    support::eventually(|| bench.count_events(&id, "uploadfailed") == 1, || "the event".to_owned()).await;
+    let wanted =
+        [("filetransferinitialized", SENDER), ("uploadprocessing", SENDER), ("uploadfailed", SENDER)];
+    assert_eq!(told(&bench, &id), rows(&wanted));
 }

@@ -116,6 +116,7 @@ async fn e031_a_failed_delivery_is_tried_twelve_times() {
     for (failures, wait) in WAITS.into_iter().enumerate() {
         stage.until_attempts(|attempt| attempt.kind == PUBLISHED, ids.len() * (failures + 1)).await;
         stage.advance(Duration::from_secs(wait - 1));
+        stage.settle().await;
         let waiting = stage.attempts(|attempt| attempt.kind == PUBLISHED).len();
         assert_eq!(waiting, ids.len() * (failures + 1), "none comes too early");
         stage.advance(Duration::from_secs(1));

@@ -98,6 +98,38 @@ async fn s126_a_lost_delivery_is_pushed_to_nobody_and_can_be_pulled() {
 }
 
 #[tokio::test]
+async fn a_rule_can_name_the_kind_and_the_transfer_of_an_event() {
+    let stage = Stage::start().await;
+    stage.subscribe(SENDER, "/hook", |_| {}).await;
+    let id = stage.bench.initialize(|_| {}).await;
+    put(
+        &stage.bench,
+        json!([
+            { "effect": "delivery-lost", "event": "published", "transfer": id },
+            { "effect": "event-doubled", "event": "downloadconfirmed", "organization": SENDER },
+        ]),
+    )
+    .await;
+    stage.bench.upload(&id, "hello").await;
+    stage.bench.download(support::RECIPIENT, &id, None).await;
+    stage.bench.confirm(support::RECIPIENT, &id).await;
+    let other = stage.publish().await;
+    let mut heard = rows(&stage.receiver.events("/hook"));
+    heard.sort_unstable();
+    let row = |kind: &str, id: &str| (format!("no.altinn.broker.{kind}"), id.to_owned());
+    let mut wanted =
+        ["allconfirmeddownloaded", "downloadconfirmed", "downloadconfirmed", "filetransferinitialized"]
+            .map(|kind| row(kind, &id))
+            .to_vec();
+    wanted.extend(["filetransferinitialized", "published"].map(|kind| row(kind, &other)));
+    wanted.sort_unstable();
+    assert_eq!(heard, wanted);
+    let wrong = json!({ "effect": "event-lost", "event": "Published" });
+    let error = crate::sandbox::FaultRules::from_json(wrong).unwrap_err().to_string();
+    assert!(error.contains("`event` must be") && error.contains("published"), "{error}");
+}
+
+#[tokio::test]
 async fn s126_a_doubled_delivery_is_the_same_event_of_whatever_kind() {
     let stage = with_rule("delivery-doubled", 1, SENDER).await;
     stage.subscribe(SENDER, "/hook", |_| {}).await;
@@ -140,7 +172,9 @@ async fn e033_an_event_can_come_before_its_state_can_be_read() {
     let id = stage.publish().await;
     assert_eq!(rows(&stage.receiver.events("/hook")), [(PUBLISHED.to_owned(), id.clone())]);
     let bench: &Bench = &stage.bench;
-    assert_eq!(bench.status(&id).await, "UploadStarted");
+    let overview = bench.overview(&id).await;
+    assert_eq!(overview["fileTransferStatus"], "UploadStarted");
+    assert_eq!((&overview["fileTransferSize"], &overview["checksum"]), (&0.into(), &Value::Null));
     assert!(bench.search(support::RECIPIENT, "&status=Published").await.is_empty());
     bench.download(support::RECIPIENT, &id, None).await.is_fault(403, 7);
     stage.advance(Duration::from_secs(5));

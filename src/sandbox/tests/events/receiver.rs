@@ -161,7 +161,7 @@ async fn hear(State(shared): State<Arc<Shared>>, request: Request) -> Response<B
         }
         Answer::Silence => {
             let _unanswered = Unanswered { shared: Arc::clone(&shared), path };
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
     response

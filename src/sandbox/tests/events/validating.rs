@@ -49,7 +49,10 @@ async fn e022_everything_else_is_tried_again_by_the_schedule() {
     for (failures, wait) in WAITS.into_iter().enumerate() {
         // Everybody has failed so often, and now waits.
         stage.until_attempts(|_| true, 6 * (failures + 1)).await;
-        stage.advance(Duration::from_secs(wait));
+        stage.advance(Duration::from_secs(wait - 1));
+        stage.settle().await;
+        assert_eq!(stage.attempts(|_| true).len(), 6 * (failures + 1), "none comes too early");
+        stage.advance(Duration::from_secs(1));
     }
     let attempts = stage.until_attempts(of_500, 9).await;
     let times: Vec<_> = attempts.iter().map(|attempt| attempt.time).collect();
@@ -67,6 +70,7 @@ async fn e022_a_later_2xx_validates() {
     stage.until_attempts(|_| true, 2).await;
     assert_eq!(stage.subscription(SENDER, id).await["validated"], true);
     stage.advance(Duration::from_hours(1));
+    stage.settle().await;
     assert_eq!(stage.receiver.heard("/hook").len(), 2);
 }
 

@@ -167,19 +167,20 @@ async fn s109_a_chunk_that_is_cut_after_its_last_byte_is_accepted_and_stored_lat
 #[tokio::test]
 async fn a_chunk_of_which_nothing_comes_for_a_minute_is_cut() {
     let bench = Bench::start().await;
-    let (_, path) = bench.begin(10, |_| {}).await;
+    let (_, path) = bench.begin(100_000, |_| {}).await;
     let (sender, body) = held_body();
     let request = bench.chunk(&path, 0, body);
     let mut first = JoinSet::new();
     first.spawn(async move { request.send().await.is_err() });
-    for piece in ["he", "l"] {
-        sender.send(Ok(Bytes::from_static(piece.as_bytes()))).await.unwrap();
-        until_arrived(&bench, if piece == "l" { 3 } else { 2 }).await;
+    // Enough for the minimum data rate, which is another matter.
+    for total in [12_000, 24_000] {
+        sender.send(Ok(Bytes::from(vec![0; 12_000]))).await.unwrap();
+        until_arrived(&bench, total).await;
         bench.clock.advance(Duration::from_secs(59));
         assert_eq!(bench.head(&path).await.status, 423, "less than a minute");
     }
     bench.clock.advance(Duration::from_secs(2));
-    bench.until_accepted(&path, 3).await;
+    bench.until_accepted(&path, 24_000).await;
     assert_eq!(first.join_all().await, [true], "there is no answer");
     bench.run(3).await;
     assert_eq!(bench.durable(&path).await, Some(0));
