@@ -246,6 +246,7 @@ async fn more_than_fifty_thousand_blocks_of_all_partials_are_never_joined() {
     assert_eq!(bench.join(&path, &[&first, &second]).await.status, 201);
     bench.run(5).await;
     assert_eq!(bench.status(&id).await, "UploadProcessing", "one block too many");
+    assert_eq!(bench.blobs(), 0, "nor is it being joined");
     std::fs::remove_file(blocks.join("block-000000-049999")).unwrap();
     let bench = bench.restart().await;
     bench.run_until(&id, "Published").await;

@@ -199,13 +199,25 @@ async fn until_arrived(bench: &Bench, length: u64) {
 
 #[tokio::test]
 async fn a_chunk_that_cannot_be_written_is_refused_and_read_to_its_end() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let bench = Bench::start().await;
     let (id, path) = bench.begin(100_000_000, |_| {}).await;
     // Where the directory of the blocks should be made, there is a file.
     let blocks = bench.sandbox.dir().join("tus").join(&id);
     std::fs::write(&blocks, "").unwrap();
-    let content = vec![0; 20_000_000];
-    assert_eq!(bench.patch(&path, 0, content).await.status, 500, "not a reset");
+    // A client that looks for no answer before it has written everything.
+    let address = bench.sandbox.url().strip_prefix("http://").unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let mut request = format!(
+        "PATCH {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Type: {CHUNK}\r\nContent-Length: 20000000\r\nConnection: close\r\n\r\n",
+        bench.token(SENDER)
+    )
+    .into_bytes();
+    request.resize(request.len() + 20_000_000, 0);
+    stream.write_all(&request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     std::fs::remove_file(&blocks).unwrap();
     bench.patch(&path, 0, "hello").await.is_accepted(5);
 }
