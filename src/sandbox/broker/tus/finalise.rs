@@ -92,6 +92,8 @@ async fn remove_blocks(site: &Arc<Site>, id: Uuid) {
 
 /// Stores the chunks whose time has come.
 async fn store(site: &Arc<Site>, id: Uuid, now: Timestamp) {
+    // There is a job for each chunk, and of two chunks for one block the later stays.
+    let _turn = site.tus.storing().await;
     let due = site.tus.steer(id, |desk| desk.take_due(now)).unwrap_or_default();
     if due.is_empty() {
         return;

@@ -38,6 +38,8 @@ pub(in crate::sandbox) struct Desks {
     dice: Mutex<fastrand::Rng>,
     /// Told when blocks were stored.
     stored: Notify,
+    /// Chunks are stored in the order in which they were accepted.
+    storing: tokio::sync::Mutex<()>,
 }
 
 impl Desks {
@@ -53,6 +55,7 @@ impl Desks {
             locked: Mutex::default(),
             dice: Mutex::new(dice),
             stored: Notify::new(),
+            storing: tokio::sync::Mutex::default(),
         };
         for entry in fs::read_dir(&store.dir)? {
             let entry = entry?;
@@ -205,6 +208,11 @@ impl Desks {
     /// Whether something with that probability happens.
     pub(super) fn roll(&self, probability: f64) -> bool {
         self.dice.lock().unwrap_or_else(PoisonError::into_inner).f64() < probability
+    }
+
+    /// Resolves when nobody else stores chunks, and keeps it so.
+    pub(super) async fn storing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.storing.lock().await
     }
 
     /// Resolves when blocks are stored after this call.
