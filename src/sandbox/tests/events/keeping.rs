@@ -224,7 +224,7 @@ async fn a_later_event_has_no_earlier_time() {
 }
 
 #[tokio::test]
-async fn e050_in_a_faster_sandbox_the_ninety_days_are_over_sooner() {
+async fn in_a_faster_sandbox_the_ninety_days_are_over_sooner() {
     let bench = Bench::with(|options| options.speed = 86_400.0).await;
     let id = bench.publish("hello").await;
     // Days are seconds, so that this is before the ninetieth and after the next night.
