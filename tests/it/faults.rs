@@ -130,9 +130,10 @@ fn a_full_disk_is_named_at_each_step_and_costs_a_delay() {
     let mut bench = Bench::new(&crate::support::Setup::default());
     bench.start();
     bench.drop_file("first.bin", &noise(0, 10_000));
-    bench.settle();
     for (step, (end, operation, mut calls, folder)) in (1..).zip(FULL) {
         let found = calls.any(|call| {
+            // Otherwise the receipts of files before would be the first that cannot be written.
+            bench.wait_for_completion();
             let party = if end == "sender" { &mut bench.sender } else { &mut bench.recipient };
             assert_eq!(party.stop(), Some(0));
             party.start_with(&[("FORMIDLINGD_FAIL_AT", &format!("{operation}:{call}:3:{ENOSPC}"))]);
