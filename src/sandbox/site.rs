@@ -169,22 +169,12 @@ impl Site {
         Ok(result)
     }
 
-    /// Says, while a transfer is being changed, that an event will tell the sender of it.
-    pub(super) fn will_tell_sender(&self, kind: &'static str, transfer: &Transfer) {
-        self.events.foresee(self, kind, transfer, &transfer.sender);
-    }
-
-    /// The same of a recipient (in the form in which it is stored).
-    pub(super) fn will_tell_recipient(&self, kind: &'static str, transfer: &Transfer, recipient: &str) {
-        self.events.foresee(self, kind, transfer, recipient);
-    }
-
-    /// Sends an event to the sender.
+    /// Sends an event to the sender, while the transfer is changed.
     pub(super) fn tell_sender(&self, kind: &'static str, transfer: &Transfer) {
         self.events.announce(self, kind, Part::Sender, transfer, &transfer.sender);
     }
 
-    /// Sends an event to a recipient (in the form in which it is stored).
+    /// The same to a recipient (in the form in which it is stored).
     pub(super) fn tell_recipient(&self, kind: &'static str, transfer: &Transfer, recipient: &str) {
         self.events.announce(self, kind, Part::Recipient, transfer, recipient);
     }
@@ -201,6 +191,7 @@ impl Site {
             tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap_or_default();
         });
     }
+
     /// Does something that does not end with its request, but with the connection or before.
     pub(super) fn go_on(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);

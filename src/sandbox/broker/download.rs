@@ -287,8 +287,8 @@ enum Confirmed {
     Refused(Refusal),
     /// It was confirmed before: nothing is written.
     Before,
-    One(Transfer),
-    All(Transfer),
+    One,
+    All,
 }
 
 /// `POST …/confirmdownload`.
@@ -315,37 +315,31 @@ pub(in crate::sandbox) fn confirm(
             Some(RecipientStatus::DownloadStarted) => {
                 let vendor = caller.vendor.as_deref();
                 transfer.enter_recipient(&party, RecipientStatus::DownloadConfirmed, vendor, now);
-                site.will_tell_recipient("downloadconfirmed", transfer, &party);
-                site.will_tell_sender("downloadconfirmed", transfer);
+                site.tell_recipient("downloadconfirmed", transfer, &party);
+                site.tell_sender("downloadconfirmed", transfer);
                 let all = transfer
                     .recipient_organizations()
                     .into_iter()
                     .all(|recipient| transfer.highest(recipient) == Some(RecipientStatus::DownloadConfirmed));
                 if all && site.faults.strikes(Quirk::AllConfirmedMissed, caller.organization()).is_none() {
                     transfer.enter(Status::AllConfirmedDownloaded, None, now);
-                    site.will_tell_sender("allconfirmeddownloaded", transfer);
-                    return Confirmed::All(transfer.clone());
+                    site.tell_sender("allconfirmeddownloaded", transfer);
+                    if let Some(grace) = grace(site, transfer) {
+                        site.agenda.add(site.due(now, grace), Job::Grace(transfer.id));
+                    }
+                    return Confirmed::All;
                 }
-                Confirmed::One(transfer.clone())
+                Confirmed::One
             }
         }
     });
-    let (transfer, all) = match outcome {
+    note.entry.effect = match outcome {
         None => return Err(Fault::NotFound.into()),
         Some(Confirmed::Refused(refusal)) => return Err(refusal),
-        Some(Confirmed::Before) => return Ok(bare(StatusCode::NO_CONTENT)),
-        Some(Confirmed::One(transfer)) => (transfer, false),
-        Some(Confirmed::All(transfer)) => (transfer, true),
+        Some(Confirmed::Before) => None,
+        Some(Confirmed::One) => Some("confirmed"),
+        Some(Confirmed::All) => Some("all confirmed"),
     };
-    note.entry.effect = Some(if all { "all confirmed" } else { "confirmed" });
-    site.tell_recipient("downloadconfirmed", &transfer, &party);
-    site.tell_sender("downloadconfirmed", &transfer);
-    if all {
-        site.tell_sender("allconfirmeddownloaded", &transfer);
-        if let Some(grace) = grace(site, &transfer) {
-            site.agenda.add(site.due(now, grace), Job::Grace(transfer.id));
-        }
-    }
     Ok(bare(StatusCode::NO_CONTENT))
 }
 

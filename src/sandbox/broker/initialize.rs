@@ -1,12 +1,12 @@
 //! `POST /broker/api/v1/filetransfer` (Broker API, initialize).
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::http::{HeaderMap, Response};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::jobs::expires;
-use super::members::is_json;
+use super::members::must_be_json;
 use super::metadata::{self, Metadata};
 use super::transfer::{Md5Check, RecipientStatus, Status, Transfer};
 use crate::sandbox::agenda::Job;
@@ -28,9 +28,7 @@ pub(super) fn initialize(
     body: &[u8],
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
-    if !is_json(headers) {
-        return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-    }
+    must_be_json(headers)?;
     let id = begin(site, caller, metadata::read(body)?, note)?;
     Ok(json_answer(&json!({ "fileTransferId": id })))
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::depot::remove_blob;
+use super::transfer::Transfer;
 use super::upload::{cut, hex};
 use crate::sandbox::Keep;
 use crate::sandbox::blocking::start_blocking;
@@ -36,6 +37,30 @@ pub(super) struct Attempt {
     pub(super) md5: Option<String>,
     /// Whether the file stays.
     pub(super) kept: bool,
+}
+
+impl Attempt {
+    /// Of nothing yet; `id` is part of its name.
+    pub(super) fn new(site: &Site, id: Uuid) -> Self {
+        let name = format!("{id}-{}", Uuid::new_v4().simple());
+        let path = (site.settings.keep == Keep::Content).then(|| site.depot.blob(&name));
+        Self { name, path, size: 0, md5: None, kept: false }
+    }
+
+    /// The MD5, which is taken as true where it was given and nobody computes it.
+    pub(super) fn md5_for(&self, transfer: &Transfer) -> Option<String> {
+        self.md5.clone().or_else(|| transfer.demanded_checksum.clone())
+    }
+
+    /// Becomes the content of a transfer.
+    pub(super) fn become_content(&mut self, transfer: &mut Transfer) {
+        self.kept = true;
+        transfer.blob = self.path.is_some().then(|| self.name.clone());
+        transfer.discarded = self.path.is_none();
+        transfer.stored = true;
+        transfer.size = self.size;
+        transfer.md5 = self.md5_for(transfer);
+    }
 }
 
 impl Drop for Attempt {
@@ -73,15 +98,11 @@ type Gathered = Arc<Mutex<Vec<Bytes>>>;
 
 impl Intake {
     fn new(site: &Arc<Site>, id: Uuid) -> Self {
-        let keep = site.settings.keep;
-        let name = format!("{id}-{}", Uuid::new_v4().simple());
-        let path = (keep == Keep::Content).then(|| site.depot.blob(&name));
-        let attempt = Attempt { name, path, size: 0, md5: None, kept: false };
-        let hash = (keep != Keep::Size).then(Md5::new);
+        let hash = (site.settings.keep != Keep::Size).then(Md5::new);
         Self {
             site: Arc::clone(site),
             id,
-            attempt: Some(attempt),
+            attempt: Some(Attempt::new(site, id)),
             file: None,
             hash,
             gathered: Gathered::default(),

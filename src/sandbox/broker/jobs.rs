@@ -16,7 +16,7 @@ use super::depot::remove_blob;
 use super::download::grace;
 use super::transfer::{Md5Check, RecipientStatus, Status, Transfer};
 use super::tus::finalise;
-use super::upload::{announce_published, commit_late, will_announce_published};
+use super::upload::{announce_published, commit_late};
 use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::clock::{earlier, later};
@@ -135,40 +135,32 @@ async fn scan(site: Arc<Site>, id: Uuid) {
         )),
     };
     let now = site.now();
-    let failed = verdict.is_some();
-    let changed = site.depot.change(id, |transfer| {
+    let failed = site.depot.change(id, |transfer| {
         // A result in any other status is ignored.
         if transfer.status() != Status::UploadProcessing {
-            return None;
+            return false;
         }
+        let failed = verdict.is_some();
         if failed {
             transfer.enter(Status::Failed, verdict, now);
             transfer.blob = None;
-            site.will_tell_sender("uploadfailed", transfer);
+            site.tell_sender("uploadfailed", transfer);
+            never_confirmed(&site, transfer, Everyone::Yes);
         } else if transfer.md5_check == Md5Check::AfterScan {
             site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
-            return None;
         } else if transfer.md5_check != Md5Check::Unneeded {
             transfer.md5_check = Md5Check::AwaitedAlone;
-            return None;
         } else {
             transfer.enter(Status::Published, None, now);
-            will_announce_published(&site, transfer);
+            announce_published(&site, transfer);
+            if transfer.demanded_checksum.is_none() {
+                site.agenda.add(site.due(now, site.settings.scan_delay), Job::Checksum(id));
+            }
         }
-        Some(transfer.clone())
+        failed
     });
-    let Some(transfer) = changed.flatten() else { return };
-    if failed {
-        if let Some(path) = path {
-            remove_blob(&path);
-        }
-        site.tell_sender("uploadfailed", &transfer);
-        never_confirmed(&site, &transfer, Everyone::Yes);
-        return;
-    }
-    announce_published(&site, &transfer);
-    if transfer.demanded_checksum.is_none() {
-        site.agenda.add(site.due(now, site.settings.scan_delay), Job::Checksum(id));
+    if let (Some(true), Some(path)) = (failed, path) {
+        remove_blob(&path);
     }
 }
 
@@ -235,16 +227,15 @@ fn purge(site: &Site, id: Uuid) {
             return None;
         }
         transfer.enter(Status::Purged, None, now);
-        site.will_tell_sender("filepurged", transfer);
-        Some((transfer.blob.take(), transfer.clone()))
+        site.tell_sender("filepurged", transfer);
+        never_confirmed(site, transfer, Everyone::No);
+        Some(transfer.blob.take())
     });
-    let Some((blob, transfer)) = purged.flatten() else { return };
+    let Some(blob) = purged.flatten() else { return };
     if let Some(blob) = blob {
         remove_blob(&site.depot.blob(&blob));
     }
     finalise::abandon(site, id);
-    site.tell_sender("filepurged", &transfer);
-    never_confirmed(site, &transfer, Everyone::No);
 }
 
 /// Who hears of a transfer that was never confirmed.
@@ -285,16 +276,15 @@ fn fail_stuck(site: &Site) {
             continue;
         }
         let failed = site.depot.change(id, |transfer| {
-            if !is_stuck(transfer) {
-                return None;
+            let stuck = is_stuck(transfer);
+            if stuck {
+                transfer.enter(Status::Failed, Some(STUCK.to_owned()), now);
+                site.tell_sender("uploadfailed", transfer);
             }
-            transfer.enter(Status::Failed, Some(STUCK.to_owned()), now);
-            site.will_tell_sender("uploadfailed", transfer);
-            Some(transfer.clone())
+            stuck
         });
-        if let Some(transfer) = failed.flatten() {
+        if failed == Some(true) {
             finalise::abandon(site, id);
-            site.tell_sender("uploadfailed", &transfer);
         }
     }
     site.tus.prune(now);

@@ -1,7 +1,7 @@
 //! A JSON body as ASP.NET reads it: names in any case, unknown members ignored, numbers also as
 //! strings (Broker API, wire conventions and validation errors).
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
 use crate::sandbox::problem::{Messages, Refusal};
@@ -76,8 +76,13 @@ fn unreadable(parameter: &str, path: &str) -> Refusal {
     ]))
 }
 
+/// Refuses a body that is not said to be JSON.
+pub(super) fn must_be_json(headers: &HeaderMap) -> Result<(), Refusal> {
+    if is_json(headers) { Ok(()) } else { Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE)) }
+}
+
 /// `application/json`, `text/json` and `application/*+json`, as ASP.NET's input formatter.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     let media_type = media_type.to_ascii_lowercase();

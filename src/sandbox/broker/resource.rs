@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use serde_json::json;
 
 use super::OwnerFault;
-use super::members::{Members, is_json};
+use super::members::{Members, must_be_json};
 use super::time_span;
 use super::upload::LARGEST_SCANNED;
 use crate::sandbox::auth::Caller;
@@ -45,9 +45,7 @@ pub(super) async fn configure(
     body: &[u8],
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
-    if !is_json(headers) {
-        return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-    }
+    must_be_json(headers)?;
     let settings = Settings::read(body)?;
     let caller = caller.organization().map(str::to_owned);
     let id = id.to_owned();
@@ -147,8 +145,8 @@ pub(super) fn show(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
     // The endpoint declares that it consumes JSON, although it has no body.
-    if headers.contains_key(header::CONTENT_TYPE) && !is_json(headers) {
-        return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    if headers.contains_key(header::CONTENT_TYPE) {
+        must_be_json(headers)?;
     }
     site.look(|world| {
         let resource = world.resources.get(id).filter(|resource| resource.configured);

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::OwnerFault;
-use super::members::{Members, is_json};
+use super::members::{Members, must_be_json};
 use crate::sandbox::auth::Caller;
 use crate::sandbox::problem::{Refusal, bare, invalid, json_answer};
 use crate::sandbox::site::{Note, Site};
@@ -22,9 +22,7 @@ pub(super) async fn create(
     body: &[u8],
     note: &mut Note,
 ) -> Result<Response<Body>, Refusal> {
-    if !is_json(headers) {
-        return Err(Refusal::Bare(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-    }
+    must_be_json(headers)?;
     let members = Members::read(body, "serviceOwnerInitializeExt")?;
     if members.get("name").is_none() {
         return Err(members.misfit("$"));

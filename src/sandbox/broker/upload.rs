@@ -166,8 +166,8 @@ pub(in crate::sandbox) fn hex(bytes: &[u8]) -> String {
 
 /// How an upload that stored all its bytes ended.
 enum Outcome {
-    Published(Transfer),
-    Processing(Transfer),
+    Published,
+    Processing,
     Mismatch,
     /// Another upload was first.
     Lost {
@@ -197,15 +197,8 @@ fn settle(site: &Site, id: Uuid, mut attempt: Attempt) -> (Option<&'static str>,
     let now = site.now();
     let outcome = site.depot.change(id, |transfer| complete(site, transfer, &mut attempt, now));
     match outcome {
-        Some(Outcome::Published(transfer)) => {
-            announce_published(site, &transfer);
-            (Some("published"), Ok(()))
-        }
-        Some(Outcome::Processing(transfer)) => {
-            site.tell_sender("uploadprocessing", &transfer);
-            site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
-            (Some("upload processing"), Ok(()))
-        }
+        Some(Outcome::Published) => (Some("published"), Ok(())),
+        Some(Outcome::Processing) => (Some("upload processing"), Ok(())),
         Some(Outcome::Mismatch) => (Some("failed"), Err(Fault::ChecksumMismatch)),
         Some(Outcome::Lost { winners_blob }) => {
             if let Some(blob) = winners_blob {
@@ -225,8 +218,7 @@ fn complete(site: &Site, transfer: &mut Transfer, attempt: &mut Attempt, now: Ti
     if transfer.blob.is_some() || (transfer.discarded && !over) || transfer.interim_commits {
         return Outcome::Lost { winners_blob: transfer.blob.take() };
     }
-    // A checksum that nobody computes is taken as true.
-    let md5 = attempt.md5.clone().or_else(|| transfer.demanded_checksum.clone());
+    let md5 = attempt.md5_for(transfer);
     if transfer.status() != Status::UploadStarted {
         let demanded = transfer.demanded_checksum.as_ref();
         return Outcome::TooLate {
@@ -245,30 +237,20 @@ fn complete(site: &Site, transfer: &mut Transfer, attempt: &mut Attempt, now: Ti
         transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
         return Outcome::Mismatch;
     }
-    attempt.kept = true;
-    transfer.blob = attempt.path.is_some().then(|| attempt.name.clone());
-    transfer.discarded = attempt.path.is_none();
-    transfer.md5.clone_from(&md5);
+    attempt.become_content(transfer);
     if transfer.use_virus_scan {
         if transfer.demanded_checksum.is_some() {
             transfer.md5_check = Md5Check::AfterScan;
         }
         transfer.enter(Status::UploadProcessing, None, now);
-        site.will_tell_sender("uploadprocessing", transfer);
-        return Outcome::Processing(transfer.clone());
+        site.tell_sender("uploadprocessing", transfer);
+        site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(transfer.id));
+        return Outcome::Processing;
     }
     transfer.checksum = md5;
     transfer.enter(Status::Published, None, now);
-    will_announce_published(site, transfer);
-    Outcome::Published(transfer.clone())
-}
-
-/// The transfer has just become `Published`, and is still locked.
-pub(in crate::sandbox) fn will_announce_published(site: &Site, transfer: &Transfer) {
-    site.will_tell_sender("published", transfer);
-    for recipient in transfer.recipient_organizations() {
-        site.will_tell_recipient("published", transfer, recipient);
-    }
+    announce_published(site, transfer);
+    Outcome::Published
 }
 
 /// The events that go with `Published`.
@@ -293,15 +275,10 @@ fn fail(site: &Site, id: Uuid, text: &str, note: &mut Note) -> Fault {
 
 fn mark_failed(site: &Site, id: Uuid, text: &str) {
     let now = site.now();
-    let failed = site.depot.change(id, |transfer| {
-        let over = matches!(transfer.status(), Status::Failed | Status::Purged);
-        (!over).then(|| {
+    site.depot.change(id, |transfer| {
+        if !matches!(transfer.status(), Status::Failed | Status::Purged) {
             transfer.enter(Status::Failed, Some(text.to_owned()), now);
-            site.will_tell_sender("uploadfailed", transfer);
-            transfer.clone()
-        })
+            site.tell_sender("uploadfailed", transfer);
+        }
     });
-    if let Some(transfer) = failed.flatten() {
-        site.tell_sender("uploadfailed", &transfer);
-    }
 }

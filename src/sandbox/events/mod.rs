@@ -40,7 +40,6 @@ use super::faults::Quirk;
 use super::problem::{Produces, Refusal, answer, platform_problem};
 use super::route::Events as Operation;
 use super::site::{Note, Site};
-use super::world::bare_number;
 use caches::Caches;
 use consumer::Caller;
 pub(in crate::sandbox) use delivery::Delivery;
@@ -102,17 +101,8 @@ impl Events {
         })
     }
 
-    /// A transfer was changed, and is still locked, in a way that will be announced to a party.
-    pub(super) fn foresee(&self, site: &Site, kind: &'static str, transfer: &Transfer, party: &str) {
-        let early = site.faults.strikes_event(Quirk::EventEarly, bare_number(party), kind, transfer.id);
-        if let Some(wait) = early {
-            let now = site.now();
-            lock(&self.veils).lay(transfer, kind, now, later(now, Duration::from_millis(wait)));
-        }
-    }
-
-    /// Formidling announces something to a party (in the form of its database), once the state that
-    /// it is about can be read.
+    /// Formidling announces something to a party (in the form of its database), while the transfer is
+    /// changed: an event implies that the state can be read.
     pub(super) fn announce(
         &self,
         site: &Site,
@@ -123,12 +113,18 @@ impl Events {
     ) {
         let notice = Notice::new(kind, part, transfer, party);
         let strikes = |quirk| site.faults.strikes_event(quirk, notice.organization(), kind, transfer.id);
+        let now = site.now();
+        let after = |wait| later(now, Duration::from_millis(wait));
+        if veil::can_hide(kind)
+            && let Some(until) = strikes(Quirk::EventEarly).map(after)
+        {
+            lock(&self.veils).lay(transfer, kind, now, until);
+        }
         if strikes(Quirk::EventLost).is_some() {
             return;
         }
         let times = if strikes(Quirk::EventDoubled).is_some() { 2 } else { 1 };
-        let now = site.now();
-        let late = strikes(Quirk::EventLate).map(|wait| later(now, Duration::from_millis(wait)));
+        let late = strikes(Quirk::EventLate).map(after);
         for _ in 0..times {
             match late {
                 Some(time) => self.queue(time, Job::Send(notice.clone())),

@@ -23,6 +23,12 @@ struct Veil {
     until: Timestamp,
 }
 
+/// Whether an event of that kind tells of a row that can be hidden. A transfer has some status from its beginning, and
+/// that it was never confirmed stands in no row.
+pub(super) fn can_hide(kind: &str) -> bool {
+    !matches!(kind, "filetransferinitialized" | "fileneverconfirmeddownloaded")
+}
+
 impl Veils {
     /// Hides what the event of that kind tells of, the newest row of one of both histories.
     pub(super) fn lay(&mut self, transfer: &Transfer, kind: &str, now: Timestamp, until: Timestamp) {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -16,8 +16,9 @@ use crate::sandbox::Keep;
 use crate::sandbox::agenda::Job;
 use crate::sandbox::blocking::blocking;
 use crate::sandbox::broker::depot::remove_blob;
+use crate::sandbox::broker::intake::Attempt;
 use crate::sandbox::broker::transfer::{Md5Check, Status, Transfer};
-use crate::sandbox::broker::upload::{CHECKSUM_MISMATCH, announce_published, hex, will_announce_published};
+use crate::sandbox::broker::upload::{CHECKSUM_MISMATCH, announce_published, hex};
 use crate::sandbox::faults::Quirk;
 use crate::sandbox::site::Site;
 use crate::sandbox::world::bare_number;
@@ -155,27 +156,8 @@ enum NotJoined {
     Io(#[from] io::Error),
 }
 
-/// The blocks in one. Its file, if there is one, goes with it unless it is kept.
-struct Content {
-    name: String,
-    /// Nothing when content is not kept.
-    path: Option<PathBuf>,
-    size: u64,
-    /// Nothing when it is not computed.
-    md5: Option<String>,
-    kept: bool,
-}
-
-impl Drop for Content {
-    fn drop(&mut self) {
-        if let Some(path) = self.path.as_ref().filter(|_| !self.kept) {
-            remove_blob(path);
-        }
-    }
-}
-
 /// Writes the blocks one after another to a blob.
-async fn join(site: &Arc<Site>, id: Uuid) -> Result<Content, NotJoined> {
+async fn join(site: &Arc<Site>, id: Uuid) -> Result<Attempt, NotJoined> {
     let (expected, mut blocks, is_join) = site.tus.look(id, site.now(), |desk| {
         (desk.length(&Target::Whole).unwrap_or(0), desk.content(), desk.joined.is_some())
     });
@@ -191,11 +173,9 @@ async fn join(site: &Arc<Site>, id: Uuid) -> Result<Content, NotJoined> {
     if is_join && site.faults.strikes(Quirk::TusPermuted, Some(bare_number(&sender))).is_some() {
         blocks.sort_by_key(|(block, _)| (std::cmp::Reverse(block.part), block.index));
     }
-    let name = format!("{id}-{}", Uuid::new_v4().simple());
-    let keep = site.settings.keep;
-    let path = (keep == Keep::Content).then(|| site.depot.blob(&name));
-    let mut content = Content { name, path, size: expected, md5: None, kept: false };
-    if keep == Keep::Size {
+    let mut content = Attempt::new(site, id);
+    content.size = expected;
+    if site.settings.keep == Keep::Size {
         return Ok(content);
     }
     let dir = site.tus.blocks(id);
@@ -229,45 +209,31 @@ fn concatenate(dir: &Path, blocks: impl Iterator<Item = Block>, blob: Option<&Pa
 
 /// The content is there: without scan and checksum it is published, else it is processed. A file
 /// that was joined is being processed already.
-async fn complete(site: &Arc<Site>, id: Uuid, mut content: Content) {
+async fn complete(site: &Arc<Site>, id: Uuid, mut content: Attempt) {
     let now = site.now();
-    let changed = site.depot.change(id, |transfer| {
+    site.depot.change(id, |transfer| {
         let before = transfer.status();
         // It may have failed meanwhile.
         if !matches!(before, Status::UploadStarted | Status::UploadProcessing) {
-            return None;
+            return;
         }
-        content.kept = true;
-        transfer.blob = content.path.is_some().then(|| content.name.clone());
-        transfer.discarded = content.path.is_none();
-        transfer.stored = true;
-        transfer.size = content.size;
-        // A checksum that nobody computes is taken as true.
-        transfer.md5 = content.md5.clone().or_else(|| transfer.demanded_checksum.clone());
+        content.become_content(transfer);
         if transfer.demanded_checksum.is_some() {
             transfer.md5_check = Md5Check::Awaited;
         }
         if !transfer.use_virus_scan && transfer.demanded_checksum.is_none() {
             transfer.enter(Status::Published, None, now);
-            will_announce_published(site, transfer);
+            announce_published(site, transfer);
         } else if before == Status::UploadStarted {
             transfer.enter(Status::UploadProcessing, None, now);
-            site.will_tell_sender("uploadprocessing", transfer);
-        }
-        Some((before, transfer.clone()))
-    });
-    drop(content);
-    if let Some((before, transfer)) = changed.flatten() {
-        match transfer.status() {
-            Status::Published => announce_published(site, &transfer),
-            _ if before == Status::UploadStarted => site.tell_sender("uploadprocessing", &transfer),
-            _ => {}
+            site.tell_sender("uploadprocessing", transfer);
         }
         if transfer.use_virus_scan {
             site.agenda.add(site.due(now, site.settings.scan_delay), Job::Scan(id));
         }
         site.agenda.add(site.due(now, site.settings.finalising_delay), Job::Verify(id));
-    }
+    });
+    drop(content);
     close(site, id).await;
 }
 
@@ -284,35 +250,33 @@ pub(in crate::sandbox) fn verify(site: &Site, id: Uuid) {
         return;
     }
     let now = site.now();
-    let verdict = site.depot.change(id, |transfer| {
-        let verdict = verified(transfer, struck, now);
-        match &verdict {
-            Some(Verdict::Mismatch { .. }) => site.will_tell_sender("uploadfailed", transfer),
-            Some(Verdict::Published(_)) => will_announce_published(site, transfer),
-            None => {}
+    let mismatch = site.depot.change(id, |transfer| match verified(transfer, struck)? {
+        Verdict::Published => {
+            transfer.enter(Status::Published, None, now);
+            announce_published(site, transfer);
+            None
         }
-        verdict
+        Verdict::Mismatch => {
+            transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
+            site.tell_sender("uploadfailed", transfer);
+            Some(transfer.blob.take())
+        }
     });
-    match verdict.flatten() {
-        Some(Verdict::Mismatch { transfer, blob }) => {
-            if let Some(blob) = blob {
-                remove_blob(&site.depot.blob(&blob));
-            }
-            abandon(site, id);
-            site.tell_sender("uploadfailed", &transfer);
+    if let Some(blob) = mismatch.flatten() {
+        if let Some(blob) = blob {
+            remove_blob(&site.depot.blob(&blob));
         }
-        Some(Verdict::Published(transfer)) => announce_published(site, &transfer),
-        None => {}
+        abandon(site, id);
     }
 }
 
 /// What the MD5 decides.
 enum Verdict {
-    Published(Transfer),
-    Mismatch { transfer: Transfer, blob: Option<String> },
+    Published,
+    Mismatch,
 }
 
-fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<Verdict> {
+fn verified(transfer: &mut Transfer, struck: bool) -> Option<Verdict> {
     let Some(demanded) = &transfer.demanded_checksum else {
         transfer.checksum.clone_from(&transfer.md5);
         return None;
@@ -322,14 +286,9 @@ fn verified(transfer: &mut Transfer, struck: bool, now: Timestamp) -> Option<Ver
     }
     let matches = transfer.md5.as_ref().is_some_and(|md5| md5.eq_ignore_ascii_case(demanded));
     if struck || !matches {
-        transfer.enter(Status::Failed, Some(CHECKSUM_MISMATCH.to_owned()), now);
-        let blob = transfer.blob.take();
-        return Some(Verdict::Mismatch { transfer: transfer.clone(), blob });
+        return Some(Verdict::Mismatch);
     }
     let before = std::mem::take(&mut transfer.md5_check);
-    if transfer.use_virus_scan && before == Md5Check::Awaited {
-        return None;
-    }
-    transfer.enter(Status::Published, None, now);
-    Some(Verdict::Published(transfer.clone()))
+    // Under a scan, its result publishes.
+    (!transfer.use_virus_scan || before != Md5Check::Awaited).then_some(Verdict::Published)
 }
