@@ -53,6 +53,7 @@ impl Drive for Driver {
             OutgoingStep::Initialize => route.initialize(transfer).await,
             OutgoingStep::SettleInitialize => route.settle_initialize(transfer).await,
             OutgoingStep::Upload => route.upload(transfer).await,
+            OutgoingStep::Resume => route.resume(transfer).await,
             OutgoingStep::SettleUpload => route.settle_upload(transfer).await,
             OutgoingStep::Follow => route.follow(transfer).await,
             OutgoingStep::IntendArchive => route.intend_archive(transfer).await,
