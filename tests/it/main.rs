@@ -35,6 +35,7 @@ mod power;
 mod quotas;
 mod reading;
 mod receiving;
+mod recovery;
 mod sending;
 mod sidecars;
 mod state;
