@@ -24,12 +24,13 @@ fn each_file_that_was_on_its_way_is_compared_with_altinn_and_told_of_once() {
     bench.recipient.start();
     // The point of death; what was in flight, what Altinn says, what is decided.
     let deaths = [
-        ("initialize:intended", "initializing", "shows none yet", "looked for again"),
-        ("initialize:answered", "initializing", "has it", "adopted"),
-        ("initialize:adopted", "initialized", "Initialized", "sent"),
-        ("upload:begun", "uploading", "Initialized", "asked again later"),
-        ("upload:last_byte", "uploading", "UploadStarted", "asked again later"),
-        ("upload:answered", "uploading", "Published", "archived"),
+        ("initialize:intended", "initializing", &["shows none yet"][..], "looked for again"),
+        ("initialize:answered", "initializing", &["has it"], "adopted"),
+        ("initialize:adopted", "initialized", &["Initialized"], "sent"),
+        // How much of it Altinn had seen is chance.
+        ("upload:begun", "uploading", &["Initialized", "UploadStarted"], "asked again later"),
+        ("upload:last_byte", "uploading", &["Initialized", "UploadStarted"], "asked again later"),
+        ("upload:answered", "uploading", &["Published", "AllConfirmedDownloaded"], "archived"),
     ];
     for (seed, (point, was, altinn, decision)) in (0..).zip(deaths) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
@@ -45,11 +46,8 @@ fn each_file_that_was_on_its_way_is_compared_with_altinn_and_told_of_once() {
         let said = bench.sender.said();
         let lines = told(&said, "recovered");
         let [line] = lines.as_slice() else { panic!("{point}: {lines:?}\n{said}") };
-        assert_eq!(
-            (member(line, "was"), member(line, "altinn"), member(line, "decision")),
-            (was, altinn, decision),
-            "{point}: {line}"
-        );
+        assert_eq!((member(line, "was"), member(line, "decision")), (was, decision), "{point}: {line}");
+        assert!(altinn.contains(&member(line, "altinn")), "{point}: {line}");
         assert!(!member(line, "reason").is_empty() && line.to_string().contains("transfer"), "{line}");
     }
     bench.assert_promises();
