@@ -140,7 +140,8 @@ impl Route {
             writer = returned;
             let Some(trouble) = broken else { continue };
             breaks = if writer.offset() > from { 1 } else { breaks + 1 };
-            if breaks > MAX_BREAKS {
+            // Who is asked to wait keeps no slot meanwhile.
+            if breaks > MAX_BREAKS || matches!(trouble.kind, Kind::Temporary(Some(_))) {
                 return Err(Stop::Trouble(trouble));
             }
             debug!(code = %trouble.failure.code, at = writer.offset(), "download broke off: going on");

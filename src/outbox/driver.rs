@@ -77,7 +77,7 @@ fn give_up(transfer: &Transfer, now: jiff::Timestamp) -> Trouble {
     let message = last.map_or_else(String::new, |problem| format!("{}: {}", problem.code, problem.message));
     let remedy = last.map_or("", |problem| &problem.remedy);
     let message =
-        format!("the file could not be sent in the time that retry.give_up_after allows; last: {message}");
+        format!("the file could not be sent in the time that give_up_after allows; last: {message}");
     Trouble::new(Kind::Permanent, "gave_up", message, remedy, now)
 }
 

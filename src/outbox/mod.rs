@@ -92,7 +92,8 @@ impl Outbox {
     /// Opens the route's folders, making those that are the service's own; where they cannot be opened, the route
     /// waits for them. Blocks.
     #[must_use]
-    pub fn open(settings: config::Outbox, identity: config::Identity, means: Means) -> Self {
+    pub fn open(settings: config::Outbox, identity: config::Identity, mut means: Means) -> Self {
+        means.retry.give_up_after = settings.give_up_after.unwrap_or(means.retry.give_up_after);
         let opener = {
             let (settings, known) = (settings.clone(), means.store.known_folders().clone());
             move |opening| Folders::open(&settings, &known, opening)
