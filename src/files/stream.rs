@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::{Digests, Error, digest::digest_file, sys};
+use crate::seams;
 
 /// Size of the blocks that are read and sent. Measured: below 256 KiB throughput falls, above it only memory
 /// grows.
@@ -21,23 +22,44 @@ const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;
 /// channel is full; ends quietly when the receiver has gone.
 ///
 /// A file that is shorter than `size` ends the stream with an error, so that a half body never looks whole.
-pub fn read_blocks(mut file: File, size: u64, blocks: &mpsc::Sender<io::Result<Bytes>>) {
+fn read_blocks(mut file: File, size: u64, blocks: &mpsc::Sender<io::Result<Bytes>>) {
     let mut left = size;
     while left > 0 {
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-        let mut block = BytesMut::zeroed(want);
-        let read = match file.read_exact(&mut block) {
-            Ok(()) => Ok(block.freeze()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
-            }
-            Err(error) => Err(error),
-        };
+        let read = read_block(&mut file, &mut left);
         let failed = read.is_err();
         if blocks.blocking_send(read).is_err() || failed {
             return;
         }
-        left -= want as u64;
+    }
+}
+
+/// The next block of those `left`, which become fewer.
+fn read_block(file: &mut File, left: &mut u64) -> io::Result<Bytes> {
+    let want = usize::try_from(*left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
+    *left -= want as u64;
+    let mut block = BytesMut::zeroed(want);
+    match file.read_exact(&mut block) {
+        Ok(()) => Ok(block.freeze()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends `size` bytes of `file` from its start in blocks, off the async threads; see [`read_blocks`]. A thread that
+/// simulates takes turns with the receiver instead.
+pub async fn send_blocks(mut file: File, size: u64, blocks: mpsc::Sender<io::Result<Bytes>>) {
+    if !seams::is_simulated() {
+        return seams::blocking(move || read_blocks(file, size, &blocks)).await;
+    }
+    let mut left = size;
+    while left > 0 {
+        let read = read_block(&mut file, &mut left);
+        let failed = read.is_err();
+        if blocks.send(read).await.is_err() || failed {
+            return;
+        }
     }
 }
 
@@ -94,16 +116,39 @@ impl Writer {
         }
     }
 
-    /// Appends what arrives until the channel closes.
-    pub fn append_all(&mut self, blocks: &mut mpsc::Receiver<Bytes>) -> Result<(), Error> {
-        while let Some(block) = blocks.blocking_recv() {
-            Error::inject("write", &self.path)?;
-            self.file.write_all(&block).map_err(|error| Error::new("write", &self.path, error))?;
-            self.digests.update(&block);
-            if self.offset() - self.unwritten_from >= WRITEBACK_BYTES {
-                sys::start_writeback(&self.file, self.unwritten_from, self.offset() - self.unwritten_from);
-                self.unwritten_from = self.offset();
+    /// Appends what arrives until the channel closes, off the async threads, and hands the writer back with how that
+    /// went. A thread that simulates takes turns with the sender instead.
+    pub async fn receive(mut self, mut blocks: mpsc::Receiver<Bytes>) -> (Self, Result<(), Error>) {
+        if seams::is_simulated() {
+            let mut written = Ok(());
+            while written.is_ok()
+                && let Some(block) = blocks.recv().await
+            {
+                written = self.append(&block);
             }
+            return (self, written);
+        }
+        seams::blocking(move || {
+            let written = self.append_all(&mut blocks);
+            (self, written)
+        })
+        .await
+    }
+
+    fn append_all(&mut self, blocks: &mut mpsc::Receiver<Bytes>) -> Result<(), Error> {
+        while let Some(block) = blocks.blocking_recv() {
+            self.append(&block)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, block: &[u8]) -> Result<(), Error> {
+        Error::inject("write", &self.path)?;
+        self.file.write_all(block).map_err(|error| Error::new("write", &self.path, error))?;
+        self.digests.update(block);
+        if self.offset() - self.unwritten_from >= WRITEBACK_BYTES {
+            sys::start_writeback(&self.file, self.unwritten_from, self.offset() - self.unwritten_from);
+            self.unwritten_from = self.offset();
         }
         Ok(())
     }
@@ -112,7 +157,7 @@ impl Writer {
     pub fn finish(self) -> Result<Digests, Error> {
         Error::inject("sync", &self.path)?;
         // What was reserved beyond the end would stay reserved.
-        let cut = self.file.set_len(self.digests.bytes()).and_then(|()| self.file.sync_all());
+        let cut = self.file.set_len(self.digests.bytes()).and_then(|()| seams::sync_file(&self.file));
         cut.map_err(|error| Error::new("sync", &self.path, error))?;
         Ok(self.digests)
     }

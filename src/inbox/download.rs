@@ -164,11 +164,8 @@ impl Route {
             writer = restarted.map_err(|error| Stop::Trouble(Trouble::files(&error, now)))?;
         }
         let room = offer.size.saturating_sub(writer.offset());
-        let (sender, mut receiver) = mpsc::channel(BLOCKS_WAITING);
-        let writing = seams::blocking(move || {
-            let written = writer.append_all(&mut receiver);
-            (writer, written)
-        });
+        let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
+        let writing = writer.receive(receiver);
         let mut body = Box::pin(download.body);
         let pumping = async move {
             let mut left = room;

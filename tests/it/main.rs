@@ -27,6 +27,7 @@ mod hooks;
 mod hours;
 mod house;
 mod kills;
+mod large;
 mod lost_answers;
 mod mounts;
 mod names;

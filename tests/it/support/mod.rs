@@ -2,6 +2,7 @@
 
 mod accelerated;
 mod bench;
+mod caps;
 mod child;
 mod content;
 mod http;
