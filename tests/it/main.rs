@@ -29,6 +29,7 @@ mod house;
 mod kills;
 mod large;
 mod lost_answers;
+mod matrix;
 mod mounts;
 mod names;
 mod operating;
