@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use formidlingd::daemon::{Service, Shutdown, Surroundings};
 use formidlingd::sandbox::{Entry, Options, RateLimits, Role, Sandbox};
-use formidlingd::{config, seams};
+use formidlingd::config;
 
 use crate::support::{AcceleratedClock, INBOX, OUTBOX, Settings, accelerated, files_below, noise};
 

@@ -37,6 +37,8 @@ mod reading;
 mod receiving;
 mod sending;
 mod sidecars;
+#[cfg(debug_assertions)]
+mod simulation;
 mod state;
 mod statements;
 mod support;
