@@ -65,7 +65,6 @@ pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
     };
     if !is_intended {
         let durable: Vec<_> = durable.iter().map(|(path, content)| (path, content.len())).collect();
-        eprintln!("{:#?}", image.disk);
         life.violation(format!("{} without what must be durable before it: {transfers:#?} {durable:#?}", operation.name()));
     }
 }
