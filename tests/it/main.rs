@@ -40,6 +40,8 @@ mod receiving;
 mod recovery;
 mod sending;
 mod sidecars;
+#[cfg(debug_assertions)]
+mod simulation;
 mod state;
 mod statements;
 mod support;
