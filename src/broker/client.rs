@@ -64,6 +64,12 @@ impl Client {
         &self.0.identity
     }
 
+    /// Whether the platform answers, as far as is known: while it does not, calls wait.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0.breaker.is_closed()
+    }
+
     pub(super) fn clients(&self) -> &Clients {
         &self.0.clients
     }
@@ -92,8 +98,7 @@ impl Client {
         body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     ) -> Result<(), Error> {
         let target = self.target(Call::Upload, Some(id), Scope::BrokerWrite, Method::POST, "/upload")?;
-        let permit = self.turn_to_upload(id, target.call).await?;
-        let token = self.token(&target).await?;
+        let (permit, token) = self.admitted_to_upload(id, &target).await?;
         let request = self
             .request(&target, Purpose::Upload, &token)?
             .header(CONTENT_TYPE, "application/octet-stream")
@@ -193,8 +198,7 @@ impl Client {
         purpose: Purpose,
         fill: &impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
-        let permit = self.turn(target.call).await;
-        let token = self.token(target).await?;
+        let (permit, token) = self.admitted(target).await?;
         let request = self.request(target, purpose, &token)?.header(ACCEPT, accept(purpose));
         let answer = self.0.clients.open(fill(request)).await;
         let response = match answer {
@@ -219,6 +223,20 @@ impl Client {
         error
     }
 
+    /// Leave to make a call, and a token to make it with. The token comes first: it may have to be asked for, at
+    /// Maskinporten, and at the platform by a call that needs leave of its own.
+    async fn admitted(&self, target: &Target) -> Result<(Permit<'_>, AccessToken), Error> {
+        loop {
+            let token = self.token(target).await?;
+            // One that is nearly over when it is given is used once, rather than asked for in a loop.
+            let was_fresh = token.is_fresh();
+            let permit = self.turn(target.call).await;
+            if token.is_fresh() || !was_fresh {
+                return Ok((permit, token));
+            }
+        }
+    }
+
     /// Waits until a call is within the budget, and while the platform is down. Who waits for the budget when it
     /// goes down leaves that queue, so that the probe is not at its end.
     async fn turn(&self, call: Call) -> Permit<'_> {
@@ -239,14 +257,18 @@ impl Client {
 
     /// The same for a call that carries content: it may take hours, and is not what others should wait for to learn
     /// whether Altinn is there.
-    pub(super) async fn turn_to_upload(&self, id: BrokerTransferId, call: Call) -> Result<Permit<'_>, Error> {
+    pub(super) async fn admitted_to_upload(
+        &self,
+        id: BrokerTransferId,
+        target: &Target,
+    ) -> Result<(Permit<'_>, AccessToken), Error> {
         loop {
             while !self.0.breaker.is_closed() {
                 self.overview(id, Role::Sender).await?;
             }
-            let permit = self.turn(call).await;
+            let (permit, token) = self.admitted(target).await?;
             if !permit.is_probe() {
-                return Ok(permit);
+                return Ok((permit, token));
             }
         }
     }
@@ -273,8 +295,9 @@ impl Client {
             }
             Err(error) => {
                 let error = target.error(Kind::Http(error));
-                // A call that was cut says little, but a probe that was cut has not found the platform well.
-                if error.trouble() == Trouble::Platform || permit.is_probe() {
+                // One call that was cut or was never answered says little; several in a row do, and a probe. A body
+                // that could not be read is our own.
+                if matches!(error.trouble(), Trouble::Platform | Trouble::Server) || permit.is_probe() {
                     permit.failed(None);
                 }
                 Err(error)

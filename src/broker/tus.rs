@@ -89,8 +89,7 @@ impl Client {
         body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     ) -> Result<u64, Error> {
         let target = self.tus(Call::TusPatch, id, Method::PATCH, chunk.location)?;
-        let permit = self.turn_to_upload(id, target.call).await?;
-        let token = self.token(&target).await?;
+        let (permit, token) = self.admitted_to_upload(id, &target).await?;
         let request = self.request(&target, Purpose::Upload, &token)?.header(ACCEPT, "application/json");
         let request = patch(request, chunk.offset);
         let answer = if chunk.ends_part {

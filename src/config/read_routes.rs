@@ -42,6 +42,7 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
     let upload = section.value("upload", values::choice);
     let chunk_size = section.value("chunk_size", chunk_size);
     let parallel_parts = section.value("parallel_parts", parallel_parts);
+    let give_up_after = section.optional("give_up_after", values::positive_duration);
     let max_concurrent = section.value("max_concurrent", values::positive);
     Ok(Outbox {
         name,
@@ -74,6 +75,7 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
         upload: upload?,
         chunk_size: chunk_size?,
         parallel_parts: parallel_parts?,
+        give_up_after: give_up_after?,
         max_concurrent: max_concurrent?,
     })
 }

@@ -74,6 +74,8 @@ pub struct Outbox {
     pub chunk_size: u64,
     /// In how many parts a resumable upload is sent at once. Default auto.
     pub parallel_parts: ParallelParts,
+    /// After how long a file of this route that meets nothing but trouble has failed; as `[retry]` says when absent.
+    pub give_up_after: Option<Duration>,
     /// Files of this route in work at once; at least 1. Default 4.
     pub max_concurrent: usize,
 }

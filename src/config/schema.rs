@@ -146,6 +146,7 @@ pub(super) const OUTBOX: Section = Section {
         default("upload", "auto"),
         default("chunk_size", "16MiB"),
         default("parallel_parts", "auto"),
+        optional("give_up_after"),
         default("max_concurrent", "4"),
     ],
 };
@@ -206,6 +207,7 @@ pub(super) const RETRY: Section = Section {
         default("cut_upload_wait", "2m"),
         default("settle_initialize", "1m"),
         default("wedged_after", "5m"),
+        default("probe_every", "1m"),
     ],
 };
 

@@ -63,7 +63,7 @@ impl Dir {
             .and_then(|content| self.share_file(&copy, access).map(|_changed| content))
             .and_then(|content| {
                 let kept = metadata.modified().and_then(|time| copy.set_modified(time));
-                kept.and_then(|()| copy.sync_all()).map(|()| content).map_err(wrong)
+                kept.and_then(|()| crate::seams::sync_file(&copy)).map(|()| content).map_err(wrong)
             });
         let content = match copied {
             Ok(content) => content,

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::access::Warned;
 use super::error::{RECOGNISE, TRUST};
 use super::{Entry, EntryKind, Error, Mode};
+use crate::seams;
 
 /// A folder that is held open. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -201,7 +202,10 @@ impl Dir {
         Error::inject("sync folder", &self.path)?;
         match rustix::fs::fsync(&*self.fd) {
             // CIFS cannot sync folders; its server decides what is durable.
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Ok(()) | Err(Errno::INVAL) => {
+                seams::synced(self.fd.as_fd());
+                Ok(())
+            }
             Err(error) => Err(Error::new("sync folder", &self.path, error)),
         }
     }

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::{Digests, Error, digest::digest_file, sys};
+use crate::seams;
 
 /// Size of the blocks that are read and sent. Measured: below 256 KiB throughput falls, above it only memory
 /// grows.
@@ -22,24 +23,47 @@ const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;
 /// same time. Blocks the calling thread while the channel is full; ends quietly when the receiver has gone.
 ///
 /// A file that is shorter than that ends the stream with an error, so that a half body never looks whole.
-pub fn read_blocks(file: &File, from: u64, size: u64, blocks: &mpsc::Sender<io::Result<Bytes>>) {
+fn read_blocks(file: &File, from: u64, size: u64, blocks: &mpsc::Sender<io::Result<Bytes>>) {
     let (mut at, mut left) = (from, size);
     while left > 0 {
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-        let mut block = BytesMut::zeroed(want);
-        let read = match file.read_exact_at(&mut block, at) {
-            Ok(()) => Ok(block.freeze()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
-            }
-            Err(error) => Err(error),
-        };
+        let read = read_block(file, &mut at, &mut left);
         let failed = read.is_err();
         if blocks.blocking_send(read).is_err() || failed {
             return;
         }
-        at += want as u64;
-        left -= want as u64;
+    }
+}
+
+/// The block at a place, which moves on, of those `left`, which become fewer.
+fn read_block(file: &File, at: &mut u64, left: &mut u64) -> io::Result<Bytes> {
+    let want = usize::try_from(*left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
+    let mut block = BytesMut::zeroed(want);
+    match file.read_exact_at(&mut block, *at) {
+        Ok(()) => {
+            *at += want as u64;
+            *left -= want as u64;
+            Ok(block.freeze())
+        }
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends `size` bytes of `file` from the byte `from` on in blocks, off the async threads; see [`read_blocks`]. A thread
+/// that simulates takes turns with the receiver instead.
+pub async fn send_blocks(file: Arc<File>, from: u64, size: u64, blocks: mpsc::Sender<io::Result<Bytes>>) {
+    if !seams::is_simulated() {
+        return seams::blocking(move || read_blocks(&file, from, size, &blocks)).await;
+    }
+    let (mut at, mut left) = (from, size);
+    while left > 0 {
+        let read = read_block(&file, &mut at, &mut left);
+        let failed = read.is_err();
+        if blocks.send(read).await.is_err() || failed {
+            return;
+        }
     }
 }
 
@@ -96,16 +120,39 @@ impl Writer {
         }
     }
 
-    /// Appends what arrives until the channel closes.
-    pub fn append_all(&mut self, blocks: &mut mpsc::Receiver<Bytes>) -> Result<(), Error> {
-        while let Some(block) = blocks.blocking_recv() {
-            Error::inject("write", &self.path)?;
-            self.file.write_all(&block).map_err(|error| Error::new("write", &self.path, error))?;
-            self.digests.update(&block);
-            if self.offset() - self.unwritten_from >= WRITEBACK_BYTES {
-                sys::start_writeback(&self.file, self.unwritten_from, self.offset() - self.unwritten_from);
-                self.unwritten_from = self.offset();
+    /// Appends what arrives until the channel closes, off the async threads, and hands the writer back with how that
+    /// went. A thread that simulates takes turns with the sender instead.
+    pub async fn receive(mut self, mut blocks: mpsc::Receiver<Bytes>) -> (Self, Result<(), Error>) {
+        if seams::is_simulated() {
+            let mut written = Ok(());
+            while written.is_ok()
+                && let Some(block) = blocks.recv().await
+            {
+                written = self.append(&block);
             }
+            return (self, written);
+        }
+        seams::blocking(move || {
+            let written = self.append_all(&mut blocks);
+            (self, written)
+        })
+        .await
+    }
+
+    fn append_all(&mut self, blocks: &mut mpsc::Receiver<Bytes>) -> Result<(), Error> {
+        while let Some(block) = blocks.blocking_recv() {
+            self.append(&block)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, block: &[u8]) -> Result<(), Error> {
+        Error::inject("write", &self.path)?;
+        self.file.write_all(block).map_err(|error| Error::new("write", &self.path, error))?;
+        self.digests.update(block);
+        if self.offset() - self.unwritten_from >= WRITEBACK_BYTES {
+            sys::start_writeback(&self.file, self.unwritten_from, self.offset() - self.unwritten_from);
+            self.unwritten_from = self.offset();
         }
         Ok(())
     }
@@ -114,7 +161,7 @@ impl Writer {
     pub fn finish(self) -> Result<Digests, Error> {
         Error::inject("sync", &self.path)?;
         // What was reserved beyond the end would stay reserved.
-        let cut = self.file.set_len(self.digests.bytes()).and_then(|()| self.file.sync_all());
+        let cut = self.file.set_len(self.digests.bytes()).and_then(|()| seams::sync_file(&self.file));
         cut.map_err(|error| Error::new("sync", &self.path, error))?;
         Ok(self.digests)
     }

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use super::access::Permissions;
 use super::dir::component;
 use super::{Dir, Error, Mode};
+use crate::seams;
 
 impl Dir {
     /// Puts a small file in place durably, whether or not one was there: readers see the old content or the
@@ -84,7 +85,7 @@ impl Dir {
         };
         let written = written
             .and_then(|()| file.write_all(content).map_err(wrong))
-            .and_then(|()| file.sync_all().map_err(wrong));
+            .and_then(|()| seams::sync_file(&file).map_err(wrong));
         if let Err(error) = written {
             scratch.remove_file(&temporary)?;
             return Err(error);

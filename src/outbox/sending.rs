@@ -117,7 +117,7 @@ impl Route {
         let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
         let body = self.body(stretch, receiver, Arc::clone(sending), Arc::clone(handed));
         let file = Arc::clone(&sending.file);
-        let reading = seams::blocking(move || files::read_blocks(&file, stretch.from, stretch.size, &sender));
+        let reading = files::send_blocks(file, stretch.from, stretch.size, sender);
         (body, reading)
     }
 

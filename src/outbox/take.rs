@@ -5,7 +5,7 @@ use super::candidate::Source;
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
 use super::observe::sidecar;
 use crate::files::{Dir, EntryKind, Error, Mode};
-use crate::seams::crash_point;
+use crate::seams::{self, crash_point};
 use crate::transfer::document::{ClaimFile, to_json};
 use crate::transfer::{Claim, Companion, TransferId};
 
@@ -181,7 +181,7 @@ fn is_still_there(source: &Dir, claim: &Claim) -> Result<bool, Error> {
     if entry.kind != EntryKind::File || !entry.identity.is_same_file(&claim.file) {
         return Ok(false);
     }
-    file.sync_all().map_err(|error| Error::new("sync", &path, error))?;
+    seams::sync_file(&file).map_err(|error| Error::new("sync", &path, error))?;
     Ok(true)
 }
 

@@ -16,6 +16,9 @@ pub fn injected_fault(operation: &str) -> io::Result<()> {
         LazyLock::new(|| Fault::parse(&std::env::var("FORMIDLINGD_FAIL_AT").ok()?));
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
+    if let Some(simulation) = super::simulation::current() {
+        return simulation.operates(operation);
+    }
     match WANTED.as_ref().filter(|fault| fault.operation == operation) {
         Some(fault) if fault.hits(PASSED.fetch_add(1, Ordering::SeqCst) + 1) => {
             Err(io::Error::from_raw_os_error(fault.errno))

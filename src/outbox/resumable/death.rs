@@ -107,7 +107,7 @@ impl Route {
         self.happened(transfer, OutgoingEvent::Abandoned(Unpublished::NeverWhole)).await?;
         crash_point("upload:abandoned");
         let attempts = u32::try_from(abandoned(transfer)).unwrap_or(u32::MAX);
-        self.wait(transfer, self.means.backoff.delay(attempts)).await
+        self.wait(transfer, self.means.backoff.delay(attempts), None).await
     }
 
     /// Sends nothing more, and leaves it to Altinn to publish or fail what it has. Not even looking at the upload is
