@@ -498,6 +498,15 @@ impl Server {
         Reply::bare(204, "")
     }
 
+    /// Another number after each change.
+    pub(crate) fn revision(&self) -> u64 {
+        let of = |transfer: &Transfer| {
+            let rows: usize = transfer.recipients.iter().map(|recipient| recipient.rows.len()).sum();
+            transfer.history.len() + rows + usize::from(transfer.late.is_some())
+        };
+        self.transfers.iter().map(|transfer| 1 + of(transfer) as u64).sum()
+    }
+
     /// What tells two servers apart, but for times.
     pub(crate) fn hash(&self, hasher: &mut DefaultHasher) {
         for transfer in &self.transfers {
