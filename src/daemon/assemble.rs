@@ -200,7 +200,12 @@ impl Shared {
             .map(|(name, client)| (name, Arc::new(Budget::new(limits(client)))))
             .collect();
         let subscription_key = config.altinn.subscription_key.as_ref().map(|key| Secret::new(key.expose()));
-        let breaker = Arc::new(Breaker::new(backoff.clone()));
+        let breaker = |url: &url::Url| {
+            let host = url.host_str().unwrap_or_default();
+            Arc::new(Breaker::new(host, config.retry.probe_every, Arc::clone(&surroundings.random)))
+        };
+        let platform = breaker(&config.altinn.platform_url);
+        let issuer = breaker(&config.altinn.maskinporten_token_url);
         let mut identities = BTreeMap::new();
         for (name, settings) in &config.identities {
             let (Some(client), Some(budget)) =
@@ -214,6 +219,8 @@ impl Shared {
                 clock: Arc::clone(&surroundings.clock),
                 skew: Arc::clone(&skew),
                 backoff: backoff.clone(),
+                issuer: Arc::clone(&issuer),
+                platform: Arc::clone(&platform),
             };
             let identity = parameters(config, settings, client)
                 .and_then(|parameters| Identity::new(parameters, means))
@@ -223,7 +230,7 @@ impl Shared {
                 clients: clients.clone(),
                 identity: Arc::new(identity),
                 budget: Arc::clone(budget),
-                breaker: Arc::clone(&breaker),
+                breaker: Arc::clone(&platform),
                 subscription_key: subscription_key.clone(),
                 clock: Arc::clone(&surroundings.clock),
             });

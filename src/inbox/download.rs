@@ -15,7 +15,9 @@ use crate::broker::{self, Role, Status};
 use crate::files::{Access, Claimed, Dir, Error, Lack, Mode, Writer};
 use crate::route::{Kind, Next, Trouble, later};
 use crate::seams::{self, crash_point};
-use crate::transfer::{Effect, Incoming, IncomingEvent, Offer, Received, Transfer, TransferId, Work};
+use crate::transfer::{
+    BrokerTransferId, Effect, Incoming, IncomingEvent, Offer, Received, Transfer, TransferId, Work,
+};
 
 /// Blocks that wait for the disk.
 const BLOCKS_WAITING: usize = 2;
@@ -140,7 +142,8 @@ impl Route {
             writer = returned;
             let Some(trouble) = broken else { continue };
             breaks = if writer.offset() > from { 1 } else { breaks + 1 };
-            if breaks > MAX_BREAKS {
+            // Who is asked to wait keeps no slot meanwhile.
+            if breaks > MAX_BREAKS || matches!(trouble.kind, Kind::Temporary(Some(_))) {
                 return Err(Stop::Trouble(trouble));
             }
             debug!(code = %trouble.failure.code, at = writer.offset(), "download broke off: going on");
@@ -213,13 +216,23 @@ impl Route {
         let overview = self.means.broker.overview(id, Role::Recipient).await;
         let overview = overview.map_err(|error| Trouble::broker(&error, self.means.now()))?;
         if matches!(overview.status, Status::Purged | Status::Failed) {
-            error!(file_transfer = %id, status = %overview.status, "the file was deleted at Altinn before it was received: ask its sender to send it again");
-            let own = transfer.id;
-            self.on_files(move |folders| folders.remove_own(own)).await?;
-            self.happened(transfer, IncomingEvent::Expired { at: self.means.now() }).await?;
-            return Ok(Next::Step);
+            return self.expire(transfer, id, &overview.status).await;
         }
         Err(Trouble { kind: Kind::Temporary(None), ..trouble })
+    }
+
+    /// Altinn has deleted the file before it was received.
+    pub(super) async fn expire(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        id: BrokerTransferId,
+        status: &Status,
+    ) -> Result<Next, Trouble> {
+        error!(file_transfer = %id, %status, "the file was deleted at Altinn before it was received: ask its sender to send it again");
+        let own = transfer.id;
+        self.on_files(move |folders| folders.remove_own(own)).await?;
+        self.happened(transfer, IncomingEvent::Expired { at: self.means.now() }).await?;
+        Ok(Next::Step)
     }
 
     fn must_wait_for_checksum(&self, offer: &Offer) -> bool {

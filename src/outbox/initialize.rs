@@ -23,6 +23,8 @@ use crate::transfer::{
 
 /// Clocks differ and answers take time: a transfer of ours was made this much before we think at the earliest.
 const MARGIN: Duration = Duration::from_mins(5);
+/// The code of a lost answer that is being looked for.
+pub(super) const UNSETTLED: &str = "initialize_unsettled";
 /// What one search answers with at most.
 const PAGE: usize = 100;
 
@@ -70,7 +72,7 @@ impl Route {
                 let remedy = "nothing: it is looked for again, then asked for anew";
                 Err(Trouble::new(
                     Kind::Temporary(None),
-                    "initialize_unsettled",
+                    UNSETTLED,
                     message.into(),
                     remedy,
                     self.means.now(),

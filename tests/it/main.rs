@@ -27,7 +27,9 @@ mod hooks;
 mod hours;
 mod house;
 mod kills;
+mod large;
 mod lost_answers;
+mod matrix;
 mod mounts;
 mod names;
 mod operating;
@@ -35,6 +37,7 @@ mod power;
 mod quotas;
 mod reading;
 mod receiving;
+mod recovery;
 mod sending;
 mod sidecars;
 #[cfg(debug_assertions)]

@@ -62,6 +62,7 @@ impl Party {
             .set("retry", "max", "\"1s\"")
             .set("retry", "cut_upload_wait", "\"1s\"")
             .set("retry", "settle_initialize", "\"2s\"")
+            .set("retry", "probe_every", "\"500ms\"")
             .set("telemetry", "log_level", "\"info\"");
         let folder = PathBuf::from(printed["folder"].as_str().unwrap());
         let configuration = dir.join(format!("{name}.toml"));
@@ -380,12 +381,14 @@ impl Bench {
     /// The same where a journal has been lost on purpose.
     pub(crate) fn assert_promises_but_journals(&mut self) {
         self.settle();
+        self.assert_caps();
         for party in [&mut self.sender, &mut self.recipient] {
             if party.child.is_some() {
                 assert_eq!(party.stop(), Some(0), "the {} did not end in order", party.name);
             }
         }
         self.assert_settled_promises();
+        self.assert_no_secrets();
     }
 
     /// Waits until every receipt says that every recipient has confirmed.
