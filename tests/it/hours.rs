@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use formidlingd::config;
 use formidlingd::daemon::{Service, Shutdown, Surroundings};
 use formidlingd::sandbox::{Entry, Options, RateLimits, Role, Sandbox};
-use formidlingd::config;
 
 use crate::support::{AcceleratedClock, INBOX, OUTBOX, Settings, accelerated, files_below, noise};
 

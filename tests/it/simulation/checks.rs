@@ -29,7 +29,8 @@ fn outgoing(transfers: &[Transfer]) -> impl Iterator<Item = &Outgoing> {
 /// Before a call that changes something, its intent is durable, and so is all that it rests on.
 pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
     let operation = call.operation();
-    if !matches!(operation, Operation::Initialize | Operation::Upload | Operation::Confirm) || life.has_died() {
+    if !matches!(operation, Operation::Initialize | Operation::Upload | Operation::Confirm) || life.has_died()
+    {
         return;
     }
     life.scan();
@@ -56,16 +57,24 @@ pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
             let is_delivered = transfers.iter().any(|transfer| {
                 matches!(&transfer.work, Work::Incoming { progress: Incoming::Delivered { offer, .. }, .. } if offer.id.to_string() == call.id())
             });
-            let expected = life.server.lock().unwrap().find(call.id()).and_then(|transfer| transfer.content.clone());
+            let expected =
+                life.server.lock().unwrap().find(call.id()).and_then(|transfer| transfer.content.clone());
             let expected = expected.map_or_else(|| image.expected.to_vec(), |content| content.to_vec());
-            let lies = durable.iter().any(|(path, content)| *path == format!("in/{NAME}") && content.bytes == expected);
-            let has_metadata = durable.iter().any(|(path, content)| *path == format!("in/{NAME}.meta.json") && !content.bytes.is_empty());
+            let lies = durable
+                .iter()
+                .any(|(path, content)| *path == format!("in/{NAME}") && content.bytes == expected);
+            let has_metadata = durable
+                .iter()
+                .any(|(path, content)| *path == format!("in/{NAME}.meta.json") && !content.bytes.is_empty());
             is_delivered && lies && has_metadata
         }
     };
     if !is_intended {
         let durable: Vec<_> = durable.iter().map(|(path, content)| (path, content.bytes.len())).collect();
-        life.violation(format!("{} without what must be durable before it: {transfers:#?} {durable:#?}", operation.name()));
+        life.violation(format!(
+            "{} without what must be durable before it: {transfers:#?} {durable:#?}",
+            operation.name()
+        ));
     }
 }
 
@@ -85,7 +94,8 @@ pub(crate) fn at_last_byte(life: &Life, call: &Call) {
 pub(crate) fn torn(before: &Image, left: &Image) -> Result<Option<Rc<Vec<u8>>>, String> {
     let listed = before.disk.listing();
     let is_it = |path: &str| {
-        path.starts_with("out/") && (path.ends_with(&format!("/{NAME}")) || path.contains("/sending/") && path.ends_with("/file"))
+        path.starts_with("out/")
+            && (path.ends_with(&format!("/{NAME}")) || path.contains("/sending/") && path.ends_with("/file"))
     };
     if !listed.iter().any(|(path, _)| is_it(path)) {
         return Ok(None);
@@ -93,8 +103,12 @@ pub(crate) fn torn(before: &Image, left: &Image) -> Result<Option<Rc<Vec<u8>>>, 
     let found: Vec<_> = left.disk.listing().into_iter().filter(|(path, _)| is_it(path)).collect();
     match found.as_slice() {
         [(_, content)] if content.bytes == *before.expected => Ok(None),
-        [(_, content)] if !before.has_taken() && before.server.transfers.is_empty() => Ok(Some(Rc::new(content.bytes.clone()))),
-        [(path, content)] => Err(format!("{path} was torn after it was taken: {} bytes left", content.bytes.len())),
+        [(_, content)] if !before.has_taken() && before.server.transfers.is_empty() => {
+            Ok(Some(Rc::new(content.bytes.clone())))
+        }
+        [(path, content)] => {
+            Err(format!("{path} was torn after it was taken: {} bytes left", content.bytes.len()))
+        }
         [] => Err("the file is lost".to_owned()),
         several => Err(format!("the file is there {} times", several.len())),
     }
@@ -106,7 +120,8 @@ pub(crate) fn at_the_end(life: &Life) {
     let server = life.server.lock().unwrap().clone();
     let files = image.disk.listing();
     let mut wrong = Vec::new();
-    let names = || files.iter().map(|(path, content)| (path.clone(), content.bytes.len())).collect::<Vec<_>>();
+    let names =
+        || files.iter().map(|(path, content)| (path.clone(), content.bytes.len())).collect::<Vec<_>>();
     let published: Vec<_> = server.transfers.iter().filter(|transfer| transfer.published.is_some()).collect();
     if published.len() != 1 {
         wrong.push(format!("published {} times", published.len()));
@@ -117,7 +132,9 @@ pub(crate) fn at_the_end(life: &Life) {
     let journal: Vec<Value> = files
         .iter()
         .filter(|(path, _)| path.starts_with("state/journal/"))
-        .flat_map(|(_, text)| String::from_utf8_lossy(&text.bytes).lines().map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|(_, text)| {
+            String::from_utf8_lossy(&text.bytes).lines().map(str::to_owned).collect::<Vec<_>>()
+        })
         .filter_map(|line| serde_json::from_str(&line).ok())
         .collect();
     if journal.is_empty() {
@@ -126,11 +143,16 @@ pub(crate) fn at_the_end(life: &Life) {
     if life.way != Way::In {
         let placed: Vec<_> = files
             .iter()
-            .filter(|(path, _)| path.starts_with("out/") && (path.ends_with(&format!("/{NAME}")) || path.ends_with("/file")))
+            .filter(|(path, _)| {
+                path.starts_with("out/") && (path.ends_with(&format!("/{NAME}")) || path.ends_with("/file"))
+            })
             .collect();
         match placed.as_slice() {
             [(path, content)] if path.starts_with("out/sent/") && content.bytes == *image.expected => {}
-            _ => wrong.push(format!("the file is not in sent/, whole and once: {placed:?}", placed = placed.iter().map(|(path, content)| (path, content.bytes.len())).collect::<Vec<_>>())),
+            _ => wrong.push(format!(
+                "the file is not in sent/, whole and once: {placed:?}",
+                placed = placed.iter().map(|(path, content)| (path, content.bytes.len())).collect::<Vec<_>>()
+            )),
         }
         let receipts: Vec<Value> = files
             .iter()
@@ -139,7 +161,9 @@ pub(crate) fn at_the_end(life: &Life) {
             .collect();
         let ids: Vec<&str> = published.iter().map(|transfer| transfer.id.as_str()).collect();
         match receipts.as_slice() {
-            [receipt] if ids.contains(&receipt["fileTransferId"].as_str().unwrap_or_default()) && receipt["status"] == "completed" => {}
+            [receipt]
+                if ids.contains(&receipt["fileTransferId"].as_str().unwrap_or_default())
+                    && receipt["status"] == "completed" => {}
             _ => wrong.push(format!("not one receipt of what was published: {receipts:?}")),
         }
         if files.iter().any(|(path, _)| path.starts_with("out/.formidlingd/sending/")) {
@@ -152,7 +176,9 @@ pub(crate) fn at_the_end(life: &Life) {
     if life.way != Way::Out {
         let delivered: Vec<_> = files
             .iter()
-            .filter(|(path, _)| path.starts_with("in/") && !path.contains(".formidlingd") && !path.ends_with(".meta.json"))
+            .filter(|(path, _)| {
+                path.starts_with("in/") && !path.contains(".formidlingd") && !path.ends_with(".meta.json")
+            })
             .collect();
         match delivered.as_slice() {
             [(path, content)] if *path == format!("in/{NAME}") && content.bytes == *image.expected => {}

@@ -179,7 +179,9 @@ impl Disk {
     fn look_at(&mut self, place: &Place, path: &Path, metadata: &std::fs::Metadata, links: bool) {
         let (node, changed) = (metadata.ino(), (metadata.ctime(), metadata.ctime_nsec()));
         let known = self.files.get(&node);
-        if known.is_some_and(|known| known.changed == changed && known.content.bytes.len() as u64 == metadata.len()) {
+        if known.is_some_and(|known| {
+            known.changed == changed && known.content.bytes.len() as u64 == metadata.len()
+        }) {
             return;
         }
         let kept = place.attic.join(node.to_string());
@@ -221,7 +223,8 @@ impl Disk {
             loop {
                 let of = |change: &Change| [change.before, change.after];
                 let nodes: Vec<Node> = together.iter().flat_map(of).flatten().collect();
-                let is_part = |change: &Change| of(change).into_iter().flatten().any(|node| nodes.contains(&node));
+                let is_part =
+                    |change: &Change| of(change).into_iter().flatten().any(|node| nodes.contains(&node));
                 let Some(part) = changes.iter().position(is_part) else { break };
                 together.push(changes.swap_remove(part));
             }
@@ -374,7 +377,8 @@ impl Disk {
             let file = self.files.get_mut(&node).unwrap();
             let kept = place.attic.join(node.to_string());
             let is_as_it_was = std::fs::metadata(&kept).is_ok_and(|found| {
-                (found.ctime(), found.ctime_nsec()) == file.changed && found.len() == file.content.bytes.len() as u64
+                (found.ctime(), found.ctime_nsec()) == file.changed
+                    && found.len() == file.content.bytes.len() as u64
             });
             if !is_as_it_was {
                 std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -464,7 +468,9 @@ impl Disk {
                     let name = if name.ends_with("formidlingd-tmp") { "temporary" } else { name };
                     (depth, name).hash(hasher);
                     match self.files.get(node) {
-                        Some(file) if is_durable => file.durable.as_ref().map(|content| content.hash).hash(hasher),
+                        Some(file) if is_durable => {
+                            file.durable.as_ref().map(|content| content.hash).hash(hasher)
+                        }
                         Some(file) => file.content.hash.hash(hasher),
                         None => folders.push((*node, depth + 1)),
                     }
@@ -487,7 +493,8 @@ pub(crate) fn without_times(bytes: &[u8]) -> Vec<u8> {
         return bytes.to_vec();
     }
     let text = String::from_utf8_lossy(bytes);
-    let is_time = |part: &str| part.len() >= 20 && part.ends_with('Z') && part.as_bytes().get(10) == Some(&b'T');
+    let is_time =
+        |part: &str| part.len() >= 20 && part.ends_with('Z') && part.as_bytes().get(10) == Some(&b'T');
     let parts = text.split('"').map(|part| if is_time(part) { "time" } else { part });
     parts.collect::<Vec<_>>().join("\"").into_bytes()
 }

@@ -63,7 +63,14 @@ pub(crate) fn explore(plan: &Plan) -> Explored {
     }
     println!(
         "{:?}, {} bytes, {} deaths deep: {} runs from {} images of {} moments, {:.1} s; the longest took {:?} of its own time",
-        plan.way, plan.size, plan.depth, explored.runs, explored.images, explored.moments, begun.elapsed().as_secs_f64(), explored.longest
+        plan.way,
+        plan.size,
+        plan.depth,
+        explored.runs,
+        explored.images,
+        explored.moments,
+        begun.elapsed().as_secs_f64(),
+        explored.longest
     );
     explored
 }
@@ -77,13 +84,21 @@ fn derive(plan: &Plan, photo: &Photo, seen: &mut HashSet<u64>, next: &mut Vec<Im
                     next.push(image);
                 }
             }
-            Err(wrong) => panic!("{}: {wrong}", reproduce(plan, &photo.image, &format!("{}/{}", photo.point, death.name()))),
+            Err(wrong) => panic!(
+                "{}: {wrong}",
+                reproduce(plan, &photo.image, &format!("{}/{}", photo.point, death.name()))
+            ),
         }
     }
 }
 
 fn assert_well(plan: &Plan, image: &Image, outcome: &Outcome) {
-    assert!(outcome.violations.is_empty(), "{}: {}", reproduce(plan, image, ""), outcome.violations.join("\n"));
+    assert!(
+        outcome.violations.is_empty(),
+        "{}: {}",
+        reproduce(plan, image, ""),
+        outcome.violations.join("\n")
+    );
 }
 
 /// How to come to this again.

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 /// How long the malware scan takes.
 pub(crate) const SCAN: Duration = Duration::from_secs(2);
 /// An upload that was begun longer ago has failed.
-pub(crate) const STUCK: Duration = Duration::from_mins(20);
+pub(crate) const STUCK: Duration = Duration::from_mins(6);
 /// Recipients that are not simulated confirm this long after publication.
 const CONFIRMS: Duration = Duration::from_secs(5);
 /// Content is kept this long after the last confirmation.
@@ -105,11 +105,18 @@ pub(crate) struct Reply {
 
 impl Reply {
     fn json(status: u16, body: &Value) -> Self {
-        Self { status, headers: vec![("content-type", "application/json".to_owned())], body: body.to_string().into() }
+        Self {
+            status,
+            headers: vec![("content-type", "application/json".to_owned())],
+            body: body.to_string().into(),
+        }
     }
 
     pub(crate) fn problem(status: u16, number: u16) -> Self {
-        Self::json(status, &json!({ "status": status, "code": format!("BRO-{number:05}"), "detail": "by the simulation" }))
+        Self::json(
+            status,
+            &json!({ "status": status, "code": format!("BRO-{number:05}"), "detail": "by the simulation" }),
+        )
     }
 
     pub(crate) fn bare(status: u16, body: &'static str) -> Self {
@@ -447,7 +454,9 @@ impl Server {
             return Reply::problem(404, 1);
         };
         let content = match &transfer.content {
-            Some(content) if ["Published", "AllConfirmedDownloaded"].contains(&transfer.status()) => Arc::clone(content),
+            Some(content) if ["Published", "AllConfirmedDownloaded"].contains(&transfer.status()) => {
+                Arc::clone(content)
+            }
             _ => return Reply::problem(403, 7),
         };
         let size = content.len();
@@ -510,7 +519,8 @@ impl Server {
     /// What tells two servers apart, but for times.
     pub(crate) fn hash(&self, hasher: &mut DefaultHasher) {
         for transfer in &self.transfers {
-            (&transfer.id, transfer.status(), transfer.content.is_some(), transfer.published.is_some()).hash(hasher);
+            (&transfer.id, transfer.status(), transfer.content.is_some(), transfer.published.is_some())
+                .hash(hasher);
             (transfer.late.is_some(), transfer.name(), transfer.reference()).hash(hasher);
             let statuses = |recipient: &Recipient| (recipient.status(), recipient.latest().0);
             transfer.recipients.iter().map(statuses).collect::<Vec<_>>().hash(hasher);
@@ -592,5 +602,8 @@ pub(crate) fn published(server: &mut Server, request: &Value, content: &[u8], no
     server.initialize(request.to_string().as_bytes(), now);
     let id = server.transfers.last().unwrap().id.clone();
     assert!(server.begin_upload(&id, now).is_none());
-    assert_eq!(server.end_upload(&id, Rc::unwrap_or_clone(Rc::new(Arc::new(content.to_vec()))), now).status, 200);
+    assert_eq!(
+        server.end_upload(&id, Rc::unwrap_or_clone(Rc::new(Arc::new(content.to_vec()))), now).status,
+        200
+    );
 }

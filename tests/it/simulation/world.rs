@@ -156,7 +156,7 @@ path = "{tree}/out"
 resource_id = "{RESOURCE}"
 recipients = ["{RECIPIENT}"]
 watch = "poll"
-poll_interval = "5s"
+poll_interval = "10s"
 "#,
             tree = tree.display()
         );
@@ -170,7 +170,7 @@ organization = "{RECIPIENT}"
 identity = "recipient"
 path = "{tree}/in"
 resource_id = "{RESOURCE}"
-poll_interval = "5s"
+poll_interval = "10s"
 "#,
             tree = tree.display()
         );
@@ -234,7 +234,8 @@ impl World {
         let mut image = image.clone();
         image.memory = image.memory.copy();
         image.disk.lay_out(&mut self.place.borrow_mut());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let outcome = runtime.block_on(self.live(image, photographs, chance));
         drop(runtime);
         CURRENT.set(None);
@@ -266,7 +267,10 @@ impl World {
         let surroundings = Surroundings {
             clock: Arc::clone(&clock) as _,
             random: Arc::new(SeededRandom::new(7)),
-            simulated: Some(Simulated { clients: self.clients.on(Arc::new(network)), memory: memory.clone() }),
+            simulated: Some(Simulated {
+                clients: self.clients.on(Arc::new(network)),
+                memory: memory.clone(),
+            }),
         };
         let shutdown = Shutdown::new();
         let service = match Service::assemble(self.config.clone(), &surroundings) {
@@ -283,7 +287,7 @@ impl World {
         let over = async {
             let mut quiet_since = None;
             while start.elapsed() < bound && !life.has_died() {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_secs(2)).await;
                 let now = tokio::time::Instant::now();
                 quiet_since = if life.is_quiet() { quiet_since.or(Some(now)) } else { None };
                 if quiet_since.is_some_and(|since| now.duration_since(since) >= QUIET) {
@@ -414,8 +418,7 @@ impl Life {
     /// Whether all is done, as far as can be seen at a glance.
     fn is_quiet(&self) -> bool {
         let state = self.state.borrow();
-        let has_records = state.image.memory.transfers().is_ok_and(|transfers| !transfers.is_empty());
-        if has_records {
+        if state.image.memory.count() > 0 {
             return false;
         }
         drop(state);
@@ -430,7 +433,8 @@ impl Life {
         let records = state.image.memory.transfers();
         let files: Vec<String> = state.image.disk.listing().into_iter().map(|(path, _)| path).collect();
         let server = self.server.lock().unwrap();
-        let transfers: Vec<_> = server.transfers.iter().map(|transfer| (&transfer.id, transfer.status())).collect();
+        let transfers: Vec<_> =
+            server.transfers.iter().map(|transfer| (&transfer.id, transfer.status())).collect();
         format!("records {records:#?}\nfiles {files:#?}\nat Altinn {transfers:?}, calls {:?}", server.calls)
     }
 }
