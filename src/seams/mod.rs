@@ -10,5 +10,5 @@ mod random;
 pub use blocking::blocking;
 pub use clock::{Clock, SystemClock};
 pub use crash::crash_point;
-pub use fault::injected_fault;
+pub use fault::{injected_fault, injected_space};
 pub use random::{OsRandom, Random, SeededRandom};
