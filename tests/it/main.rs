@@ -21,6 +21,7 @@ mod bad_input;
 mod crashes;
 mod customers;
 mod documents;
+mod downloads;
 mod faults;
 mod folders;
 mod hooks;
