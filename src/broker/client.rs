@@ -64,6 +64,12 @@ impl Client {
         &self.0.identity
     }
 
+    /// Whether the platform answers, as far as is known: while it does not, calls wait.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0.breaker.is_closed()
+    }
+
     pub(super) fn clients(&self) -> &Clients {
         &self.0.clients
     }
@@ -93,16 +99,15 @@ impl Client {
     ) -> Result<(), Error> {
         // An upload may take hours, and is not what others should wait for to learn whether Altinn is there.
         let target = self.target(Call::Upload, Some(id), Scope::BrokerWrite, Method::POST, "/upload")?;
-        let permit = loop {
+        let (permit, token) = loop {
             while !self.0.breaker.is_closed() {
                 self.overview(id, Role::Sender).await?;
             }
-            let permit = self.turn(target.call).await;
+            let (permit, token) = self.admitted(&target).await?;
             if !permit.is_probe() {
-                break permit;
+                break (permit, token);
             }
         };
-        let token = self.token(&target).await?;
         let request = self
             .request(&target, Purpose::Upload, &token)?
             .header(CONTENT_TYPE, "application/octet-stream")
@@ -202,8 +207,7 @@ impl Client {
         purpose: Purpose,
         fill: &impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
-        let permit = self.turn(target.call).await;
-        let token = self.token(target).await?;
+        let (permit, token) = self.admitted(target).await?;
         let request = self.request(target, purpose, &token)?.header(ACCEPT, accept(purpose));
         let answer = self.0.clients.open(fill(request)).await;
         let response = match answer {
@@ -226,6 +230,20 @@ impl Client {
             self.0.identity.refuse(target.scope, token);
         }
         error
+    }
+
+    /// Leave to make a call, and a token to make it with. The token comes first: it may have to be asked for, at
+    /// Maskinporten, and at the platform by a call that needs leave of its own.
+    async fn admitted(&self, target: &Target) -> Result<(Permit<'_>, AccessToken), Error> {
+        loop {
+            let token = self.token(target).await?;
+            // One that is nearly over when it is given is used once, rather than asked for in a loop.
+            let was_fresh = token.is_fresh();
+            let permit = self.turn(target.call).await;
+            if token.is_fresh() || !was_fresh {
+                return Ok((permit, token));
+            }
+        }
     }
 
     /// Waits until a call is within the budget, and while the platform is down. Who waits for the budget when it
@@ -268,8 +286,9 @@ impl Client {
             }
             Err(error) => {
                 let error = target.error(Kind::Http(error));
-                // A call that was cut says little, but a probe that was cut has not found the platform well.
-                if error.trouble() == Trouble::Platform || permit.is_probe() {
+                // One call that was cut or was never answered says little; several in a row do, and a probe. A body
+                // that could not be read is our own.
+                if matches!(error.trouble(), Trouble::Platform | Trouble::Server) || permit.is_probe() {
                     permit.failed(None);
                 }
                 Err(error)

@@ -169,6 +169,8 @@ pub struct Retry {
     pub cut_upload_wait: Duration,
     /// How long a lost answer to *initialize* is searched for before it may be repeated. Default 1 minute.
     pub settle_initialize: Duration,
+    /// How often one call looks whether a host that does not answer is there again. Default 1 minute.
+    pub probe_every: Duration,
 }
 
 /// `[limits]`: how much is done at once, over all routes.

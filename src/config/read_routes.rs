@@ -37,6 +37,7 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
     let file_mode = section.value("file_mode", values::file_mode);
     let group = section.optional("group", values::text);
     let processing_patience = section.value("processing_patience", values::positive_duration);
+    let give_up_after = section.optional("give_up_after", values::positive_duration);
     let max_concurrent = section.value("max_concurrent", values::positive);
     Ok(Outbox {
         name,
@@ -66,6 +67,7 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
         file_mode: file_mode?,
         group: group?,
         processing_patience: processing_patience?,
+        give_up_after: give_up_after?,
         max_concurrent: max_concurrent?,
     })
 }

@@ -67,6 +67,8 @@ pub struct Outbox {
     pub group: Option<String>,
     /// After how long there is an alarm when Altinn neither publishes nor fails a file. Default 24 hours.
     pub processing_patience: Duration,
+    /// After how long a file of this route that meets nothing but trouble has failed; as `[retry]` says when absent.
+    pub give_up_after: Option<Duration>,
     /// Files of this route in work at once; at least 1. Default 4.
     pub max_concurrent: usize,
 }

@@ -33,11 +33,29 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Randomness, for ids and jitter.
     pub random: Arc<dyn Random>,
+    /// What a simulation has in the place of network and database.
+    #[cfg(debug_assertions)]
+    pub simulated: Option<Simulated>,
+}
+
+/// What a simulation has in the place of network and database.
+#[cfg(debug_assertions)]
+#[derive(Debug, Clone)]
+pub struct Simulated {
+    /// The HTTP clients, which are costly to make.
+    pub clients: Clients,
+    /// The content of the store.
+    pub memory: crate::store::Memory,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), random: Arc::new(OsRandom) }
+        Self {
+            clock: Arc::new(SystemClock),
+            random: Arc::new(OsRandom),
+            #[cfg(debug_assertions)]
+            simulated: None,
+        }
     }
 }
 
@@ -143,8 +161,13 @@ fn has_ended_well(
 }
 
 fn open_store(state: &config::State, surroundings: &Surroundings) -> Result<Store, Error> {
-    let opened = Store::open(&state.path, Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
-    let opened = opened.map_err(|source| Error::Store { path: state.path.clone(), source })?;
+    let (clock, random) = (Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
+    let wrong = |source| Error::Store { path: state.path.clone(), source };
+    #[cfg(debug_assertions)]
+    if let Some(simulated) = &surroundings.simulated {
+        return Store::open_in_memory(&state.path, &simulated.memory, clock, random).map_err(wrong);
+    }
+    let opened = Store::open(&state.path, clock, random).map_err(wrong)?;
     if let Some(copy) = &opened.repaired {
         warn!(copy = ?copy, "the state store was damaged and has been repaired; the damaged files were kept");
     }
@@ -167,7 +190,7 @@ struct Shared {
 
 impl Shared {
     fn new(config: &Config, store: Store, surroundings: &Surroundings) -> Result<Self, Error> {
-        let clients = Clients::new(&http_settings(&config.http)).map_err(Error::Http)?;
+        let clients = clients(config, surroundings)?;
         let random = Arc::clone(&surroundings.random);
         let backoff = Backoff::new(config.retry.initial, config.retry.max, random).map_err(Error::Retry)?;
         let skew = Arc::new(Skew::new());
@@ -177,7 +200,12 @@ impl Shared {
             .map(|(name, client)| (name, Arc::new(Budget::new(limits(client)))))
             .collect();
         let subscription_key = config.altinn.subscription_key.as_ref().map(|key| Secret::new(key.expose()));
-        let breaker = Arc::new(Breaker::new(backoff.clone()));
+        let breaker = |url: &url::Url| {
+            let host = url.host_str().unwrap_or_default();
+            Arc::new(Breaker::new(host, config.retry.probe_every, Arc::clone(&surroundings.random)))
+        };
+        let platform = breaker(&config.altinn.platform_url);
+        let issuer = breaker(&config.altinn.maskinporten_token_url);
         let mut identities = BTreeMap::new();
         for (name, settings) in &config.identities {
             let (Some(client), Some(budget)) =
@@ -191,6 +219,8 @@ impl Shared {
                 clock: Arc::clone(&surroundings.clock),
                 skew: Arc::clone(&skew),
                 backoff: backoff.clone(),
+                issuer: Arc::clone(&issuer),
+                platform: Arc::clone(&platform),
             };
             let identity = parameters(config, settings, client)
                 .and_then(|parameters| Identity::new(parameters, means))
@@ -200,7 +230,7 @@ impl Shared {
                 clients: clients.clone(),
                 identity: Arc::new(identity),
                 budget: Arc::clone(budget),
-                breaker: Arc::clone(&breaker),
+                breaker: Arc::clone(&platform),
                 subscription_key: subscription_key.clone(),
                 clock: Arc::clone(&surroundings.clock),
             });
@@ -233,6 +263,15 @@ impl Shared {
         };
         Ok((settings.clone(), means))
     }
+}
+
+#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "a release build simulates nothing"))]
+fn clients(config: &Config, surroundings: &Surroundings) -> Result<Clients, Error> {
+    #[cfg(debug_assertions)]
+    if let Some(simulated) = &surroundings.simulated {
+        return Ok(simulated.clients.clone());
+    }
+    Clients::new(&http_settings(&config.http)).map_err(Error::Http)
 }
 
 /// What HTTP clients are made with.

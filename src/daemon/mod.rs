@@ -10,6 +10,8 @@ mod housekeeping;
 mod preflight;
 mod shutdown;
 
+#[cfg(debug_assertions)]
+pub use assemble::Simulated;
 pub use assemble::{Service, Surroundings};
 pub use preflight::{FolderFacts, Preflight, preflight};
 pub use shutdown::{Shutdown, Signals};

@@ -205,7 +205,7 @@ impl Dir {
     /// Makes the content of an open file durable; `name` is what it is called here.
     pub fn sync_file(&self, file: &File, name: impl AsRef<OsStr>) -> Result<(), Error> {
         Error::inject("sync file", &self.path)?;
-        file.sync_all().map_err(|error| self.error("sync", name.as_ref(), error))
+        seams::sync_file(file).map_err(|error| self.error("sync", name.as_ref(), error))
     }
 
     /// What is known of an open file; `name` is what it is called here.
@@ -218,7 +218,10 @@ impl Dir {
         Error::inject("sync folder", &self.path)?;
         match rustix::fs::fsync(&*self.fd) {
             // CIFS cannot sync folders; its server decides what is durable.
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Ok(()) | Err(Errno::INVAL) => {
+                seams::synced(self.fd.as_fd());
+                Ok(())
+            }
             Err(error) => Err(Error::new("sync folder", &self.path, error)),
         }
     }

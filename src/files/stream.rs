@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
@@ -35,23 +36,44 @@ const MAX_DURABLE_BYTES: u64 = 1024;
 /// channel is full; ends quietly when the receiver has gone.
 ///
 /// A file that is shorter than `size` ends the stream with an error, so that a half body never looks whole.
-pub fn read_blocks(mut file: File, size: u64, blocks: &mpsc::Sender<io::Result<Bytes>>) {
+fn read_blocks(mut file: File, size: u64, blocks: &mpsc::Sender<io::Result<Bytes>>) {
     let mut left = size;
     while left > 0 {
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-        let mut block = BytesMut::zeroed(want);
-        let read = match seams::injected_fault("read").and_then(|()| file.read_exact(&mut block)) {
-            Ok(()) => Ok(block.freeze()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
-            }
-            Err(error) => Err(error),
-        };
+        let read = read_block(&mut file, &mut left);
         let failed = read.is_err();
         if blocks.blocking_send(read).is_err() || failed {
             return;
         }
-        left -= want as u64;
+    }
+}
+
+/// The next block of those `left`, which become fewer.
+fn read_block(file: &mut File, left: &mut u64) -> io::Result<Bytes> {
+    let want = usize::try_from(*left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
+    *left -= want as u64;
+    let mut block = BytesMut::zeroed(want);
+    match seams::injected_fault("read").and_then(|()| file.read_exact(&mut block)) {
+        Ok(()) => Ok(block.freeze()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends `size` bytes of `file` from its start in blocks, off the async threads; see [`read_blocks`]. A thread that
+/// simulates takes turns with the receiver instead.
+pub async fn send_blocks(mut file: File, size: u64, blocks: mpsc::Sender<io::Result<Bytes>>) {
+    if !seams::is_simulated() {
+        return seams::blocking(move || read_blocks(file, size, &blocks)).await;
+    }
+    let mut left = size;
+    while left > 0 {
+        let read = read_block(&mut file, &mut left);
+        let failed = read.is_err();
+        if blocks.send(read).await.is_err() || failed {
+            return;
+        }
     }
 }
 
@@ -171,46 +193,81 @@ impl Writer {
         }
     }
 
-    /// Appends what arrives until the channel closes, or until `look`, which is asked now and then, finds a lack of
-    /// room: then what was reserved is given back. What has come is made durable now and then, and at the end.
-    pub fn append_all(
-        &mut self,
-        blocks: &mut mpsc::Receiver<Bytes>,
-        look: impl Fn() -> Result<Option<Lack>, Error>,
-    ) -> Result<Option<Lack>, Error> {
+    /// Appends what arrives until the channel closes, off the async threads, or until `look`, which is asked now and
+    /// then, finds a lack of room: then what was reserved is given back. What has come is made durable now and then,
+    /// and at the end, where the file is not `whole` by then and so made durable next in any case. Hands the writer
+    /// back with how that went. A thread that simulates takes turns with the sender instead.
+    pub async fn receive(
+        mut self,
+        mut blocks: mpsc::Receiver<Bytes>,
+        whole: u64,
+        look: impl Fn() -> Result<Option<Lack>, Error> + Send + 'static,
+    ) -> (Self, Result<Option<Lack>, Error>) {
         let mut looked_at = self.offset();
-        while let Some(block) = blocks.blocking_recv() {
-            Error::inject("write", &self.path)?;
-            let mut file = &*self.file;
-            file.write_all(&block).map_err(|error| Error::new("write", &self.path, error))?;
-            self.digests.update(&block);
-            if self.offset() - self.unwritten_from >= WRITEBACK_BYTES {
-                sys::start_writeback(&self.file, self.unwritten_from, self.offset() - self.unwritten_from);
-                self.unwritten_from = self.offset();
+        if seams::is_simulated() {
+            let mut written = Ok(None);
+            while matches!(written, Ok(None))
+                && let Some(block) = blocks.recv().await
+            {
+                written = self.append(&block, &mut looked_at, &look);
             }
-            if self.offset() - self.durable >= CHECKPOINT_BYTES {
-                self.checkpoint()?;
-            }
-            if self.offset() - looked_at >= LOOK_BYTES {
-                looked_at = self.offset();
-                if let Some(lack) = look()? {
-                    self.checkpoint()?;
-                    self.cut_to(self.offset())?;
-                    return Ok(Some(lack));
-                }
-            }
+            let kept = self.keep(written, whole);
+            return (self, kept);
         }
-        Ok(None)
+        seams::blocking(move || {
+            let mut written = Ok(None);
+            while matches!(written, Ok(None))
+                && let Some(block) = blocks.blocking_recv()
+            {
+                written = self.append(&block, &mut looked_at, &look);
+            }
+            let kept = self.keep(written, whole);
+            (self, kept)
+        })
+        .await
     }
 
-    /// Makes what has come durable, where it is enough to be worth it.
-    pub fn keep(&mut self) -> Result<(), Error> {
-        if self.offset() - self.durable >= WORTH_KEEPING { self.checkpoint() } else { Ok(()) }
+    fn append(
+        &mut self,
+        block: &[u8],
+        looked_at: &mut u64,
+        look: &impl Fn() -> Result<Option<Lack>, Error>,
+    ) -> Result<Option<Lack>, Error> {
+        Error::inject("write", &self.path)?;
+        let mut file = &*self.file;
+        file.write_all(block).map_err(|error| Error::new("write", &self.path, error))?;
+        self.digests.update(block);
+        if self.offset() - self.unwritten_from >= WRITEBACK_BYTES {
+            sys::start_writeback(&self.file, self.unwritten_from, self.offset() - self.unwritten_from);
+            self.unwritten_from = self.offset();
+        }
+        if self.offset() - self.durable >= CHECKPOINT_BYTES {
+            self.checkpoint()?;
+        }
+        if self.offset() - *looked_at < LOOK_BYTES {
+            return Ok(None);
+        }
+        *looked_at = self.offset();
+        look()
+    }
+
+    /// Makes what has come durable where it is enough to be worth it, and gives back what was reserved where there is
+    /// a lack of room.
+    fn keep(&mut self, written: Result<Option<Lack>, Error>, whole: u64) -> Result<Option<Lack>, Error> {
+        let lack = written?;
+        if self.offset() < whole && self.offset() - self.durable >= WORTH_KEEPING {
+            self.checkpoint()?;
+        }
+        if lack.is_some() {
+            self.cut_to(self.offset())?;
+        }
+        Ok(lack)
     }
 
     fn checkpoint(&mut self) -> Result<(), Error> {
         Error::inject("sync", &self.path)?;
         self.file.sync_data().map_err(|error| Error::new("sync", &self.path, error))?;
+        seams::synced(self.file.as_fd());
         crash_point("download:synced");
         let durable = Durable { bytes: self.offset() };
         // A number is something that JSON can say.
@@ -226,7 +283,7 @@ impl Writer {
         // What was reserved beyond the end would stay reserved.
         self.cut_to(self.digests.bytes())?;
         Error::inject("sync", &self.path)?;
-        self.file.sync_all().map_err(|error| Error::new("sync", &self.path, error))?;
+        seams::sync_file(&self.file).map_err(|error| Error::new("sync", &self.path, error))?;
         Ok(self.digests)
     }
 }

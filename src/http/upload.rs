@@ -36,12 +36,12 @@ impl Clients {
         let request = request.map_err(|error| failure(error, Sent::Nothing))?;
         let host = host(request.url());
         let answer = tokio::select! {
-            answer = client.execute(request) => answer,
+            answer = self.execute(&client, request, || progress.sent()) => answer,
             (idle, sent) = progress.standstill() => return Err(Error::Stalled { host, idle, sent }),
         };
         match answer {
             Ok(response) => self.read(response).await,
-            Err(error) => Err(progress.explain(failure(error, progress.sent()))),
+            Err(error) => Err(progress.explain(error)),
         }
     }
 }

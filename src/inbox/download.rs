@@ -15,7 +15,9 @@ use crate::broker::{Role, Status};
 use crate::files::{Access, Claimed, Dir, Error, Lack, Mode, Writer};
 use crate::route::{Kind, Next, Trouble, later};
 use crate::seams::{self, crash_point};
-use crate::transfer::{Incoming, IncomingEvent, Offer, Received, Transfer, TransferId, Work};
+use crate::transfer::{
+    BrokerTransferId, Incoming, IncomingEvent, Offer, Received, Transfer, TransferId, Work,
+};
 
 /// Altinn computes the checksum of a scanned file some time after it is published; it is waited for this long.
 const CHECKSUM_PATIENCE: Duration = Duration::from_mins(30);
@@ -146,13 +148,23 @@ impl Route {
         let overview = self.means.broker.overview(id, Role::Recipient).await;
         let overview = overview.map_err(|error| Trouble::broker(&error, self.means.now()))?;
         if matches!(overview.status, Status::Purged | Status::Failed) {
-            error!(file_transfer = %id, status = %overview.status, "the file was deleted at Altinn before it was received: ask its sender to send it again");
-            let own = transfer.id;
-            self.on_files(move |folders| folders.remove_own(own)).await?;
-            self.happened(transfer, IncomingEvent::Expired { at: self.means.now() }).await?;
-            return Ok(Next::Step);
+            return self.expire(transfer, id, &overview.status).await;
         }
         Err(Trouble { kind: Kind::Temporary(None), ..trouble })
+    }
+
+    /// Altinn has deleted the file before it was received.
+    pub(super) async fn expire(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        id: BrokerTransferId,
+        status: &Status,
+    ) -> Result<Next, Trouble> {
+        error!(file_transfer = %id, %status, "the file was deleted at Altinn before it was received: ask its sender to send it again");
+        let own = transfer.id;
+        self.on_files(move |folders| folders.remove_own(own)).await?;
+        self.happened(transfer, IncomingEvent::Expired { at: self.means.now() }).await?;
+        Ok(Next::Step)
     }
 
     fn must_wait_for_checksum(&self, offer: &Offer) -> bool {

@@ -76,7 +76,8 @@ impl Route {
                 }
             };
             breaks = if writer.offset() > from { 1 } else { breaks + 1 };
-            if breaks > MAX_BREAKS {
+            // Who is asked to wait keeps no slot meanwhile.
+            if breaks > MAX_BREAKS || matches!(trouble.kind, Kind::Temporary(Some(_))) {
                 return Err(Stop::Trouble(trouble));
             }
             debug!(code = %trouble.failure.code, at = writer.offset(), "download broke off: going on");
@@ -122,20 +123,11 @@ impl Route {
             writer = restarted.map_err(|error| Stop::Trouble(Trouble::files(&error, now)))?;
         }
         let left = offer.size.saturating_sub(writer.offset());
-        let (sender, mut receiver) = mpsc::channel(BLOCKS_WAITING);
-        let (claimed, size, min_free) = (Arc::clone(room), offer.size, self.settings.min_free_space);
-        let writing = seams::blocking(move || {
-            let folder = writer.folder().clone();
-            let look = || claimed.look(&folder, |total| min_free.bytes(total));
-            let written = writer.append_all(&mut receiver, look).and_then(|lack| {
-                // Where all has come, it is made durable next in any case.
-                if lack.is_none() && writer.offset() < size {
-                    writer.keep()?;
-                }
-                Ok(lack)
-            });
-            (writer, written)
-        });
+        let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
+        let (claimed, min_free) = (Arc::clone(room), self.settings.min_free_space);
+        let folder = writer.folder().clone();
+        let look = move || claimed.look(&folder, |total| min_free.bytes(total));
+        let writing = writer.receive(receiver, offer.size, look);
         let pumping = pump(download, left, sender);
         let ((writer, written), pumped) = tokio::join!(writing, pumping);
         if let Some(lack) = written.map_err(|error| Stop::Trouble(Trouble::files(&error, now)))? {

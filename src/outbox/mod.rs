@@ -22,6 +22,7 @@ mod observe;
 mod orphans;
 mod probe;
 mod receipt;
+mod recovery;
 mod retention;
 mod take;
 mod upload;
@@ -38,7 +39,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::route::{Hold, Means, Mount, Trouble, work_off};
+use crate::route::{Hold, Means, Mount, Recovery, Trouble, work_off};
 use crate::seams::OsRandom;
 use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
@@ -73,6 +74,7 @@ struct Route {
     identity: config::Identity,
     means: Means,
     hold: Hold,
+    recovery: Recovery,
     folders: Arc<Mount<Folders>>,
     /// Hashing and uploading at once, in this route.
     slots: Semaphore,
@@ -92,7 +94,8 @@ impl Outbox {
     /// Opens the route's folders, making those that are the service's own; where they cannot be opened, the route
     /// waits for them. Blocks.
     #[must_use]
-    pub fn open(settings: config::Outbox, identity: config::Identity, means: Means) -> Self {
+    pub fn open(settings: config::Outbox, identity: config::Identity, mut means: Means) -> Self {
+        means.retry.give_up_after = settings.give_up_after.unwrap_or(means.retry.give_up_after);
         let opener = {
             let (settings, known) = (settings.clone(), means.store.known_folders().clone());
             move |opening| Folders::open(&settings, &known, opening)
@@ -103,6 +106,7 @@ impl Outbox {
         };
         let folders = means.mount(&settings.name, &settings.path, opener, prober);
         let hold = Hold::new(settings.name.clone(), means.retry.max);
+        let recovery = Recovery::new(settings.name.clone());
         let slots = Semaphore::new(settings.max_concurrent);
         let route = Route {
             number: number(settings.name.as_str()),
@@ -110,6 +114,7 @@ impl Outbox {
             identity,
             means,
             hold,
+            recovery,
             folders,
             slots,
             unsent: Mutex::default(),
@@ -129,10 +134,16 @@ impl Outbox {
 
     async fn serve(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
         claims::recover(&route).await?;
-        let intake = intake::run(Arc::clone(&route), stop.clone());
+        let intake = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = route.recovery.first_done() => {}
+            }
+            intake::run(Arc::clone(&route), stop.clone()).await
+        };
         let wake = Arc::clone(&route.wake);
         let retention = retention::run(Arc::clone(&route), stop.clone());
-        let work = work_off(Arc::new(driver::Driver(route)), wake, stop);
+        let work = work_off(Arc::new(driver::Driver(Arc::clone(&route))), wake, stop.clone());
         tokio::try_join!(intake, retention, work).map(|((), (), ())| ())
     }
 }

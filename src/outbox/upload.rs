@@ -125,7 +125,7 @@ impl Route {
         let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
         let body = self.body(size, receiver, Arc::clone(sending));
         let reading = async {
-            seams::blocking(move || files::read_blocks(file, size, &sender)).await;
+            files::send_blocks(file, size, sender).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {

@@ -107,6 +107,27 @@ impl Trouble {
     }
 }
 
+/// Codes of trouble that lies with the platform, the way to it, or Maskinporten, and ends without us.
+const PASSING: [&str; 11] = [
+    "altinn_error",
+    "altinn_unavailable",
+    "connect_failed",
+    "connection_broke",
+    "exchange_no_answer",
+    "exchange_unavailable",
+    "initialize_unsettled",
+    "maskinporten_no_answer",
+    "maskinporten_unavailable",
+    "stalled",
+    "timeout",
+];
+
+/// Whether trouble of this code ends without anybody changing the settings.
+#[must_use]
+pub fn passes_by_itself(code: &str) -> bool {
+    PASSING.contains(&code)
+}
+
 /// An error with its causes, one after the other.
 #[must_use]
 pub fn text_for_people(error: &dyn std::error::Error) -> String {

@@ -20,6 +20,9 @@ pub fn injected_fault(operation: &str) -> io::Result<()> {
     static WANTED: LazyLock<Option<Wanted>> =
         LazyLock::new(|| Wanted::parse(&std::env::var("FORMIDLINGD_FAIL_AT").ok()?));
 
+    if let Some(simulation) = super::simulation::current() {
+        return simulation.operates(operation);
+    }
     let Some(wanted) = WANTED.as_ref() else { return Ok(()) };
     wanted.pass(operation, std::panic::Location::caller())
 }

@@ -16,7 +16,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use crate::seams::crash_point;
+use crate::seams::{self, crash_point};
 use crate::transfer::{IdSuffix, Transfer, TransferId};
 
 use super::record::{Line, decode_line, encode_tombstone};
@@ -85,7 +85,7 @@ impl Journal {
         if !ends_with_line_feed(&file, length).map_err(failed)? {
             file.write_all(b"\n").map_err(failed)?;
         }
-        file.write_all(lines).and_then(|()| file.sync_data()).map_err(failed)?;
+        file.write_all(lines).and_then(|()| seams::sync_file(&file)).map_err(failed)?;
         if length == 0 { disk::sync_dir(&self.directory) } else { Ok(()) }
     }
 
@@ -231,7 +231,7 @@ fn write_without(path: &Path, anew: &Path, id: TransferId, tombstone: &[u8]) -> 
         Ok(true)
     })?;
     let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)
+    seams::sync_file(&file).map_err(failed)
 }
 
 /// Removes what a death has left of a month that was being written anew.

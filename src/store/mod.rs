@@ -14,6 +14,8 @@
 //! never deletes or changes a record it cannot read, except for what is torn of a transfer that is forgotten, and
 //! never judges by itself that the clock can be trusted.
 //!
+//! Debug builds have a database in memory besides ([`Memory`]), for simulations.
+//!
 //! Read [`stage`] for what is checked and written, [`keys`] for how it is laid out.
 
 mod core;
@@ -25,6 +27,8 @@ mod journal;
 mod keys;
 mod known_folders;
 mod load;
+#[cfg(debug_assertions)]
+mod memory;
 mod owner;
 mod record;
 mod stage;
@@ -58,6 +62,8 @@ use self::stage::Task;
 pub use self::error::Error;
 pub use self::keys::BrokerKey;
 pub use self::known_folders::KnownFolders;
+#[cfg(debug_assertions)]
+pub use self::memory::Memory;
 pub use self::record::{DecodeError, Step};
 pub use self::tombstone::Tombstone;
 
@@ -107,9 +113,19 @@ struct Shared {
     ids: IdSource,
     known_folders: KnownFolders,
     /// `None` only while being dropped.
-    jobs: Option<mpsc::Sender<Job>>,
-    /// `None` once somebody waits for its end.
+    jobs: Option<Jobs>,
+    /// `None` once somebody waits for its end, and where nothing runs by itself.
     owner: Mutex<Option<JoinHandle<Result<(), Error>>>>,
+}
+
+/// Who does what is asked for.
+#[derive(Debug)]
+enum Jobs {
+    /// The owner, on its thread.
+    Queue(mpsc::Sender<Job>),
+    /// Whoever asks, since nothing runs beside anything else in a simulation.
+    #[cfg(debug_assertions)]
+    InPlace(Owner),
 }
 
 impl Store {
@@ -145,16 +161,28 @@ impl Store {
             broken: AtomicBool::new(false),
             lock,
         });
-        let (jobs, queue) = mpsc::channel(QUEUE);
         let owner = Owner { core: Arc::clone(&core), clock: Arc::clone(&clock) };
-        let owner = std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || owner.run(queue))
-            .map_err(|source| Error::io("start the thread of", "the store", source))?;
+        let (jobs, owner) = Jobs::start(owner)?;
         let ids = IdSource::new(Arc::clone(&clock), random, loaded.last);
-        let shared =
-            Shared { core, clock, ids, known_folders, jobs: Some(jobs), owner: Mutex::new(Some(owner)) };
+        let shared = Shared { core, clock, ids, known_folders, jobs: Some(jobs), owner: Mutex::new(owner) };
         Ok((Self { shared: Arc::new(shared) }, loaded.unreadable))
+    }
+
+    /// Opens a store whose database is `memory`, with all else in the state directory `path`.
+    #[cfg(debug_assertions)]
+    pub fn open_in_memory(
+        path: &Path,
+        memory: &Memory,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, Error> {
+        disk::create_dir(path)?;
+        let lock = Lock::take(path)?;
+        let journal = Journal::open(&path.join("journal"))?;
+        let loaded = load::load(memory)?;
+        let known_folders = KnownFolders::open(path)?;
+        let engine = Box::new(memory.clone());
+        Self::start(engine, journal, lock, loaded, known_folders, clock, random).map(|(store, _)| store)
     }
 
     /// An id for a new transfer, above every id given before and every id ever stored here, also where the
@@ -337,7 +365,11 @@ impl Store {
 
     async fn ask(&self, task: Task) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
-        let jobs = self.shared.jobs.as_ref().ok_or(Error::Closed)?;
+        let jobs = match self.shared.jobs.as_ref().ok_or(Error::Closed)? {
+            Jobs::Queue(jobs) => jobs,
+            #[cfg(debug_assertions)]
+            Jobs::InPlace(owner) => return owner.outcomes(&[task]).pop().unwrap_or(Err(Error::Closed)),
+        };
         jobs.send(Job { task, done }).await.map_err(|_| self.gone())?;
         answer.await.unwrap_or_else(|_| Err(self.gone()))
     }
@@ -353,6 +385,22 @@ impl Store {
     ) -> Result<T, Error> {
         let core = Arc::clone(&self.shared.core);
         blocking(move || read(&core)).await
+    }
+}
+
+impl Jobs {
+    /// Starts the owner's thread, but in a simulation.
+    fn start(owner: Owner) -> Result<(Self, Option<JoinHandle<Result<(), Error>>>), Error> {
+        #[cfg(debug_assertions)]
+        if crate::seams::is_simulated() {
+            return Ok((Self::InPlace(owner), None));
+        }
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let owner = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || owner.run(queue))
+            .map_err(|source| Error::io("start the thread of", "the store", source))?;
+        Ok((Self::Queue(jobs), Some(owner)))
     }
 }
 

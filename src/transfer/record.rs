@@ -195,6 +195,15 @@ impl Transfer {
         }
     }
 
+    /// The name of the state with nothing folded together.
+    #[must_use]
+    pub fn phase(&self) -> &'static str {
+        match &self.work {
+            Work::Outgoing { progress, .. } => progress.phase(),
+            Work::Incoming { progress, .. } => progress.phase(),
+        }
+    }
+
     /// Whether nothing more is to be done.
     #[must_use]
     pub fn is_finished(&self) -> bool {

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use formidlingd::config;
 use formidlingd::daemon::{Service, Shutdown, Surroundings};
 use formidlingd::sandbox::{Entry, Options, RateLimits, Role, Sandbox};
-use formidlingd::{config, seams};
 
 use crate::support::{AcceleratedClock, INBOX, OUTBOX, Settings, accelerated, files_below, noise};
 
@@ -27,8 +27,7 @@ async fn service(sandbox: &Sandbox, role: Role, clock: &Arc<AcceleratedClock>) -
     settings.set(section, "poll_interval", "\"30s\"");
     let path = sandbox.dir().join(format!("{folder}.toml"));
     std::fs::write(&path, settings.text()).unwrap();
-    let surroundings =
-        Surroundings { clock: Arc::clone(clock) as Arc<dyn seams::Clock>, random: Arc::new(seams::OsRandom) };
+    let surroundings = Surroundings { clock: Arc::clone(clock) as _, ..Surroundings::default() };
     let assemble = move || {
         let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems:?}"));
         Service::assemble(loaded.config, &surroundings).unwrap()
