@@ -3,7 +3,8 @@
 //! `FORMIDLINGD_FAIL_AT=write:2:3:28` lets the second `write` and the two after it (three in all) fail with error
 //! number 28, which is a full disk. The operations are the verbs of `files`' errors; `*` is any of them.
 //! `FORMIDLINGD_FAIL_AT=@/some/file` reads `*:2:3:28` from a file, at every operation: when it says something new, the
-//! count begins again. What fails is then noted in a file beside it, `.hits`, a line each.
+//! count begins again. What fails is then noted in a file beside it, `.hits`, a line each; with error number 0 it is
+//! noted and does not fail.
 //!
 //! `FORMIDLINGD_FREE_SPACE=/some/file` takes the free bytes of every file system from a file, where it holds a number.
 //!
@@ -105,7 +106,8 @@ impl Wanted {
                 writeln!(hits, "{call} {operation} {}:{}", caller.file(), caller.line())
             });
         }
-        Err(io::Error::from_raw_os_error(fault.errno))
+        // Noted, and that is all.
+        if fault.errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(fault.errno)) }
     }
 }
 

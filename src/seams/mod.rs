@@ -8,6 +8,7 @@ mod crash;
 mod fault;
 mod random;
 mod simulation;
+mod steady;
 
 pub use blocking::blocking;
 pub use clock::{Clock, SystemClock};
@@ -17,3 +18,4 @@ pub use random::{OsRandom, Random, SeededRandom};
 #[cfg(debug_assertions)]
 pub use simulation::{Simulated, Simulation, simulate};
 pub use simulation::{is_simulated, sync_file, synced};
+pub use steady::SteadyClock;
