@@ -331,6 +331,7 @@ impl Client {
 
     fn observe(&self, headers: &HeaderMap) {
         if let Some(server) = http::date(headers) {
+            self.0.clock.observe(server);
             self.0.identity.skew().observe(server, self.0.clock.now());
         }
     }

@@ -19,6 +19,8 @@ mod visible;
 #[cfg(test)]
 mod incoming_tests;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod outgoing_tests;
 #[cfg(test)]
 pub(crate) mod samples;

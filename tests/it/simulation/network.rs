@@ -22,6 +22,8 @@ use super::world::{Clock, life};
 
 /// How long a message takes.
 const LATENCY: Duration = Duration::from_millis(20);
+/// What has arrived of somebody who is dead is stored this long afterwards.
+const LATE: Duration = Duration::from_mins(3);
 /// Content arrives in such pieces.
 const PIECE: usize = 64 * 1024;
 
@@ -122,11 +124,11 @@ async fn upload(
     crash_point("call:upload:whole");
     // Altinn may store what has arrived though the sender is dead by now.
     let before = server.lock().unwrap().clone();
-    server.lock().unwrap().end_upload_late(call.id(), Arc::clone(&content), now() + Duration::from_mins(5));
+    server.lock().unwrap().end_upload_late(call.id(), Arc::clone(&content), now() + LATE);
     crash_point("call:upload:late");
     *server.lock().unwrap() = before;
     if fault == Fault::Late {
-        server.lock().unwrap().end_upload_late(call.id(), content, now() + Duration::from_mins(5));
+        server.lock().unwrap().end_upload_late(call.id(), content, now() + LATE);
         return Err(Lost::Cut);
     }
     Ok(server.lock().unwrap().end_upload(call.id(), content, now()))

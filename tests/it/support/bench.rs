@@ -324,6 +324,12 @@ impl Bench {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// Makes the sandbox have faults, these and no others (docs/sandbox-faults.md).
+    pub(crate) fn set_faults(&self, rules: &Value) {
+        let answer = ask(&self.url, "PUT", "/_sandbox/faults", &[], rules.to_string().as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     /// The requests of an operation that were answered with a status.
     pub(crate) fn requests(&self, operation: &str, status: u16) -> Vec<Value> {
         let is_it = |entry: &Value| entry["operation"] == operation && entry["status"] == status;
