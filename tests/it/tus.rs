@@ -238,6 +238,7 @@ fn a_file_that_is_written_while_it_is_sent_is_sent_anew_as_it_is() {
         bench.sender.go_on();
         bench.assert_promises();
         assert_eq!(bench.look("transfers").len(), 2);
+        assert!(received(&bench) < 2 * SIZE as u64, "it was noticed before the end");
     }
 }
 
@@ -258,6 +259,7 @@ fn a_file_that_is_written_while_nobody_sends_it_is_sent_anew_as_it_is() {
     bench.sender.start();
     bench.assert_promises();
     assert_eq!(bench.look("transfers").len(), 2);
+    assert_eq!(received(&bench), (4 * CHUNK + SIZE) as u64, "it was noticed before anything more was sent");
 }
 
 #[test]
