@@ -7,16 +7,19 @@ use std::time::Duration;
 use formidlingd::transfer::{Incoming, LastByte, Outgoing, Transfer, Work};
 use serde_json::Value;
 
+use super::chance::FAULTS;
 use super::server::{Call, Operation, STUCK};
 use super::world::{Image, Life, NAME, Way};
 
 /// Everything finishes within this: a stuck upload is waited for, what was lost is settled, and each attempt comes
-/// after the longest wait at the latest (`retry.max`), a few times over.
-pub(crate) fn bound() -> Duration {
+/// after the longest wait at the latest (`retry.max`), a few times over. Where chance rules, each of its faults may
+/// cost a route's hold or a stuck upload besides.
+pub(crate) fn bound(by_chance: bool) -> Duration {
     const LONGEST_WAIT: Duration = Duration::from_mins(5);
     const CUT_UPLOAD: Duration = Duration::from_mins(2);
     const SETTLE_INITIALIZE: Duration = Duration::from_mins(1);
-    STUCK + CUT_UPLOAD + SETTLE_INITIALIZE + 12 * LONGEST_WAIT
+    let faults = if by_chance { FAULTS } else { 0 };
+    (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT
 }
 
 fn outgoing(transfers: &[Transfer]) -> impl Iterator<Item = &Outgoing> {

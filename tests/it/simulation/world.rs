@@ -81,13 +81,15 @@ pub(crate) struct Outcome {
     pub(crate) points: BTreeMap<String, u32>,
     /// How long it took by the simulated clock.
     pub(crate) took: Duration,
+    /// What is left of chance.
+    pub(crate) chance: Option<Chance>,
 }
 
 /// The clock of a run.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    base: Timestamp,
-    start: tokio::time::Instant,
+    pub(crate) base: Timestamp,
+    pub(crate) start: tokio::time::Instant,
 }
 
 impl seams::Clock for Clock {
@@ -282,7 +284,7 @@ impl World {
             }
         };
         let mut service = Box::pin(service.run(shutdown.clone()));
-        let bound = checks::bound();
+        let bound = checks::bound(life.state.borrow().chance.is_some());
         let start = clock.start;
         let over = async {
             let mut quiet_since = None;
@@ -324,9 +326,9 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Life>>> = const { RefCell::new(None) };
 }
 
-/// The life that goes on on this thread.
-pub(crate) fn life() -> Rc<Life> {
-    CURRENT.with_borrow(|life| life.clone().expect("a life goes on"))
+/// The life that goes on on this thread, if one does.
+pub(crate) fn life() -> Option<Rc<Life>> {
+    CURRENT.with_borrow(Clone::clone)
 }
 
 /// A run under way.
@@ -356,7 +358,9 @@ impl Life {
     }
 
     fn outcome(&self) -> Outcome {
-        std::mem::take(&mut self.state.borrow_mut().outcome)
+        let mut state = self.state.borrow_mut();
+        let chance = state.chance.take();
+        Outcome { chance, ..std::mem::take(&mut state.outcome) }
     }
 
     pub(crate) fn has_died(&self) -> bool {
