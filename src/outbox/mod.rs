@@ -25,10 +25,12 @@ mod receipt;
 mod retention;
 mod take;
 mod upload;
+mod verify;
 mod watch;
 mod window;
 
 pub use probe::probe;
+pub use verify::verify;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -216,6 +218,10 @@ impl Route {
     /// How many more files may be claimed now.
     fn room_for_claims(&self) -> usize {
         let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).len();
+        // What is taken has to be remembered.
+        if !self.means.store.has_room() {
+            return 0;
+        }
         // While the route is held, one file looks whether the trouble has passed; the others stay where they are.
         if self.hold.is_held() {
             return usize::from(unsent == 0);

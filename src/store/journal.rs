@@ -5,7 +5,7 @@
 //! transfer is finished again: the last line of an id counts. A crash within a line leaves a broken one, which
 //! the next append ends with a line feed and readers pass over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -85,7 +85,11 @@ impl Journal {
         if !ends_with_line_feed(&file, length).map_err(failed)? {
             file.write_all(b"\n").map_err(failed)?;
         }
-        file.write_all(lines).and_then(|()| file.sync_data()).map_err(failed)?;
+        crate::seams::injected_fault("journal append").map_err(failed)?;
+        file.write_all(lines).map_err(failed)?;
+        crash_point("journal:appended");
+        file.sync_data().map_err(failed)?;
+        crash_point("journal:synced");
         if length == 0 { disk::sync_dir(&self.directory) } else { Ok(()) }
     }
 
@@ -179,6 +183,41 @@ impl Journal {
         Ok(pruned)
     }
 
+    /// Shows every line of every month, the oldest first, with the name of its file and its number there.
+    pub(super) fn for_each(
+        &self,
+        mut look: impl FnMut(&str, u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut months = self.months()?;
+        months.sort();
+        for month in months {
+            let name = month.file_name();
+            for_each_line(&self.directory.join(&name), |number, line| {
+                look(&name, number, line).map(|()| true)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Which of these ids it has lines of, in one go through the months in which they can have finished.
+    pub(super) fn known(&self, ids: &HashSet<TransferId>) -> Result<HashSet<TransferId>, Error> {
+        let mut known = HashSet::new();
+        let Some(earliest) = ids.iter().min() else { return Ok(known) };
+        let earliest = Month::of(super::created(*earliest));
+        for month in self.months()?.into_iter().filter(|month| *month >= earliest) {
+            for_each_line(&self.directory.join(month.file_name()), |_, line| {
+                known.extend(id_of(line).filter(|id| ids.contains(id)));
+                Ok(known.len() < ids.len())
+            })?;
+        }
+        Ok(known)
+    }
+
+    /// Whether it has no month.
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.months()?.is_empty())
+    }
+
     fn months(&self) -> Result<Vec<Month>, Error> {
         let entries = disk::read_dir(&self.directory)?;
         Ok(entries.iter().filter_map(|entry| Month::parse(entry.file_name().to_str()?)).collect())
@@ -206,8 +245,13 @@ fn for_each_line(path: &Path, mut look: impl FnMut(u64, &[u8]) -> Result<bool, E
     Ok(())
 }
 
+/// Whether a file of this name is a month of the journal.
+pub(super) fn is_month(file_name: &str) -> bool {
+    Month::parse(file_name).is_some_and(|month| month.file_name() == file_name)
+}
+
 /// The id of a line, which stands near its beginning, also where the rest is broken.
-fn id_of(line: &[u8]) -> Option<TransferId> {
+pub(super) fn id_of(line: &[u8]) -> Option<TransferId> {
     const BEFORE: &[u8] = b"\"id\":\"";
     const LENGTH: usize = 36;
     let head = line.get(..HEAD_BYTES).unwrap_or(line);

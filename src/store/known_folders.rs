@@ -47,6 +47,21 @@ impl KnownFolders {
         }
     }
 
+    /// Everything that is known, as it is stored.
+    pub(super) fn all(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let mut all = Vec::new();
+        for entry in disk::read_dir(&self.dir)? {
+            let key = entry.file_name().into_string().unwrap_or_default();
+            if is_key(&key) {
+                let path = entry.path();
+                let folder = std::fs::read(&path).map_err(|source| Error::io("read", path, source))?;
+                all.push((key, folder));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
     /// Remembers that the route uses this folder, durably.
     pub fn remember(&self, route: &RouteName, folder: &Path) -> Result<(), Error> {
         self.put(route.as_str(), folder)
@@ -71,6 +86,15 @@ impl KnownFolders {
             .map_err(|source| Error::io("write", path, source))?;
         disk::sync_dir(&self.dir)
     }
+}
+
+/// Whether something is kept under this name.
+pub(super) fn is_key(key: &str) -> bool {
+    let route = ["archive", "receipts"]
+        .into_iter()
+        .find_map(|what| key.strip_suffix(what)?.strip_suffix('.'))
+        .unwrap_or(key);
+    route.parse::<RouteName>().is_ok()
 }
 
 /// No route's name has a dot.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::transfer::{RouteName, TransferId};
+use crate::seams::Random;
+use crate::transfer::{InstallationMark, RouteName, TransferId};
 
 use super::core::PAGE;
 use super::engine::{Engine, SledEngine};
@@ -22,6 +23,22 @@ pub(super) struct Loaded {
     pub(super) unreadable_ids: HashSet<TransferId>,
     /// The highest id ever stored.
     pub(super) last: Option<TransferId>,
+    /// When the store was last changed; `None` where it is new.
+    pub(super) changed: Option<Timestamp>,
+}
+
+/// What the ids that are made here bear. Chosen once for each store.
+pub(super) fn installation(engine: &dyn Engine, random: &dyn Random) -> Result<InstallationMark, Error> {
+    if let Some(mark) = engine.get(keys::INSTALLATION)?.as_deref().and_then(parse_text) {
+        return Ok(mark);
+    }
+    let mark = InstallationMark::new(random.bytes());
+    engine.commit([(keys::INSTALLATION.to_vec(), Some(mark.to_string().into_bytes()))].into())?;
+    Ok(mark)
+}
+
+fn parse_text<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// An open engine, and what was done to open it.
@@ -57,7 +74,7 @@ fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> R
         // Nothing to repair, and no second copy at each attempt to start.
         return Err(damage);
     }
-    let copy = state.join(format!("damaged-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
+    let copy = state.join(damaged_name(now));
     disk::copy_dir(path, &copy)?;
     disk::sync_dir(state)?;
     for snapshot in snapshots {
@@ -69,6 +86,11 @@ fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> R
         Err(Error::Damaged { detail, .. }) => Err(Error::Damaged { path: copy, detail }),
         Err(other) => Err(other),
     }
+}
+
+/// The name of what is kept of a damaged database.
+pub(super) fn damaged_name(now: Timestamp) -> String {
+    format!("damaged-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"))
 }
 
 /// Whether there was ever a store in `state`. sled opens a log that it can make nothing of as an empty one; a
@@ -122,8 +144,11 @@ fn check_schema(path: &Path, engine: &SledEngine, begun: bool) -> Result<(), Err
 
 /// Looks at every record and every membership of a route.
 fn load(engine: &dyn Engine) -> Result<Loaded, Error> {
-    let mut loaded =
-        Loaded { last: engine.get(keys::LAST_ID)?.as_deref().and_then(keys::parse_id), ..Loaded::default() };
+    let mut loaded = Loaded {
+        last: engine.get(keys::LAST_ID)?.as_deref().and_then(keys::parse_id),
+        changed: engine.get(keys::CHANGED)?.as_deref().and_then(parse_text),
+        ..Loaded::default()
+    };
     for_each(engine, keys::RECORDS, |key, bytes| {
         let id = key.get(keys::RECORDS.len()..).and_then(keys::parse_id);
         let problem = match id {
@@ -144,7 +169,8 @@ fn load(engine: &dyn Engine) -> Result<Loaded, Error> {
     Ok(loaded)
 }
 
-fn reason(error: &Error) -> String {
+/// Why a record cannot be read, without naming it again.
+pub(super) fn reason(error: &Error) -> String {
     match error {
         Error::Unreadable { reason, .. } => reason.to_string(),
         other => other.to_string(),
