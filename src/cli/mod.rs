@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod hook;
 mod key;
+mod resume;
 mod run;
 mod sandbox;
 mod state;
@@ -53,6 +54,7 @@ enum Command {
     Sandbox(Box<sandbox::Options>),
     Key(key::Options),
     State(state::Options),
+    Resume(resume::Options),
     #[command(hide = true)]
     Hook(hook::Options),
 }
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(options) => options.run(&mut out),
         Command::Key(options) => options.run(&mut out),
         Command::State(options) => options.run(&mut out),
+        Command::Resume(options) => options.run(&mut out),
         Command::Hook(options) => options.run(),
     };
     exit.into()

@@ -23,6 +23,7 @@ mod orphans;
 mod probe;
 mod receipt;
 mod retention;
+mod set_back;
 mod take;
 mod upload;
 mod verify;
@@ -46,6 +47,7 @@ use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use candidate::{Candidate, Source};
 use folders::Folders;
+use set_back::SetBack;
 
 /// Files of one route that are claimed and wait for people, beyond which they count as work in hand.
 const MAX_APART: usize = 256;
@@ -75,6 +77,7 @@ struct Route {
     identity: config::Identity,
     means: Means,
     hold: Hold,
+    set_back: SetBack,
     folders: Arc<Mount<Folders>>,
     /// Hashing and uploading at once, in this route.
     slots: Semaphore,
@@ -112,6 +115,7 @@ impl Outbox {
             identity,
             means,
             hold,
+            set_back: SetBack::default(),
             folders,
             slots,
             unsent: Mutex::default(),
@@ -223,7 +227,7 @@ impl Route {
             return 0;
         }
         // While the route is held, one file looks whether the trouble has passed; the others stay where they are.
-        if self.hold.is_held() {
+        if self.hold.is_held() || self.set_back.is_held() {
             return usize::from(unsent == 0);
         }
         // Twice as many as are sent at once, so that the next are hashed while these are on their way.

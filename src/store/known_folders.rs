@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Error, disk};
+use super::{Error, SetBackNotes, disk};
 use crate::transfer::RouteName;
 
 /// `<state>/folders/`: a file for each route, with the path of its folder. Every function blocks.
@@ -20,6 +20,11 @@ impl KnownFolders {
     #[must_use]
     pub fn of(state: &Path) -> Self {
         Self { dir: state.join("folders") }
+    }
+
+    /// What is noted of a state that was set back, in the same state directory.
+    pub(super) fn set_back_notes(&self) -> SetBackNotes {
+        SetBackNotes::of(self.dir.parent().unwrap_or(&self.dir))
     }
 
     pub(super) fn open(state: &Path) -> Result<Self, Error> {

@@ -32,6 +32,7 @@ mod known_folders;
 mod load;
 mod owner;
 mod record;
+mod set_back;
 mod stage;
 mod tombstone;
 mod verify;
@@ -68,6 +69,7 @@ pub use self::import::{ImportError, Imported, import};
 pub use self::keys::BrokerKey;
 pub use self::known_folders::KnownFolders;
 pub use self::record::{DecodeError, Step};
+pub use self::set_back::{SetBackNote, SetBackNotes, Unremembered};
 pub use self::tombstone::Tombstone;
 pub use self::verify::{Finding, Verified};
 
@@ -192,6 +194,12 @@ impl Store {
     #[must_use]
     pub fn changed_before(&self) -> Option<Timestamp> {
         self.shared.changed
+    }
+
+    /// What is noted of a state that was set back in time.
+    #[must_use]
+    pub fn set_back_notes(&self) -> SetBackNotes {
+        self.shared.known_folders.set_back_notes()
     }
 
     /// Whether the disk has room for what new work would have to be remembered.
