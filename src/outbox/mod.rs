@@ -22,6 +22,7 @@ mod observe;
 mod orphans;
 mod probe;
 mod receipt;
+mod receipts;
 mod retention;
 mod set_back;
 mod take;
@@ -138,8 +139,17 @@ impl Outbox {
         let intake = intake::run(Arc::clone(&route), stop.clone());
         let wake = Arc::clone(&route.wake);
         let retention = retention::run(Arc::clone(&route), stop.clone());
+        let receipts = {
+            let (route, stop) = (Arc::clone(&route), stop.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => Ok(()),
+                    recovered = receipts::recover(route) => recovered,
+                }
+            }
+        };
         let work = work_off(Arc::new(driver::Driver(route)), wake, stop);
-        tokio::try_join!(intake, retention, work).map(|((), (), ())| ())
+        tokio::try_join!(intake, retention, receipts, work).map(|((), (), (), ())| ())
     }
 }
 

@@ -159,7 +159,12 @@ fn assert_empty(state: &Path, now: Timestamp) -> Result<(), ImportError> {
 
 /// Keeps a damaged database under another name.
 fn set_aside(state: &Path, now: Timestamp) -> Result<(), Error> {
-    let (sled, aside) = (state.join("sled"), state.join(load::damaged_name(now)));
+    let sled = state.join("sled");
+    // An attempt at repair has left a copy of this moment, of how it was before.
+    let mut aside = state.join(load::damaged_name(now));
+    while aside.exists() {
+        aside.as_mut_os_string().push("-tried");
+    }
     match std::fs::rename(&sled, &aside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         renamed => renamed.map_err(|source| Error::io("rename", sled, source)),

@@ -77,6 +77,16 @@ impl KnownFolders {
         self.put(&archive_of(route), folder)
     }
 
+    /// Whether the receipts of what was sent from this folder have been read in this state.
+    pub fn has_read_receipts(&self, route: &RouteName, folder: &Path) -> Result<bool, Error> {
+        self.has(&format!("{route}.receipts"), folder)
+    }
+
+    /// Remembers that they have, durably.
+    pub fn remember_receipts_read(&self, route: &RouteName, folder: &Path) -> Result<(), Error> {
+        self.put(&format!("{route}.receipts"), folder)
+    }
+
     fn put(&self, key: &str, folder: &Path) -> Result<(), Error> {
         if self.has(key, folder)? {
             return Ok(());

@@ -18,6 +18,7 @@
 mod access;
 mod ageing;
 mod bad_input;
+mod copies;
 mod crashes;
 mod customers;
 mod documents;

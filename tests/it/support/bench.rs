@@ -62,6 +62,8 @@ impl Party {
             .set("retry", "max", "\"1s\"")
             .set("retry", "cut_upload_wait", "\"1s\"")
             .set("retry", "settle_initialize", "\"2s\"")
+            .set("state", "ballast", "\"1MiB\"")
+            .set("state", "min_free_space", "\"1MiB\"")
             .set("telemetry", "log_level", "\"info\"");
         let folder = PathBuf::from(printed["folder"].as_str().unwrap());
         let configuration = dir.join(format!("{name}.toml"));
