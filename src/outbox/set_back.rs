@@ -9,7 +9,7 @@
 //! Altinn has had already, by name, content, recipients and properties, goes on with that transfer, and is not sent
 //! again. A record whose own reference is found at Altinn goes on with that transfer in any case.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -304,18 +304,19 @@ impl Route {
 
     /// What the journal knows is remembered.
     async fn without_finished(&self, looked: &mut Looked) -> Result<(), NotTold> {
-        let has_made = |id| self.means.store.has_made(id);
-        let ids: HashSet<TransferId> =
-            looked.unremembered.iter().filter_map(|found| own_id(&found.reference, has_made)).collect();
-        if ids.is_empty() {
+        let mut wanted: HashMap<TransferId, Vec<BrokerTransferId>> = HashMap::new();
+        for found in &looked.unremembered {
+            if let Some(ours) = own_id(&found.reference, |id| self.means.store.has_made(id)) {
+                wanted.entry(ours).or_default().push(found.id);
+            }
+        }
+        if wanted.is_empty() {
             return Ok(());
         }
         let store = self.means.store.clone();
-        let finished = seams::blocking(move || store.finished_among(&ids)).await;
+        let finished = seams::blocking(move || store.finished_among(&wanted)).await;
         let finished = finished.map_err(|error| Trouble::store(&error, self.means.now()))?;
-        looked
-            .unremembered
-            .retain(|found| own_id(&found.reference, has_made).is_none_or(|id| !finished.contains(&id)));
+        looked.unremembered.retain(|found| !finished.contains(&found.id));
         Ok(())
     }
 

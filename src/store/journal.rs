@@ -5,7 +5,7 @@
 //! transfer is finished again: the last line of an id counts. A crash within a line leaves a broken one, which
 //! the next append ends with a line feed and readers pass over.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use crate::seams::crash_point;
-use crate::transfer::{IdSuffix, Transfer, TransferId};
+use crate::transfer::{BrokerTransferId, IdSuffix, Transfer, TransferId};
 
 use super::record::{Line, decode_line, encode_tombstone};
 use super::{Error, Tombstone, disk};
@@ -199,15 +199,20 @@ impl Journal {
         Ok(())
     }
 
-    /// Which of these ids it has lines of, in one go through the months in which they can have finished.
-    pub(super) fn known(&self, ids: &HashSet<TransferId>) -> Result<HashSet<TransferId>, Error> {
+    /// Which of these transfers at Altinn it tells of, in a line of the transfer of ours that each is looked for in. One
+    /// go through the months in which those can have finished.
+    pub(super) fn known(
+        &self,
+        wanted: &HashMap<TransferId, Vec<BrokerTransferId>>,
+    ) -> Result<HashSet<BrokerTransferId>, Error> {
         let mut known = HashSet::new();
-        let Some(earliest) = ids.iter().min() else { return Ok(known) };
+        let Some(earliest) = wanted.keys().min() else { return Ok(known) };
         let earliest = Month::of(super::created(*earliest));
         for month in self.months()?.into_iter().filter(|month| *month >= earliest) {
             for_each_line(&self.directory.join(month.file_name()), |_, line| {
-                known.extend(id_of(line).filter(|id| ids.contains(id)));
-                Ok(known.len() < ids.len())
+                let wanted = id_of(line).and_then(|id| wanted.get(&id)).into_iter().flatten();
+                known.extend(wanted.filter(|id| mentions(line, &id.to_string())));
+                Ok(true)
             })?;
         }
         Ok(known)
@@ -243,6 +248,10 @@ fn for_each_line(path: &Path, mut look: impl FnMut(u64, &[u8]) -> Result<bool, E
         }
     }
     Ok(())
+}
+
+fn mentions(line: &[u8], text: &str) -> bool {
+    line.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
 /// Whether a file of this name is a month of the journal.

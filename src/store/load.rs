@@ -11,7 +11,7 @@ use crate::seams::Random;
 use crate::transfer::{InstallationMark, RouteName, TransferId};
 
 use super::core::PAGE;
-use super::engine::{Engine, SledEngine};
+use super::engine::{Engine, SledEngine, counter_path};
 use super::record::{self, VERSION};
 use super::{Error, Unreadable, disk, keys};
 
@@ -56,6 +56,10 @@ pub(super) struct Ready {
 pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
     let path = state.join("sled");
     let begun = begun(state)?;
+    if !begun {
+        // What a database counted that was moved away on purpose.
+        disk::remove_file(&counter_path(&path))?;
+    }
     let ready = open_with_repair(state, &path, now, begun)?;
     if !begun {
         begin(state)?;
@@ -64,26 +68,28 @@ pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
 }
 
 fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> Result<Ready, Error> {
+    // Opening makes new ones: what there was before tells whether a repair was tried already.
+    let had_snapshots = !snapshots(path)?.is_empty();
     let damage = match open_and_load(path, begun) {
         Ok((engine, loaded)) => return Ok(Ready { engine, loaded, repaired: None }),
         Err(damage @ Error::Damaged { .. }) => damage,
         Err(other) => return Err(other),
     };
-    let snapshots = snapshots(path)?;
-    if snapshots.is_empty() {
+    if !had_snapshots {
         // Nothing to repair, and no second copy at each attempt to start.
+        remove_snapshots(path)?;
         return Err(damage);
     }
     let copy = state.join(damaged_name(now));
     disk::copy_dir(path, &copy)?;
     disk::sync_dir(state)?;
-    for snapshot in snapshots {
-        std::fs::remove_file(&snapshot).map_err(|source| Error::io("delete", snapshot, source))?;
-    }
-    disk::sync_dir(path)?;
+    remove_snapshots(path)?;
     match open_and_load(path, begun) {
         Ok((engine, loaded)) => Ok(Ready { engine, loaded, repaired: Some(copy) }),
-        Err(Error::Damaged { detail, .. }) => Err(Error::Damaged { path: copy, detail }),
+        Err(Error::Damaged { detail, .. }) => {
+            remove_snapshots(path)?;
+            Err(Error::Damaged { path: copy, detail })
+        }
         Err(other) => Err(other),
     }
 }
@@ -118,7 +124,17 @@ fn open_and_load(path: &Path, begun: bool) -> Result<(SledEngine, Loaded), Error
     Ok((engine, loaded))
 }
 
+fn remove_snapshots(path: &Path) -> Result<(), Error> {
+    for snapshot in snapshots(path)? {
+        disk::remove_file(&snapshot)?;
+    }
+    disk::sync_dir(path)
+}
+
 fn snapshots(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !path.try_exists().map_err(|source| Error::io("look at", path, source))? {
+        return Ok(Vec::new());
+    }
     let entries = disk::read_dir(path)?.into_iter();
     let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("snap."));
     Ok(named.map(|entry| entry.path()).collect())

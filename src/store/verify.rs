@@ -1,9 +1,9 @@
 //! Reading everything there is, and telling what does not fit: every record is readable and all that points to it does,
 //! nothing points to what is not there, no two hold one thing, and every line of the journal is whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::transfer::{Transfer, TransferId};
+use crate::transfer::{BrokerTransferId, Transfer, TransferId};
 
 use super::core::{Core, PAGE};
 use super::keys::{self, Unique};
@@ -50,12 +50,13 @@ impl Store {
         Ok(verified)
     }
 
-    /// Which of these ids are in the journal. Reads through it. Blocks.
+    /// Which of these transfers at Altinn the journal tells of, in a line of the transfer of ours that each is looked for
+    /// in. Reads through it. Blocks.
     pub fn finished_among(
         &self,
-        ids: &std::collections::HashSet<TransferId>,
-    ) -> Result<std::collections::HashSet<TransferId>, Error> {
-        self.shared.core.journal.known(ids)
+        wanted: &HashMap<TransferId, Vec<BrokerTransferId>>,
+    ) -> Result<HashSet<BrokerTransferId>, Error> {
+        self.shared.core.journal.known(wanted)
     }
 }
 

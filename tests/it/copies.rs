@@ -232,8 +232,8 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
                 }
             }
         }
-        bench.sender.start();
         bench.sender.set("state", "export_every", "\"100ms\"");
+        bench.sender.start();
         // What was sent after the export was written may hold the outbox: the restore was meant.
         bench.wait_until("it runs", || bench.sender.said().contains("started"));
         bench.wait_until("it is settled, or held", || {
