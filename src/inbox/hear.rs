@@ -81,7 +81,8 @@ fn wait_after(route: &Route, trouble: Trouble, failures: u32) -> Result<Duration
     let now = route.means.now();
     let until = |next: Timestamp| next.duration_since(now).unsigned_abs();
     let named = if let Kind::Temporary(named) = trouble.kind { named } else { None };
-    let backoff = route.means.backoff.delay_after(failures - 1, named).max(route.settings.poll_interval.min(SOON));
+    let backoff =
+        route.means.backoff.delay_after(failures - 1, named).max(route.settings.poll_interval.min(SOON));
     Ok(match trouble.kind {
         Kind::Fatal => return Err(trouble),
         Kind::Route => until(route.hold.hold(&trouble.failure, now)),

@@ -70,13 +70,7 @@ impl Route {
                 let message =
                     "the answer to the request for a transfer was lost, and Altinn does not show one yet";
                 let remedy = "nothing: it is looked for again, then asked for anew";
-                Err(Trouble::new(
-                    Kind::Temporary(None),
-                    UNSETTLED,
-                    message.into(),
-                    remedy,
-                    self.means.now(),
-                ))
+                Err(Trouble::new(Kind::Temporary(None), UNSETTLED, message.into(), remedy, self.means.now()))
             }
             Err(error) if error.trouble() == broker::Trouble::Rights => {
                 self.happened(transfer, OutgoingEvent::InitializeHadNoEffect).await?;

@@ -56,13 +56,13 @@ pub(super) fn decided(was: &'static str, transfer: &Transfer) -> (Option<&'stati
         }
         (_, "initialized") => (None, "sent", "no byte had left"),
         (_, "uploading") => (None, "asked again later", "Altinn may still be writing what was sent"),
-        (_, "uploaded" | "processing") => (None, "waited for", "Altinn has every byte and is yet to publish it"),
+        (_, "uploaded" | "processing") => {
+            (None, "waited for", "Altinn has every byte and is yet to publish it")
+        }
         (_, "archiving" | "published" | "completed" | "expired") => {
             (None, "archived", "Altinn has published it")
         }
-        (_, "claimed" | "described") => {
-            (None, "sent anew", "Altinn will never publish this transfer")
-        }
+        (_, "claimed" | "described") => (None, "sent anew", "Altinn will never publish this transfer"),
         (_, "failing" | "failed") => (None, "put in failed", "it cannot be sent, see its error file"),
         _ => (None, "nothing", "it is over"),
     };

@@ -19,7 +19,9 @@ pub(crate) fn bound(by_chance: bool) -> Duration {
     const CUT_UPLOAD: Duration = Duration::from_mins(2);
     const SETTLE_INITIALIZE: Duration = Duration::from_mins(1);
     let faults = if by_chance { FAULTS } else { 0 };
-    (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT
+    let bound = (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT;
+    // Whether recipients have confirmed is looked at after a third of the age, which all lives before have made.
+    if by_chance { 3 * bound } else { bound }
 }
 
 fn outgoing(transfers: &[Transfer]) -> impl Iterator<Item = &Outgoing> {
