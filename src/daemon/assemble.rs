@@ -19,7 +19,7 @@ use crate::inbox::Inbox;
 use crate::outbox::Outbox;
 use crate::pace::{Backoff, Breaker, Budget, Limits};
 use crate::route::{Means, Trouble, text_for_people};
-use crate::seams::{Clock, OsRandom, Random, SystemClock};
+use crate::seams::{Clock, OsRandom, Random, SteadyClock, SystemClock};
 use crate::store::Store;
 use crate::transfer::{ClientName, IdentityName};
 
@@ -36,6 +36,17 @@ pub struct Surroundings {
     /// What a simulation has in the place of network and database.
     #[cfg(debug_assertions)]
     pub simulated: Option<Simulated>,
+}
+
+impl Surroundings {
+    /// The same, with a clock that does not jump. A simulation moves all its clocks itself.
+    fn with_steady_clock(&self) -> Self {
+        #[cfg(debug_assertions)]
+        if self.simulated.is_some() {
+            return self.clone();
+        }
+        Self { clock: Arc::new(SteadyClock::new(Arc::clone(&self.clock))), ..self.clone() }
+    }
 }
 
 /// What a simulation has in the place of network and database.
@@ -71,6 +82,7 @@ pub struct Service {
 impl Service {
     /// Opens the store and the folders, and makes the clients. Touches no network. Blocks.
     pub fn assemble(config: Config, surroundings: &Surroundings) -> Result<Self, Error> {
+        let surroundings = &surroundings.with_steady_clock();
         let store = open_store(&config.state, surroundings)?;
         let routes = config.outboxes.keys().chain(config.inboxes.keys()).cloned().collect();
         let shared = Shared::new(&config, store.clone(), surroundings)?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Names;
 use crate::config;
-use crate::files::{Access, Dir, Error, Mode};
+use crate::files::{Access, DURABLE, Dir, Error, Mode};
 use crate::route::Opening;
 use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, SafeFileName, TransferId};
 
@@ -88,6 +88,7 @@ impl Folders {
         match self.own(id) {
             Ok(own) => {
                 own.remove_file(FILE)?;
+                own.remove_file(DURABLE)?;
                 self.incoming.remove_folder(id.to_string())?;
                 self.incoming.sync()
             }

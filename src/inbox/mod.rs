@@ -10,8 +10,10 @@ pub mod hook;
 
 mod backlog;
 mod confirm;
+mod damage;
 mod deliver;
 mod download;
+mod fetch;
 mod folders;
 mod hear;
 mod names;

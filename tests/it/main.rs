@@ -18,9 +18,12 @@
 mod access;
 mod ageing;
 mod bad_input;
+mod clock;
 mod crashes;
 mod customers;
+mod disk_faults;
 mod documents;
+mod downloads;
 mod faults;
 mod folders;
 mod hooks;
@@ -47,4 +50,5 @@ mod statements;
 mod support;
 mod swaps;
 mod tls;
+mod tus;
 mod writers;
