@@ -188,9 +188,7 @@ fn is_still_there(source: &Dir, claim: &Claim) -> Result<bool, Error> {
 /// Makes the content of a sidecar durable, as that of its file was: torn, it would put the file aside.
 fn sync_content(source: &Dir, name: &str) -> Result<(), Error> {
     match source.open_file(name) {
-        Ok(file) => {
-            seams::sync_file(&file).map_err(|error| Error::new("sync", source.path().join(name), error))
-        }
+        Ok(file) => source.sync_file(&file, name),
         // The move says so.
         Err(error) if error.is_missing() => Ok(()),
         Err(error) => Err(error),

@@ -131,6 +131,11 @@ pub(crate) fn at_the_end(life: &Life) {
     if published.len() != 1 {
         wrong.push(format!("published {} times", published.len()));
     }
+    // A lost answer is settled by finding what was made, not by asking for another.
+    let is_unused = |transfer: &&super::server::Transfer| transfer.status() == "Initialized";
+    if !life.is_by_chance() && server.transfers.iter().any(|transfer| is_unused(&transfer)) {
+        wrong.push("a transfer was asked for and never used".to_owned());
+    }
     if !image.memory.transfers().is_ok_and(|transfers| transfers.is_empty()) {
         wrong.push("records are left".to_owned());
     }

@@ -368,6 +368,10 @@ impl Life {
         Outcome { chance, ..std::mem::take(&mut state.outcome) }
     }
 
+    pub(crate) fn is_by_chance(&self) -> bool {
+        self.state.borrow().chance.is_some()
+    }
+
     pub(crate) fn has_died(&self) -> bool {
         self.state.borrow().outcome.death.is_some()
     }
