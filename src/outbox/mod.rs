@@ -26,6 +26,7 @@ mod recovery;
 mod retention;
 mod take;
 mod upload;
+mod vanished;
 mod watch;
 mod window;
 

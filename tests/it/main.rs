@@ -50,4 +50,5 @@ mod statements;
 mod support;
 mod swaps;
 mod tls;
+mod vanished;
 mod writers;
