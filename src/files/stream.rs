@@ -2,8 +2,9 @@
 //! to the async end, so that memory does not grow with the size of a file or the slowness of a line.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
@@ -32,14 +33,14 @@ const LOOK_BYTES: u64 = 8 * 1024 * 1024;
 /// More than this is no such document.
 const MAX_DURABLE_BYTES: u64 = 1024;
 
-/// Reads `size` bytes of `file` from its start and sends them in blocks. Blocks the calling thread while the
-/// channel is full; ends quietly when the receiver has gone.
+/// Reads `size` bytes of `file` from the byte `from` on and sends them in blocks; others may read it elsewhere at the
+/// same time. Blocks the calling thread while the channel is full; ends quietly when the receiver has gone.
 ///
-/// A file that is shorter than `size` ends the stream with an error, so that a half body never looks whole.
-fn read_blocks(mut file: File, size: u64, blocks: &mpsc::Sender<io::Result<Bytes>>) {
-    let mut left = size;
+/// A file that is shorter than that ends the stream with an error, so that a half body never looks whole.
+fn read_blocks(file: &File, from: u64, size: u64, blocks: &mpsc::Sender<io::Result<Bytes>>) {
+    let (mut at, mut left) = (from, size);
     while left > 0 {
-        let read = read_block(&mut file, &mut left);
+        let read = read_block(file, &mut at, &mut left);
         let failed = read.is_err();
         if blocks.blocking_send(read).is_err() || failed {
             return;
@@ -47,13 +48,16 @@ fn read_blocks(mut file: File, size: u64, blocks: &mpsc::Sender<io::Result<Bytes
     }
 }
 
-/// The next block of those `left`, which become fewer.
-fn read_block(file: &mut File, left: &mut u64) -> io::Result<Bytes> {
+/// The block at a place, which moves on, of those `left`, which become fewer.
+fn read_block(file: &File, at: &mut u64, left: &mut u64) -> io::Result<Bytes> {
     let want = usize::try_from(*left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-    *left -= want as u64;
     let mut block = BytesMut::zeroed(want);
-    match seams::injected_fault("read").and_then(|()| file.read_exact(&mut block)) {
-        Ok(()) => Ok(block.freeze()),
+    match seams::injected_fault("read").and_then(|()| file.read_exact_at(&mut block, *at)) {
+        Ok(()) => {
+            *at += want as u64;
+            *left -= want as u64;
+            Ok(block.freeze())
+        }
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
         }
@@ -61,15 +65,15 @@ fn read_block(file: &mut File, left: &mut u64) -> io::Result<Bytes> {
     }
 }
 
-/// Sends `size` bytes of `file` from its start in blocks, off the async threads; see [`read_blocks`]. A thread that
-/// simulates takes turns with the receiver instead.
-pub async fn send_blocks(mut file: File, size: u64, blocks: mpsc::Sender<io::Result<Bytes>>) {
+/// Sends `size` bytes of `file` from the byte `from` on in blocks, off the async threads; see [`read_blocks`]. A thread
+/// that simulates takes turns with the receiver instead.
+pub async fn send_blocks(file: Arc<File>, from: u64, size: u64, blocks: mpsc::Sender<io::Result<Bytes>>) {
     if !seams::is_simulated() {
-        return seams::blocking(move || read_blocks(file, size, &blocks)).await;
+        return seams::blocking(move || read_blocks(&file, from, size, &blocks)).await;
     }
-    let mut left = size;
+    let (mut at, mut left) = (from, size);
     while left > 0 {
-        let read = read_block(&mut file, &mut left);
+        let read = read_block(&file, &mut at, &mut left);
         let failed = read.is_err();
         if blocks.send(read).await.is_err() || failed {
             return;

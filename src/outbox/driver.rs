@@ -62,8 +62,11 @@ impl Drive for Driver {
             OutgoingStep::Describe => route.describe(transfer).await,
             OutgoingStep::Initialize => route.initialize(transfer).await,
             OutgoingStep::SettleInitialize => route.settle_initialize(transfer).await,
-            OutgoingStep::Upload if route.recovery.is_open(transfer.id) => route.compare(transfer).await,
+            OutgoingStep::Upload | OutgoingStep::Resume if route.recovery.is_open(transfer.id) => {
+                route.compare(transfer).await
+            }
             OutgoingStep::Upload => route.upload(transfer).await,
+            OutgoingStep::Resume => route.resume(transfer).await,
             OutgoingStep::SettleUpload => route.settle_upload(transfer).await,
             OutgoingStep::Follow => route.follow(transfer).await,
             OutgoingStep::IntendArchive => route.intend_archive(transfer).await,

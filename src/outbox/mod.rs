@@ -3,7 +3,7 @@
 //!
 //! [`watch`] hears of files, [`listing`] finds them, [`observe`] says when they have come to rest, [`intake`] claims
 //! them, [`take`] makes them ours, [`describe`] finds out what Altinn is to be told, [`initialize`] and
-//! [`upload`] send, [`follow`] sees what becomes of it, [`lay_down`] puts file and
+//! [`upload`] send (large files by [`resumable`]), [`follow`] sees what becomes of it, [`lay_down`] puts file and
 //! receipt (or error file) in place. The [`driver`] takes these steps, one at a time, as the state machine says.
 
 pub mod driver;
@@ -23,7 +23,9 @@ mod orphans;
 mod probe;
 mod receipt;
 mod recovery;
+mod resumable;
 mod retention;
+mod sending;
 mod take;
 mod upload;
 mod vanished;
@@ -86,6 +88,10 @@ struct Route {
     apart: Mutex<HashSet<TransferId>>,
     /// What cannot be moved out of the drop folder, and since when: it is tried again after a while.
     immovable: Mutex<HashMap<Immovable, Instant>>,
+    /// How resumable uploads have gone.
+    tempo: resumable::Tempo,
+    /// The service is about to stop: what takes long ends where it can be gone on with.
+    stopping: CancellationToken,
     /// Transfers have become due, or there is room for more.
     wake: Arc<Notify>,
     room: Notify,
@@ -121,6 +127,8 @@ impl Outbox {
             unsent: Mutex::default(),
             apart: Mutex::default(),
             immovable: Mutex::default(),
+            tempo: resumable::Tempo::default(),
+            stopping: CancellationToken::new(),
             wake: Arc::new(Notify::new()),
             room: Notify::new(),
         };
@@ -144,8 +152,14 @@ impl Outbox {
         };
         let wake = Arc::clone(&route.wake);
         let retention = retention::run(Arc::clone(&route), stop.clone());
+        let stopping = route.stopping.clone();
         let work = work_off(Arc::new(driver::Driver(Arc::clone(&route))), wake, stop.clone());
-        tokio::try_join!(intake, retention, work).map(|((), (), ())| ())
+        let stopped = async {
+            stop.cancelled().await;
+            stopping.cancel();
+            Ok(())
+        };
+        tokio::try_join!(intake, retention, work, stopped).map(|((), (), (), ())| ())
     }
 }
 

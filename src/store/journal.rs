@@ -30,8 +30,9 @@ const HALF_WRITTEN: &str = ".new";
 #[derive(Debug)]
 pub(super) struct Journal {
     directory: PathBuf,
-    /// Held while files are appended to or deleted.
-    writing: Mutex<()>,
+    /// Held while files are appended to or deleted: the month whose name is known to be durable. An earlier process
+    /// may have died, or the disk refused, between a month's first line and the sync of its name.
+    writing: Mutex<Option<Month>>,
 }
 
 /// A month, as its first day.
@@ -66,13 +67,14 @@ impl Journal {
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
         disk::create_dir(directory)?;
         remove_half_written(directory)?;
-        Ok(Self { directory: directory.to_owned(), writing: Mutex::new(()) })
+        Ok(Self { directory: directory.to_owned(), writing: Mutex::new(None) })
     }
 
     /// Appends whole lines to the month of `now`, durably. After an error any of them may be there.
     pub(super) fn append(&self, lines: &[u8], now: Timestamp) -> Result<(), Error> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.directory.join(Month::of(now).file_name());
+        let mut named = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let month = Month::of(now);
+        let path = self.directory.join(month.file_name());
         let failed = |source| Error::io("append to the journal", &path, source);
         let mut file = OpenOptions::new()
             .create(true)
@@ -86,7 +88,12 @@ impl Journal {
             file.write_all(b"\n").map_err(failed)?;
         }
         file.write_all(lines).and_then(|()| seams::sync_file(&file)).map_err(failed)?;
-        if length == 0 { disk::sync_dir(&self.directory) } else { Ok(()) }
+        if length == 0 || *named != Some(month) {
+            *named = None;
+            disk::sync_dir(&self.directory)?;
+            *named = Some(month);
+        }
+        Ok(())
     }
 
     /// What is told of this id last. Its id tells the first month in which it can have finished, so that

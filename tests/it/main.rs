@@ -50,5 +50,6 @@ mod statements;
 mod support;
 mod swaps;
 mod tls;
+mod tus;
 mod vanished;
 mod writers;

@@ -1,5 +1,6 @@
 //! What goes wrong by chance: the same for the same seed.
 
+use super::disk::Death;
 use super::server::Operation;
 
 /// What goes wrong with a call.
@@ -32,6 +33,11 @@ const AFTERWARDS: [u16; 5] = [500, 502, 503, 504, 200];
 /// No room, an error of the disk, no room in the quota.
 const ERRORS: [i32; 3] = [28, 5, 122];
 
+/// Faults in one life story, at most.
+pub(crate) const FAULTS: u32 = 12;
+/// Deaths in one life story, at most. Three complete downloads that a loss of power has torn are a person's to look at.
+const DEATHS: u32 = 4;
+
 /// Chance, with a limit: what goes wrong ends some time.
 #[derive(Debug, Clone)]
 pub(crate) struct Chance {
@@ -43,7 +49,7 @@ pub(crate) struct Chance {
 
 impl Chance {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed), left: 12, deaths: 4 }
+        Self { random: fastrand::Rng::with_seed(seed), left: FAULTS, deaths: DEATHS }
     }
 
     fn one_in(&mut self, number: u32) -> bool {
@@ -56,6 +62,13 @@ impl Chance {
         let hit = self.deaths > 0 && self.random.u32(0..60) == 0;
         self.deaths -= u32::from(hit);
         hit
+    }
+
+    /// How the disk is left. Nothing is torn by the last deaths, so that no download is damaged too often.
+    pub(crate) fn death(&mut self, possible: &[Death]) -> Death {
+        let can = |death: &&Death| self.deaths + 2 >= DEATHS || !matches!(death, Death::Cut | Death::Zero);
+        let possible: Vec<Death> = possible.iter().filter(can).copied().collect();
+        possible[self.random.usize(0..possible.len())]
     }
 
     pub(crate) fn operation_fails(&mut self, operation: &str) -> Option<i32> {

@@ -7,16 +7,19 @@ use std::time::Duration;
 use formidlingd::transfer::{Incoming, LastByte, Outgoing, Transfer, Work};
 use serde_json::Value;
 
+use super::chance::FAULTS;
 use super::server::{Call, Operation, STUCK};
 use super::world::{Image, Life, NAME, Way};
 
 /// Everything finishes within this: a stuck upload is waited for, what was lost is settled, and each attempt comes
-/// after the longest wait at the latest (`retry.max`), a few times over.
-pub(crate) fn bound() -> Duration {
+/// after the longest wait at the latest (`retry.max`), a few times over. Where chance rules, each of its faults may
+/// cost a route's hold or a stuck upload besides.
+pub(crate) fn bound(by_chance: bool) -> Duration {
     const LONGEST_WAIT: Duration = Duration::from_mins(5);
     const CUT_UPLOAD: Duration = Duration::from_mins(2);
     const SETTLE_INITIALIZE: Duration = Duration::from_mins(1);
-    STUCK + CUT_UPLOAD + SETTLE_INITIALIZE + 12 * LONGEST_WAIT
+    let faults = if by_chance { FAULTS } else { 0 };
+    (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT
 }
 
 fn outgoing(transfers: &[Transfer]) -> impl Iterator<Item = &Outgoing> {
@@ -39,7 +42,7 @@ pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
     let durable = image.disk.durable();
     let is_claimed = || {
         durable.iter().any(|(path, content)| {
-            path.contains("/sending/") && path.ends_with("/file") && **content == *image.expected
+            path.contains("/sending/") && path.ends_with("/file") && content.bytes == *image.expected
         })
     };
     let is_intended = match operation {
@@ -60,16 +63,17 @@ pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
             let expected =
                 life.server.lock().unwrap().find(call.id()).and_then(|transfer| transfer.content.clone());
             let expected = expected.map_or_else(|| image.expected.to_vec(), |content| content.to_vec());
-            let lies =
-                durable.iter().any(|(path, content)| *path == format!("in/{NAME}") && **content == expected);
+            let lies = durable
+                .iter()
+                .any(|(path, content)| *path == format!("in/{NAME}") && content.bytes == expected);
             let has_metadata = durable
                 .iter()
-                .any(|(path, content)| *path == format!("in/{NAME}.meta.json") && !content.is_empty());
+                .any(|(path, content)| *path == format!("in/{NAME}.meta.json") && !content.bytes.is_empty());
             is_delivered && lies && has_metadata
         }
     };
     if !is_intended {
-        let durable: Vec<_> = durable.iter().map(|(path, content)| (path, content.len())).collect();
+        let durable: Vec<_> = durable.iter().map(|(path, content)| (path, content.bytes.len())).collect();
         life.violation(format!(
             "{} without what must be durable before it: {transfers:#?} {durable:#?}",
             operation.name()
@@ -101,11 +105,13 @@ pub(crate) fn torn(before: &Image, left: &Image) -> Result<Option<Rc<Vec<u8>>>, 
     }
     let found: Vec<_> = left.disk.listing().into_iter().filter(|(path, _)| is_it(path)).collect();
     match found.as_slice() {
-        [(_, content)] if **content == *before.expected => Ok(None),
+        [(_, content)] if content.bytes == *before.expected => Ok(None),
         [(_, content)] if !before.has_taken() && before.server.transfers.is_empty() => {
-            Ok(Some(Rc::clone(content)))
+            Ok(Some(Rc::new(content.bytes.clone())))
         }
-        [(path, content)] => Err(format!("{path} was torn after it was taken: {} bytes left", content.len())),
+        [(path, content)] => {
+            Err(format!("{path} was torn after it was taken: {} bytes left", content.bytes.len()))
+        }
         [] => Err("the file is lost".to_owned()),
         several => Err(format!("the file is there {} times", several.len())),
     }
@@ -117,7 +123,8 @@ pub(crate) fn at_the_end(life: &Life) {
     let server = life.server.lock().unwrap().clone();
     let files = image.disk.listing();
     let mut wrong = Vec::new();
-    let names = || files.iter().map(|(path, content)| (path.clone(), content.len())).collect::<Vec<_>>();
+    let names =
+        || files.iter().map(|(path, content)| (path.clone(), content.bytes.len())).collect::<Vec<_>>();
     let published: Vec<_> = server.transfers.iter().filter(|transfer| transfer.published.is_some()).collect();
     if published.len() != 1 {
         wrong.push(format!("published {} times", published.len()));
@@ -128,7 +135,9 @@ pub(crate) fn at_the_end(life: &Life) {
     let journal: Vec<Value> = files
         .iter()
         .filter(|(path, _)| path.starts_with("state/journal/"))
-        .flat_map(|(_, text)| String::from_utf8_lossy(text).lines().map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|(_, text)| {
+            String::from_utf8_lossy(&text.bytes).lines().map(str::to_owned).collect::<Vec<_>>()
+        })
         .filter_map(|line| serde_json::from_str(&line).ok())
         .collect();
     if journal.is_empty() {
@@ -142,16 +151,16 @@ pub(crate) fn at_the_end(life: &Life) {
             })
             .collect();
         match placed.as_slice() {
-            [(path, content)] if path.starts_with("out/sent/") && **content == *image.expected => {}
+            [(path, content)] if path.starts_with("out/sent/") && content.bytes == *image.expected => {}
             _ => wrong.push(format!(
                 "the file is not in sent/, whole and once: {placed:?}",
-                placed = placed.iter().map(|(path, content)| (path, content.len())).collect::<Vec<_>>()
+                placed = placed.iter().map(|(path, content)| (path, content.bytes.len())).collect::<Vec<_>>()
             )),
         }
         let receipts: Vec<Value> = files
             .iter()
             .filter(|(path, _)| path.ends_with(".receipt.json"))
-            .filter_map(|(_, text)| serde_json::from_slice(text).ok())
+            .filter_map(|(_, text)| serde_json::from_slice(&text.bytes).ok())
             .collect();
         let ids: Vec<&str> = published.iter().map(|transfer| transfer.id.as_str()).collect();
         match receipts.as_slice() {
@@ -175,7 +184,7 @@ pub(crate) fn at_the_end(life: &Life) {
             })
             .collect();
         match delivered.as_slice() {
-            [(path, content)] if *path == format!("in/{NAME}") && **content == *image.expected => {}
+            [(path, content)] if *path == format!("in/{NAME}") && content.bytes == *image.expected => {}
             _ => wrong.push("the file is not in the inbox, whole and once".to_owned()),
         }
         if !files.iter().any(|(path, _)| *path == format!("in/{NAME}.meta.json")) {

@@ -6,7 +6,7 @@
 //! could leave.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -37,11 +37,27 @@ struct Change {
     after: Option<Node>,
 }
 
+/// What is in a file.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) bytes: Vec<u8>,
+    /// Of the bytes without times.
+    hash: u64,
+}
+
+impl Content {
+    pub(crate) fn new(bytes: Vec<u8>) -> Rc<Self> {
+        let mut hasher = DefaultHasher::new();
+        without_times(&bytes).hash(&mut hasher);
+        Rc::new(Self { bytes, hash: hasher.finish() })
+    }
+}
+
 #[derive(Debug, Clone)]
 struct File {
-    content: Rc<Vec<u8>>,
+    content: Rc<Content>,
     /// What a loss of power leaves of it; nothing where it was never synced.
-    durable: Option<Rc<Vec<u8>>>,
+    durable: Option<Rc<Content>>,
     mode: u32,
     modified: SystemTime,
     changed: (i64, i64),
@@ -57,6 +73,7 @@ pub(crate) struct Disk {
     files: BTreeMap<Node, File>,
     folders: BTreeMap<Node, u32>,
     next_folder: Node,
+    revision: u64,
 }
 
 /// How a disk is left by a death.
@@ -125,6 +142,7 @@ impl Disk {
             files: BTreeMap::new(),
             folders: [(ROOT, 0o755)].into(),
             next_folder: ROOT,
+            revision: 0,
         }
     }
 
@@ -161,8 +179,9 @@ impl Disk {
     fn look_at(&mut self, place: &Place, path: &Path, metadata: &std::fs::Metadata, links: bool) {
         let (node, changed) = (metadata.ino(), (metadata.ctime(), metadata.ctime_nsec()));
         let known = self.files.get(&node);
-        if known.is_some_and(|known| known.changed == changed && known.content.len() as u64 == metadata.len())
-        {
+        if known.is_some_and(|known| {
+            known.changed == changed && known.content.bytes.len() as u64 == metadata.len()
+        }) {
             return;
         }
         let kept = place.attic.join(node.to_string());
@@ -172,9 +191,10 @@ impl Disk {
         let content = std::fs::read(path).unwrap();
         let durable = known.and_then(|known| known.durable.clone());
         let content = match &durable {
-            Some(durable) if **durable == content => Rc::clone(durable),
-            _ => Rc::new(content),
+            Some(durable) if durable.bytes == content => Rc::clone(durable),
+            _ => Content::new(content),
         };
+        self.revision += 1;
         let changed = std::fs::metadata(path).map_or(changed, |now| (now.ctime(), now.ctime_nsec()));
         let (mode, modified) = (metadata.permissions().mode() & 0o7777, metadata.modified().unwrap());
         self.files.insert(node, File { content, durable, mode, modified, changed });
@@ -219,12 +239,14 @@ impl Disk {
                 (false, true) => (2, None),
             }
         });
+        self.revision += u64::from(!operations.is_empty());
         self.pending.extend(operations);
         self.current = found;
     }
 
     /// A file or folder has been synced; it was looked at before.
     pub(crate) fn synced(&mut self, place: &Place, inode: u64) {
+        self.revision += 1;
         if let Some(file) = self.files.get_mut(&inode) {
             file.durable = Some(Rc::clone(&file.content));
         }
@@ -283,11 +305,7 @@ impl Disk {
 
     fn is_synced(&self) -> bool {
         let named: BTreeSet<Node> = self.current.values().flat_map(|names| names.values().copied()).collect();
-        let is_synced = |file: &File| {
-            file.durable
-                .as_ref()
-                .is_some_and(|durable| Rc::ptr_eq(durable, &file.content) || **durable == *file.content)
-        };
+        let is_synced = |file: &File| file.is_synced();
         self.files.iter().all(|(node, file)| !named.contains(node) || is_synced(file))
     }
 
@@ -304,14 +322,14 @@ impl Disk {
         let named: BTreeSet<Node> = names.values().flat_map(|names| names.values().copied()).collect();
         left.files.retain(|node, _| named.contains(node));
         for file in left.files.values_mut() {
-            if file.durable.as_ref() != Some(&file.content) {
-                let length = file.content.len();
-                let content = match death {
-                    Death::Cut => file.content[..length / 2].to_vec(),
-                    Death::Zero => vec![0; length],
-                    _ => file.durable.as_ref().map(|durable| durable.to_vec()).unwrap_or_default(),
+            if !file.is_synced() {
+                let length = file.content.bytes.len();
+                file.content = match (death, &file.durable) {
+                    (Death::Cut, _) => Content::new(file.content.bytes[..length / 2].to_vec()),
+                    (Death::Zero, _) => Content::new(vec![0; length]),
+                    (_, Some(durable)) => Rc::clone(durable),
+                    (_, None) => Content::new(Vec::new()),
                 };
-                file.content = Rc::new(content);
             }
             file.durable = Some(Rc::clone(&file.content));
         }
@@ -360,11 +378,11 @@ impl Disk {
             let kept = place.attic.join(node.to_string());
             let is_as_it_was = std::fs::metadata(&kept).is_ok_and(|found| {
                 (found.ctime(), found.ctime_nsec()) == file.changed
-                    && found.len() == file.content.len() as u64
+                    && found.len() == file.content.bytes.len() as u64
             });
             if !is_as_it_was {
                 std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o600)).unwrap();
-                std::fs::write(&kept, &*file.content).unwrap();
+                std::fs::write(&kept, &file.content.bytes).unwrap();
             }
             std::fs::hard_link(&kept, &at).unwrap();
             let opened = std::fs::File::open(&at).unwrap();
@@ -389,7 +407,7 @@ impl Disk {
         std::fs::rename(&draft, place.attic.join(node.to_string())).unwrap();
         let metadata = std::fs::metadata(place.attic.join(node.to_string())).unwrap();
         let changed = (metadata.ctime(), metadata.ctime_nsec());
-        let content = Rc::new(content.to_vec());
+        let content = Content::new(content.to_vec());
         self.files.insert(node, File { content, durable: None, mode: 0o640, modified, changed });
         let (folder, name) = path.rsplit_once('/').unwrap();
         let folder = self.folder(folder);
@@ -419,21 +437,20 @@ impl Disk {
     }
 
     /// Every file with its path.
-    pub(crate) fn listing(&self) -> Vec<(String, Rc<Vec<u8>>)> {
+    pub(crate) fn listing(&self) -> Vec<(String, Rc<Content>)> {
         listing(&self.current, &|node| self.files.get(&node).map(|file| Rc::clone(&file.content)))
     }
 
     /// Every file that would survive a loss of power, with its path and as much of its content.
-    pub(crate) fn durable(&self) -> Vec<(String, Rc<Vec<u8>>)> {
-        listing(&self.durable, &|node| {
-            self.files.get(&node).map(|file| file.durable.clone().unwrap_or_default())
-        })
+    pub(crate) fn durable(&self) -> Vec<(String, Rc<Content>)> {
+        let nothing = Content::new(Vec::new());
+        let durable = |file: &File| file.durable.clone().unwrap_or_else(|| Rc::clone(&nothing));
+        listing(&self.durable, &|node| self.files.get(&node).map(durable))
     }
 
-    /// The content of one file, and whether it is durable.
-    pub(crate) fn content(&self, node: Node) -> Option<(Rc<Vec<u8>>, bool)> {
-        let file = self.files.get(&node)?;
-        Some((Rc::clone(&file.content), file.durable.as_ref() == Some(&file.content)))
+    /// Another number after each change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The files that are under any name now or after a death.
@@ -441,27 +458,45 @@ impl Disk {
         self.files.keys().copied().collect()
     }
 
-    /// What tells two disks apart, `cleaned` of what differs without a difference.
-    pub(crate) fn hash(&self, hasher: &mut DefaultHasher, cleaned: &dyn Fn(&[u8]) -> Vec<u8>) {
-        let hash = |names: &Names, durable: bool, hasher: &mut DefaultHasher| {
-            let of = |node| {
-                let file = self.files.get(&node)?;
-                if durable {
-                    Some(file.durable.clone().unwrap_or_default())
-                } else {
-                    Some(Rc::clone(&file.content))
+    /// What tells two disks apart but for times.
+    pub(crate) fn hash(&self, hasher: &mut DefaultHasher) {
+        for names in [&self.current, &self.durable] {
+            let is_durable = std::ptr::eq(names, &raw const self.durable);
+            let mut folders = vec![(ROOT, 0_u32)];
+            while let Some((folder, depth)) = folders.pop() {
+                for (name, node) in names.get(&folder).into_iter().flatten() {
+                    let name = if name.ends_with("formidlingd-tmp") { "temporary" } else { name };
+                    (depth, name).hash(hasher);
+                    match self.files.get(node) {
+                        Some(file) if is_durable => {
+                            file.durable.as_ref().map(|content| content.hash).hash(hasher)
+                        }
+                        Some(file) => file.content.hash.hash(hasher),
+                        None => folders.push((*node, depth + 1)),
+                    }
                 }
-            };
-            for (path, content) in listing(names, &of) {
-                let path = if path.contains("formidlingd-tmp") { "temporary".to_owned() } else { path };
-                (path, cleaned(&content)).hash(hasher);
             }
-            folders(names).hash(hasher);
-        };
-        hash(&self.current, false, hasher);
-        hash(&self.durable, true, hasher);
+        }
         self.pending.len().hash(hasher);
     }
+}
+
+impl File {
+    fn is_synced(&self) -> bool {
+        self.durable.as_ref().is_some_and(|durable| Rc::ptr_eq(durable, &self.content))
+    }
+}
+
+/// A document without its times.
+pub(crate) fn without_times(bytes: &[u8]) -> Vec<u8> {
+    if bytes.first() != Some(&b'{') {
+        return bytes.to_vec();
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let is_time =
+        |part: &str| part.len() >= 20 && part.ends_with('Z') && part.as_bytes().get(10) == Some(&b'T');
+    let parts = text.split('"').map(|part| if is_time(part) { "time" } else { part });
+    parts.collect::<Vec<_>>().join("\"").into_bytes()
 }
 
 /// Removes a tree, also where the service has made folders that nobody may write in yet.
@@ -528,22 +563,7 @@ fn reachable(names: &Names) -> Names {
     reached
 }
 
-fn folders(names: &Names) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![(String::new(), ROOT)];
-    while let Some((path, folder)) = folders.pop() {
-        for (name, node) in names.get(&folder).into_iter().flatten() {
-            if is_folder(*node) {
-                folders.push((format!("{path}{name}/"), *node));
-            }
-        }
-        found.push(path);
-    }
-    found.sort();
-    found
-}
-
-fn listing(names: &Names, content: &dyn Fn(Node) -> Option<Rc<Vec<u8>>>) -> Vec<(String, Rc<Vec<u8>>)> {
+fn listing(names: &Names, content: &dyn Fn(Node) -> Option<Rc<Content>>) -> Vec<(String, Rc<Content>)> {
     let mut found = Vec::new();
     let mut folders = vec![(String::new(), ROOT)];
     while let Some((path, folder)) = folders.pop() {
@@ -554,6 +574,6 @@ fn listing(names: &Names, content: &dyn Fn(Node) -> Option<Rc<Vec<u8>>>) -> Vec<
             }
         }
     }
-    found.sort();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     found
 }

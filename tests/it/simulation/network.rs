@@ -18,10 +18,12 @@ use reqwest::{Body, Request, Response};
 use super::chance::Fault;
 use super::checks;
 use super::server::{self, Call, Operation, Reply, Server};
-use super::world::{Clock, life};
+use super::world::{Clock, Life, life};
 
 /// How long a message takes.
 const LATENCY: Duration = Duration::from_millis(20);
+/// What has arrived of somebody who is dead is stored this long afterwards.
+const LATE: Duration = Duration::from_mins(3);
 /// Content arrives in such pieces.
 const PIECE: usize = 64 * 1024;
 
@@ -54,7 +56,7 @@ pub(crate) fn call_of(request: &Request) -> Call {
 async fn answer(server: &Mutex<Server>, clock: &Clock, mut request: Request) -> Result<Response, Lost> {
     let now = || seams::Clock::now(clock);
     let call = call_of(&request);
-    let (operation, fault) = (call.operation(), life().fault(&call));
+    let (operation, fault) = (call.operation(), life().map_or(Fault::None, |life| life.fault(&call)));
     tokio::time::sleep(LATENCY).await;
     match fault {
         Fault::Connect => return Err(Lost::Connect),
@@ -65,7 +67,7 @@ async fn answer(server: &Mutex<Server>, clock: &Clock, mut request: Request) -> 
     let body = request.body_mut().take();
     let reply = if operation == Operation::Upload {
         crash_point("call:upload:sent");
-        checks::at_call(&life(), &call, b"");
+        check(|life| checks::at_call(life, &call, b""));
         upload(server, &now, &call, body, fault).await?
     } else {
         let body = match body {
@@ -73,7 +75,7 @@ async fn answer(server: &Mutex<Server>, clock: &Clock, mut request: Request) -> 
             None => Bytes::new(),
         };
         crash_point(&format!("call:{}:sent", operation.name()));
-        checks::at_call(&life(), &call, &body);
+        check(|life| checks::at_call(life, &call, &body));
         server.lock().unwrap().answer(&call, &body, now())
     };
     crash_point(&format!("call:{}:done", operation.name()));
@@ -86,6 +88,12 @@ async fn answer(server: &Mutex<Server>, clock: &Clock, mut request: Request) -> 
     tokio::time::sleep(LATENCY).await;
     let cut = (operation == Operation::Download && fault == Fault::CutBody).then_some(reply.body.len() / 2);
     Ok(response(reply, now(), cut))
+}
+
+fn check(invariant: impl FnOnce(&Life)) {
+    if let Some(life) = life() {
+        invariant(&life);
+    }
 }
 
 fn refusal(status: u16, number: u16) -> Reply {
@@ -117,16 +125,16 @@ async fn upload(
         }
         tokio::time::sleep(LATENCY).await;
     }
-    checks::at_last_byte(&life(), call);
+    check(|life| checks::at_last_byte(life, call));
     let content = Arc::new(content);
     crash_point("call:upload:whole");
     // Altinn may store what has arrived though the sender is dead by now.
     let before = server.lock().unwrap().clone();
-    server.lock().unwrap().end_upload_late(call.id(), Arc::clone(&content), now() + Duration::from_mins(5));
+    server.lock().unwrap().end_upload_late(call.id(), Arc::clone(&content), now() + LATE);
     crash_point("call:upload:late");
     *server.lock().unwrap() = before;
     if fault == Fault::Late {
-        server.lock().unwrap().end_upload_late(call.id(), content, now() + Duration::from_mins(5));
+        server.lock().unwrap().end_upload_late(call.id(), content, now() + LATE);
         return Err(Lost::Cut);
     }
     Ok(server.lock().unwrap().end_upload(call.id(), content, now()))

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 /// How long the malware scan takes.
 pub(crate) const SCAN: Duration = Duration::from_secs(2);
 /// An upload that was begun longer ago has failed.
-pub(crate) const STUCK: Duration = Duration::from_mins(20);
+pub(crate) const STUCK: Duration = Duration::from_mins(6);
 /// Recipients that are not simulated confirm this long after publication.
 const CONFIRMS: Duration = Duration::from_secs(5);
 /// Content is kept this long after the last confirmation.
@@ -505,6 +505,15 @@ impl Server {
             transfer.complete(now);
         }
         Reply::bare(204, "")
+    }
+
+    /// Another number after each change.
+    pub(crate) fn revision(&self) -> u64 {
+        let of = |transfer: &Transfer| {
+            let rows: usize = transfer.recipients.iter().map(|recipient| recipient.rows.len()).sum();
+            transfer.history.len() + rows + usize::from(transfer.late.is_some())
+        };
+        self.transfers.iter().map(|transfer| 1 + of(transfer) as u64).sum()
     }
 
     /// What tells two servers apart, but for times.

@@ -24,7 +24,7 @@ use serde_json::json;
 
 use super::chance::{Chance, Fault};
 use super::checks;
-use super::disk::{Death, Disk, Place};
+use super::disk::{Death, Disk, Place, without_times};
 use super::network::Network;
 use super::server::{self, Call, Server};
 
@@ -81,13 +81,15 @@ pub(crate) struct Outcome {
     pub(crate) points: BTreeMap<String, u32>,
     /// How long it took by the simulated clock.
     pub(crate) took: Duration,
+    /// What is left of chance.
+    pub(crate) chance: Option<Chance>,
 }
 
 /// The clock of a run.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    base: Timestamp,
-    start: tokio::time::Instant,
+    pub(crate) base: Timestamp,
+    pub(crate) start: tokio::time::Instant,
 }
 
 impl seams::Clock for Clock {
@@ -156,7 +158,7 @@ path = "{tree}/out"
 resource_id = "{RESOURCE}"
 recipients = ["{RECIPIENT}"]
 watch = "poll"
-poll_interval = "5s"
+poll_interval = "10s"
 "#,
             tree = tree.display()
         );
@@ -170,7 +172,7 @@ organization = "{RECIPIENT}"
 identity = "recipient"
 path = "{tree}/in"
 resource_id = "{RESOURCE}"
-poll_interval = "5s"
+poll_interval = "10s"
 "#,
             tree = tree.display()
         );
@@ -258,6 +260,7 @@ impl World {
                 dirty: true,
                 photographs,
                 chance,
+                seen: None,
                 outcome: Outcome::default(),
             }),
         });
@@ -281,12 +284,12 @@ impl World {
             }
         };
         let mut service = Box::pin(service.run(shutdown.clone()));
-        let bound = checks::bound();
+        let bound = checks::bound(life.state.borrow().chance.is_some());
         let start = clock.start;
         let over = async {
             let mut quiet_since = None;
             while start.elapsed() < bound && !life.has_died() {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_secs(2)).await;
                 let now = tokio::time::Instant::now();
                 quiet_since = if life.is_quiet() { quiet_since.or(Some(now)) } else { None };
                 if quiet_since.is_some_and(|since| now.duration_since(since) >= QUIET) {
@@ -323,9 +326,9 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Life>>> = const { RefCell::new(None) };
 }
 
-/// The life that goes on on this thread.
-pub(crate) fn life() -> Rc<Life> {
-    CURRENT.with_borrow(|life| life.clone().expect("a life goes on"))
+/// The life that goes on on this thread, if one does.
+pub(crate) fn life() -> Option<Rc<Life>> {
+    CURRENT.with_borrow(Clone::clone)
 }
 
 /// A run under way.
@@ -344,6 +347,8 @@ pub(crate) struct State {
     dirty: bool,
     photographs: bool,
     chance: Option<Chance>,
+    /// What was photographed last.
+    seen: Option<(u64, u64, Vec<(Vec<u8>, Vec<u8>)>)>,
     outcome: Outcome,
 }
 
@@ -353,7 +358,9 @@ impl Life {
     }
 
     fn outcome(&self) -> Outcome {
-        std::mem::take(&mut self.state.borrow_mut().outcome)
+        let mut state = self.state.borrow_mut();
+        let chance = state.chance.take();
+        Outcome { chance, ..std::mem::take(&mut state.outcome) }
     }
 
     pub(crate) fn has_died(&self) -> bool {
@@ -387,10 +394,16 @@ impl Life {
         }
         self.scan();
         let mut state = self.state.borrow_mut();
+        let server = self.server.lock().unwrap().clone();
+        let seen = (state.image.disk.revision(), server.revision(), state.image.memory.pairs());
+        if state.photographs && state.seen.as_ref() == Some(&seen) {
+            return;
+        }
+        state.seen = Some(seen);
         let point = format!("{point}#{}", state.outcome.points[point]);
         let mut image = state.image.clone();
         image.memory = image.memory.copy();
-        image.server = self.server.lock().unwrap().clone();
+        image.server = server;
         image.now = now;
         let photo = Photo { point, image };
         if state.photographs {
@@ -409,8 +422,7 @@ impl Life {
     /// Whether all is done, as far as can be seen at a glance.
     fn is_quiet(&self) -> bool {
         let state = self.state.borrow();
-        let has_records = state.image.memory.transfers().is_ok_and(|transfers| !transfers.is_empty());
-        if has_records {
+        if state.image.memory.count() > 0 {
             return false;
         }
         drop(state);
@@ -477,9 +489,10 @@ impl Image {
     /// What tells two images apart but for times, which change nothing but waits.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.disk.hash(&mut hasher, &without_times);
-        for transfer in self.memory.transfers().unwrap_or_default() {
-            without_times(&serde_json::to_vec(&transfer).unwrap()).hash(&mut hasher);
+        self.disk.hash(&mut hasher);
+        // Records are documents; what points to them says nothing else.
+        for (_, value) in self.memory.pairs().iter().filter(|(_, value)| value.first() == Some(&b'{')) {
+            without_times(value).hash(&mut hasher);
         }
         self.server.hash(&mut hasher);
         self.expected.hash(&mut hasher);
@@ -491,16 +504,4 @@ impl Image {
         let is_taken = |work: &Work| !matches!(work, Work::Outgoing { progress: Outgoing::Claiming, .. });
         self.memory.transfers().unwrap().iter().any(|transfer| is_taken(&transfer.work))
     }
-}
-
-/// A document without its times, and without how often something was tried.
-fn without_times(bytes: &[u8]) -> Vec<u8> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return bytes.to_vec() };
-    if !text.starts_with('{') {
-        return bytes.to_vec();
-    }
-    let is_time =
-        |part: &str| part.len() >= 20 && part.ends_with('Z') && part.as_bytes().get(10) == Some(&b'T');
-    let parts = text.split('"').map(|part| if is_time(part) { "time" } else { part });
-    parts.collect::<Vec<_>>().join("\"").into_bytes()
 }

@@ -62,6 +62,7 @@ impl Party {
             .set("retry", "max", "\"1s\"")
             .set("retry", "cut_upload_wait", "\"1s\"")
             .set("retry", "settle_initialize", "\"2s\"")
+            .set("retry", "wedged_after", "\"1s\"")
             .set("retry", "probe_every", "\"500ms\"")
             .set("telemetry", "log_level", "\"info\"");
         let folder = PathBuf::from(printed["folder"].as_str().unwrap());
