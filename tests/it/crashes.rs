@@ -216,3 +216,29 @@ fn what_was_half_written_at_a_death_is_removed() {
     bench.start();
     bench.assert_promises();
 }
+
+#[test]
+fn a_death_while_a_document_gets_its_name_loses_and_doubles_nothing() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    let mut seed = 0;
+    // A sender writes the claim, and writes it again with Altinn's id; a recipient writes the marker.
+    for point in ["replace:written", "replace:renamed"] {
+        for time in 1..=2 {
+            let point = format!("{point}:{time}");
+            seed += 1;
+            bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, 1000));
+            bench.sender.die_at(&point);
+            assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+            bench.sender.start();
+            if time == 1 {
+                bench.recipient.die_at(&point);
+                assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+            }
+            bench.recipient.start();
+            bench.settle();
+            assert_eq!((bench.sender.stop(), bench.recipient.stop()), (Some(0), Some(0)), "after {point}");
+        }
+    }
+    bench.start();
+    bench.assert_promises();
+}

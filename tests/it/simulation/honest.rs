@@ -112,12 +112,18 @@ impl Altinn {
         let details = self.sender.details(self.id(number), Role::Sender).await;
         told(details.map(|details| {
             let history: Vec<_> = details.history.iter().map(|moment| moment.status.to_string()).collect();
-            let rows: Vec<_> = details.recipient_history.iter().map(|row| format!("{:?}", row.status)).collect();
+            let rows: Vec<_> =
+                details.recipient_history.iter().map(|row| format!("{:?}", row.status)).collect();
             format!("{history:?} {rows:?}")
         }))
     }
 
-    async fn search(&self, role: Role, status: Option<Status>, own: Option<broker::RecipientStatus>) -> String {
+    async fn search(
+        &self,
+        role: Role,
+        status: Option<Status>,
+        own: Option<broker::RecipientStatus>,
+    ) -> String {
         let search = Search {
             resource_id: self.resource.parse().unwrap(),
             role,
@@ -129,7 +135,12 @@ impl Altinn {
         };
         let client = if role == Role::Sender { &self.sender } else { &self.recipient };
         let number = |id: &BrokerTransferId| self.ids.iter().position(|known| known == id);
-        told(client.search(&search).await.map(|ids| format!("{:?}", ids.iter().map(number).collect::<Vec<_>>())))
+        told(
+            client
+                .search(&search)
+                .await
+                .map(|ids| format!("{:?}", ids.iter().map(number).collect::<Vec<_>>())),
+        )
     }
 
     async fn download(&self, number: usize, from: u64) -> String {
