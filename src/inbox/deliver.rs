@@ -170,6 +170,8 @@ fn lay_down_file(folders: &Folders, own: &Dir, into: &Dir, marker: &Marker) -> R
     if marker.place.metadata && !is_there {
         let prepared = prepare_metadata(folders, into, &companion, marker)?;
         match names.add(into, &companion, || prepared.put_in_place()) {
+            // It was put there before, and the answer was lost.
+            Err(error) if error.is_taken() && is_ours(into, &companion, marker)? => {}
             Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
             added => added?,
         }

@@ -12,6 +12,7 @@ use super::initialize::claim_file;
 use super::lay_down::{self, Laid, Laying};
 use super::receipt;
 use super::take::{self, Taken};
+use super::vanished;
 use crate::config::AfterSend;
 use crate::files::Entry;
 use crate::route::{Decision, Drive, Hold, Kind, Means, Next, Recovery, Trouble};
@@ -55,7 +56,8 @@ impl Drive for Driver {
         if progress.is_unsent() && transfer.problem.is_some() && route.means.is_hopeless(transfer) {
             return Err(give_up(transfer, route.means.now()));
         }
-        match progress.next_step() {
+        let step = progress.next_step();
+        let done = match step {
             OutgoingStep::Take => route.take(transfer).await,
             OutgoingStep::Describe => route.describe(transfer).await,
             OutgoingStep::Initialize => route.initialize(transfer).await,
@@ -72,6 +74,12 @@ impl Drive for Driver {
             OutgoingStep::Track => route.track(transfer).await,
             OutgoingStep::FileFailure => route.file_failure(transfer).await,
             OutgoingStep::Nothing => route.end(transfer, transfer.clone()).await,
+        };
+        match done {
+            Err(trouble) if trouble.failure.code == vanished::MISSING && needs_file(step) => {
+                route.settle_missing(transfer, trouble).await
+            }
+            done => done,
         }
     }
 
@@ -82,6 +90,15 @@ impl Drive for Driver {
     async fn give_up(&self, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
         self.0.put_aside(transfer, failure).await
     }
+}
+
+/// Whether a step is about the claimed file, and not about where it is laid down.
+fn needs_file(step: OutgoingStep) -> bool {
+    use OutgoingStep as S;
+    !matches!(
+        step,
+        S::Take | S::Follow | S::IntendArchive | S::Archive | S::Track | S::FileFailure | S::Nothing
+    )
 }
 
 fn give_up(transfer: &Transfer, now: jiff::Timestamp) -> Trouble {
@@ -101,7 +118,10 @@ impl Route {
         let (id, claim) = (transfer.id, claim.clone());
         match self.on_files(move |folders| take::take(folders, id, &claim, &beside)).await? {
             Taken::Ours => self.happened(transfer, OutgoingEvent::FileTaken).await?,
-            Taken::Withdrawn => self.happened(transfer, OutgoingEvent::FileWithdrawn).await?,
+            Taken::Withdrawn => {
+                info!("withdrawn: the file was taken away or changed before it was the service's");
+                self.happened(transfer, OutgoingEvent::FileWithdrawn).await?;
+            }
             immovable @ (Taken::Immovable | Taken::ImmovableFolder) => {
                 self.cannot_move(transfer, immovable == Taken::ImmovableFolder);
                 self.happened(transfer, OutgoingEvent::FileWithdrawn).await?;
@@ -147,6 +167,7 @@ impl Route {
         let id = transfer.id;
         let look = move |folders: &super::Folders| describe::look(folders, id);
         let (before, is_verified) = self.on_files(look).await?;
+        self.is_claimed_one(&before, seen)?;
         if before.identity.is_same_file(&seen) {
             return Ok(before);
         }
@@ -268,10 +289,13 @@ impl Route {
     /// anything.
     async fn put_aside(self: &Arc<Self>, transfer: &mut Transfer, failure: Failure) -> Result<Next, Trouble> {
         let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
-        if progress.is_unsent() {
-            self.intend_failure(transfer, failure, None).await
-        } else {
-            Err(Trouble { failure, kind: Kind::Slow })
+        match progress {
+            progress if progress.is_unsent() => self.intend_failure(transfer, failure, None).await,
+            // Nobody sends the rest of it any more.
+            Outgoing::Uploading { never_whole: true, .. } => {
+                self.intend_failure(transfer, failure, Some(Unpublished::NeverWhole)).await
+            }
+            _ => Err(Trouble { failure, kind: Kind::Slow }),
         }
     }
 

@@ -30,6 +30,7 @@ mod sending;
 mod set_back;
 mod take;
 mod upload;
+mod vanished;
 mod verify;
 mod watch;
 mod window;

@@ -213,6 +213,22 @@ fn what_is_damaged_twice_is_kept_as_evidence_and_not_confirmed() {
     }
 }
 
+#[test]
+fn a_death_while_what_is_there_is_thrown_away_leaves_nothing_of_it() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.set_faults(&json!([
+        { "operation": "download", "effect": "response-cut", "at": 3 * MIB, "nth": 1 },
+        { "effect": "range-ignored" },
+    ]));
+    published(&mut bench, "a.bin", &noise(10, 4 * MIB));
+    bench.recipient.die_at("restart:forgotten");
+    assert!(bench.recipient.has_died());
+    assert!(!own(&bench).join("durable.json").exists());
+    bench.recipient.start();
+    bench.assert_promises();
+    assert!(!bench.recipient.log().contains("download_damaged"));
+}
+
 /// How much is free by what a test says, in a file.
 fn set_free(bench: &Bench, bytes: u64) {
     let (draft, path) = (bench.dir.path().join("free-draft"), bench.dir.path().join("free"));

@@ -52,4 +52,5 @@ mod support;
 mod swaps;
 mod tls;
 mod tus;
+mod vanished;
 mod writers;

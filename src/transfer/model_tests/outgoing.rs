@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::samples::{at, booking, broker_id, claim, dispatch, failure, place, recipients};
 use super::super::{
-    Archive, LastByte, Outgoing, OutgoingEvent as E, Transfer, TransferId, Unpublished, Work,
+    Archive, LastByte, Outgoing, OutgoingEvent as E, Transfer, TransferId, Unpublished, UploadSession, Work,
 };
 use super::{World, explore};
 
@@ -263,8 +263,35 @@ impl Sending {
             let begun = self.after(E::UploadBegun { at: at(1) });
             also("bytes are sent", begun.map(|world| world.calling(Call::Upload { released: false })));
         }
+        self.sessions(&mut also);
         if let Some(remote) = self.booked() {
             self.asks(remote, also);
+        }
+    }
+
+    /// What the sender may do where the bytes go resumably: a session is one upload, however often it is gone on with.
+    fn sessions(&self, also: &mut impl FnMut(&'static str, Option<Self>)) {
+        let session = Box::new(UploadSession::plan(10, 5, 2, 0));
+        also("a session is begun", self.after(E::SessionBegun { at: at(1), session }));
+        for part in 0..2 {
+            let location = format!("/part/{part}");
+            also("a part is created", self.after(E::PartCreated { part, location }));
+        }
+        also("the session is given up", self.after(E::SessionGivenUp));
+        let Outgoing::Uploading { session: Some(session), last_byte, .. } = self.progress() else { return };
+        match last_byte {
+            _ if session.given_up => {}
+            LastByte::Kept => {
+                also("bytes go to the session", Some(self.clone().calling(Call::Upload { released: false })));
+            }
+            LastByte::MayHaveLeft => {
+                let again = self.with_booked(|remote| {
+                    if matches!(remote.status, Status::Initialized | Status::UploadStarted) {
+                        remote.whole_under_way = 1;
+                    }
+                });
+                also("the end of it is sent again", Some(again.calling(Call::Upload { released: true })));
+            }
         }
     }
 

@@ -43,7 +43,12 @@ fn a_sender_that_dies_while_it_copies_archives_once() {
         .collect();
     assert!(points.len() >= 5, "{points:?}");
     // The file, then its sidecar.
-    points.extend(["copy:placed:1".to_owned(), "copy:placed:2".to_owned()]);
+    points.extend([
+        "copy:written:1".to_owned(),
+        "copy:renamed:1".to_owned(),
+        "copy:placed:1".to_owned(),
+        "copy:placed:2".to_owned(),
+    ]);
     for (seed, point) in (0..).zip(&points) {
         let name = format!("{}.bin", point.replace(':', "-"));
         put_sidecar(&bench.sender.outbox(), &name);

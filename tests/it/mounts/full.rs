@@ -113,3 +113,31 @@ fn a_drop_folder_without_room_keeps_what_is_dropped_until_there_is_room() {
     bench.wait_for_completion();
     bench.assert_promises();
 }
+
+#[test]
+#[ignore = "needs root: mounts"]
+fn a_download_stops_where_others_fill_the_disk_and_goes_on_when_there_is_room() {
+    const MIB: usize = 1024 * 1024;
+    let mut bench = Bench::new(&Setup::default());
+    bench.recipient.set(INBOX, "min_free_space", "\"4MiB\"");
+    let inbox = bench.recipient.inbox();
+    let disk = folder(&bench, "disk");
+    let _memory = Mount::memory(64 * 1024, &disk);
+    let shown = folder(&bench, "disk/shown");
+    let _shown = Mount::bind(&shown, &inbox);
+    bench.set_faults(&serde_json::json!([
+        { "operation": "download", "effect": "response-slow", "bytes_per_second": 15 * MIB, "nth": 1 },
+    ]));
+    bench.start();
+    bench.drop_file("large.bin", &noise(1, 40 * MIB));
+    let incoming = inbox.join(".formidlingd/incoming");
+    bench.wait_until("some of it has come", || {
+        files_below(&incoming).iter().any(|path| path.metadata().is_ok_and(|file| file.len() > MIB as u64))
+    });
+    let ballast = Ballast::but(0, &disk);
+    wait_for(&bench, |bench| &bench.recipient, 0, "not_enough_room");
+    assert_eq!(bench.confirmations(), 0);
+    drop(ballast);
+    bench.assert_promises();
+    assert_eq!(bench.requests("download", 200).len(), 1, "it went on where it had stopped");
+}
