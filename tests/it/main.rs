@@ -33,6 +33,7 @@ mod matrix;
 mod mounts;
 mod names;
 mod operating;
+mod outages;
 mod power;
 mod quotas;
 mod reading;
