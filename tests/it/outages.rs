@@ -104,12 +104,14 @@ fn assert_one_a_minute(site: &InProcess, from: Timestamp, to: Timestamp) {
             times.entry(host).or_default().push(entry.time);
         }
     }
-    assert!(!times.is_empty(), "nobody looked whether Altinn is there again");
+    // Without tokens the platform itself is not asked.
+    let looked = times.get("Maskinporten").map_or(0, Vec::len);
+    assert!(looked >= 60, "nobody looked whether Maskinporten is there again: {looked} calls");
     for (host, times) in times {
         // Maskinporten is asked when the tokens are over, and found to be down only then.
         let clear = times.iter().find(|time| **time >= from + MINUTE).map(|first| *first + BEFORE_IT_IS_CLEAR);
         let times: Vec<Timestamp> = times.into_iter().filter(|time| clear.is_some_and(|clear| *time >= clear)).collect();
-        assert!((100..=2 * 360).contains(&times.len()), "{host}: {} calls in six hours", times.len());
+        assert!(times.len() <= 2 * 360, "{host}: {} calls in six hours", times.len());
         let quick = times.windows(3).find(|calls| calls[2].duration_since(calls[0]) < MINUTE);
         assert!(quick.is_none(), "{host}: three calls of two services within a minute: {quick:?}");
     }
