@@ -109,7 +109,7 @@ impl Hearing {
     async fn ask(&mut self, route: &Arc<Route>) -> Result<Asked, Trouble> {
         route
             .hold
-            .pass(route.means.now())
+            .pass(None, route.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
         if route.backlog.counted() >= MAX_UNDELIVERED {
             return Ok(Asked::ThereIsMore);

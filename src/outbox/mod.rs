@@ -227,9 +227,10 @@ impl Route {
     /// How many more files may be claimed now.
     fn room_for_claims(&self) -> usize {
         let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).len();
-        // While the route is held, one file looks whether the trouble has passed; the others stay where they are.
+        // While the route is held, one file looks whether the trouble has passed, and another, since it may be the
+        // first one's alone; the others stay where they are.
         if self.hold.is_held() {
-            return usize::from(unsent == 0);
+            return 2_usize.saturating_sub(unsent);
         }
         // Twice as many as are sent at once, so that the next are hashed while these are on their way.
         self.settings.max_concurrent.saturating_mul(2).saturating_sub(unsent)

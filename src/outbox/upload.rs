@@ -33,7 +33,7 @@ pub(super) const CUT: &str = "upload_cut";
 impl Route {
     /// Sends the bytes, for the first time or, after an upload that provably did not end, again.
     pub(super) async fn upload(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        self.pass()?;
+        self.pass(transfer)?;
         let _route_slot = self.slots.acquire().await;
         let _slot = self.means.slots.acquire().await;
         let Some((id, size)) = target(transfer) else { return Ok(Next::Step) };

@@ -34,6 +34,7 @@ mod mounts;
 mod names;
 mod operating;
 mod outages;
+mod poison;
 mod power;
 mod quotas;
 mod reading;
