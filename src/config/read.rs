@@ -248,7 +248,18 @@ pub(super) fn identity(name: IdentityName, section: &mut Section<'_>) -> Result<
 pub(super) fn state(section: &mut Section<'_>) -> Result<State, Reported> {
     let path = section.value("path", values::path);
     let keep_history = section.value("keep_history", values::keep);
-    Ok(State { path: path?, keep_history: keep_history? })
+    let export_every = section.value("export_every", values::every);
+    let keep_exports = section.value("keep_exports", values::positive);
+    let ballast = section.optional("ballast", values::size);
+    let min_free_space = section.optional("min_free_space", values::size);
+    Ok(State {
+        path: path?,
+        keep_history: keep_history?,
+        export_every: export_every?,
+        keep_exports: keep_exports?,
+        ballast: ballast?,
+        min_free_space: min_free_space?,
+    })
 }
 
 /// `[http]`
@@ -300,6 +311,7 @@ pub(super) fn retry(section: &mut Section<'_>) -> Result<Retry, Reported> {
     let give_up_after = section.value("give_up_after", values::positive_duration);
     let cut_upload_wait = section.value("cut_upload_wait", values::duration);
     let settle_initialize = section.value("settle_initialize", values::duration);
+    let wedged_after = section.value("wedged_after", values::positive_duration);
     let probe_every = section.value("probe_every", values::positive_duration);
     if let (Ok(initial), Ok(max)) = (initial, max)
         && initial > max
@@ -313,6 +325,7 @@ pub(super) fn retry(section: &mut Section<'_>) -> Result<Retry, Reported> {
         give_up_after: give_up_after?,
         cut_upload_wait: cut_upload_wait?,
         settle_initialize: settle_initialize?,
+        wedged_after: wedged_after?,
         probe_every: probe_every?,
     })
 }

@@ -143,6 +143,9 @@ pub(super) const OUTBOX: Section = Section {
         default("file_mode", "0640"),
         optional("group"),
         default("processing_patience", "24h"),
+        default("upload", "auto"),
+        default("chunk_size", "16MiB"),
+        default("parallel_parts", "auto"),
         optional("give_up_after"),
         default("max_concurrent", "4"),
     ],
@@ -176,7 +179,14 @@ pub(super) const INBOX: Section = Section {
 pub(super) const STATE: Section = Section {
     name: "state",
     named: false,
-    keys: &[default("path", "/var/lib/formidlingd"), default("keep_history", "400d")],
+    keys: &[
+        default("path", "/var/lib/formidlingd"),
+        default("keep_history", "400d"),
+        default("export_every", "1h"),
+        default("keep_exports", "5"),
+        optional("ballast"),
+        optional("min_free_space"),
+    ],
 };
 
 /// `[http]`
@@ -203,6 +213,7 @@ pub(super) const RETRY: Section = Section {
         default("give_up_after", "7d"),
         default("cut_upload_wait", "2m"),
         default("settle_initialize", "1m"),
+        default("wedged_after", "5m"),
         default("probe_every", "1m"),
     ],
 };

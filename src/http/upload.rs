@@ -27,7 +27,18 @@ impl Clients {
         size: u64,
         body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     ) -> Result<Reply, Error> {
-        let progress = Arc::new(Progress::new(size, self.timeouts()));
+        self.upload_and_wait(request, size, body, self.timeouts().answer).await
+    }
+
+    /// The same, with another patience for the answer.
+    pub async fn upload_and_wait(
+        &self,
+        request: RequestBuilder,
+        size: u64,
+        body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
+        answer: Duration,
+    ) -> Result<Reply, Error> {
+        let progress = Arc::new(Progress::new(size, Timeouts { answer, ..self.timeouts() }));
         // The library goes on sending when the answer is there before the whole body has left.
         let _end = End(Arc::clone(&progress));
         let watched = Watched { body: Box::pin(body), progress: Arc::clone(&progress) };

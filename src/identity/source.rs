@@ -179,6 +179,7 @@ impl Source {
 
     fn observe(&self, headers: &HeaderMap) {
         if let Some(server) = http::date(headers) {
+            self.means.clock.observe(server);
             self.means.skew.observe(server, self.means.clock.now());
         }
     }

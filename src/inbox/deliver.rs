@@ -12,7 +12,7 @@ use super::hear::{confirmation, notification};
 use crate::config::Layout;
 use crate::files::{Dir, Error, Mode, Prepared};
 use crate::route::{Next, Trouble};
-use crate::seams::{self, crash_point};
+use crate::seams::crash_point;
 use crate::transfer::document::{MAX_COMPANION_BYTES, Metadata, to_json};
 use crate::transfer::{
     Companion, InboxPlace, Incoming, IncomingEvent, Offer, OrgNumber, Received, SafeFileName, Transfer,
@@ -198,7 +198,7 @@ fn withdraw(into: &Dir, companion: &str, marker: &Marker) -> Result<Laid, Error>
 fn share(own: &Dir, into: &Dir, folders: &Folders) -> Result<(), Error> {
     let file = own.open_file(FILE)?;
     if into.share_file(&file, folders.access)? {
-        seams::sync_file(&file).map_err(|error| Error::new("sync", own.path().join(FILE), error))?;
+        own.sync_file(&file, FILE)?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::broker::{Overview, RecipientStatus, Role, Search, Status};
 use crate::config::Confirm;
 use crate::files::Error;
 use crate::route::{Kind, Trouble, earlier, later};
+use crate::seams::crash_point;
 use crate::store::{self, BrokerKey};
 use crate::transfer::{
     BrokerTransferId, Confirmation, Incoming, IncomingEvent, Notification, Offer, OrgNumber, Transfer,
@@ -81,7 +82,8 @@ fn wait_after(route: &Route, trouble: Trouble, failures: u32) -> Result<Duration
     let now = route.means.now();
     let until = |next: Timestamp| next.duration_since(now).unsigned_abs();
     let named = if let Kind::Temporary(named) = trouble.kind { named } else { None };
-    let backoff = route.means.backoff.delay_after(failures - 1, named).max(route.settings.poll_interval.min(SOON));
+    let backoff =
+        route.means.backoff.delay_after(failures - 1, named).max(route.settings.poll_interval.min(SOON));
     Ok(match trouble.kind {
         Kind::Fatal => return Err(trouble),
         Kind::Route => until(route.hold.hold(&trouble.failure, now)),
@@ -111,7 +113,7 @@ impl Hearing {
             .hold
             .pass(None, route.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
-        if route.backlog.counted() >= MAX_UNDELIVERED {
+        if route.backlog.counted() >= MAX_UNDELIVERED || !route.means.store.has_room() {
             return Ok(Asked::ThereIsMore);
         }
         let mut asked = Asked::Everything;
@@ -275,8 +277,10 @@ async fn take_on(route: &Arc<Route>, offer: Offer) -> Result<(), Trouble> {
             delivered_before(route, marker, offer, now)?
         }
     };
+    crash_point("hear:found");
     match route.means.store.insert(transfer.clone()).await {
         Ok(()) => {
+            crash_point("hear:noted");
             route.note(&transfer);
             Ok(())
         }

@@ -10,8 +10,10 @@ pub mod hook;
 
 mod backlog;
 mod confirm;
+mod damage;
 mod deliver;
 mod download;
+mod fetch;
 mod folders;
 mod hear;
 mod names;
@@ -19,11 +21,13 @@ mod notify;
 mod probe;
 mod quota;
 mod recover;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
 pub use probe::probe;
+pub use verify::verify;
 
 use std::sync::Arc;
 

@@ -8,8 +8,8 @@ use tracing::warn;
 use super::Route;
 use super::download::{FULL, TOO_LARGE};
 use super::folders::{FILE, Folders, WHOLE};
-use crate::files::Error;
 use crate::broker::{RecipientStatus, Role, Status, Trouble as Found};
+use crate::files::Error;
 use crate::route::{Decision, Next, Trouble};
 use crate::transfer::{Confirmation, Incoming, Transfer, TransferId, Work};
 

@@ -241,6 +241,7 @@ fn means(server: &Server, state: &std::path::Path) -> Means {
         give_up_after: Duration::from_hours(1),
         cut_upload_wait: wait,
         settle_initialize: wait,
+        wedged_after: wait,
         probe_every: wait,
     };
     let store = Store::open(state, Arc::<SystemClock>::clone(&clock), random).unwrap().store;

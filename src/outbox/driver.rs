@@ -60,8 +60,11 @@ impl Drive for Driver {
             OutgoingStep::Describe => route.describe(transfer).await,
             OutgoingStep::Initialize => route.initialize(transfer).await,
             OutgoingStep::SettleInitialize => route.settle_initialize(transfer).await,
-            OutgoingStep::Upload if route.recovery.is_open(transfer.id) => route.compare(transfer).await,
+            OutgoingStep::Upload | OutgoingStep::Resume if route.recovery.is_open(transfer.id) => {
+                route.compare(transfer).await
+            }
             OutgoingStep::Upload => route.upload(transfer).await,
+            OutgoingStep::Resume => route.resume(transfer).await,
             OutgoingStep::SettleUpload => route.settle_upload(transfer).await,
             OutgoingStep::Follow => route.follow(transfer).await,
             OutgoingStep::IntendArchive => route.intend_archive(transfer).await,
@@ -131,6 +134,7 @@ impl Route {
         drop(slot);
         let ReadOutcome::Still(content) = read else { return Err(changing(now)) };
         let dispatch = outline.complete(*content).ok_or_else(|| changing(now))?;
+        crash_point("describe:hashed");
         self.happened(transfer, OutgoingEvent::Described(Box::new(dispatch))).await?;
         Ok(Next::Step)
     }
@@ -162,6 +166,7 @@ impl Route {
         };
         let date = local_date(publication.published);
         let place = self.choose(transfer, claim.name.clone(), Some(date)).await?;
+        crash_point("archive:chosen");
         self.happened(transfer, OutgoingEvent::ArchiveIntended(place)).await?;
         Ok(Next::Step)
     }
@@ -199,6 +204,7 @@ impl Route {
                 crash_point("archive:laid_down");
                 info!("archived");
                 self.happened(transfer, OutgoingEvent::Archived).await?;
+                crash_point("archive:done");
                 Ok(Next::Step)
             }
             Laid::NameTaken => {
@@ -245,7 +251,9 @@ impl Route {
         let now = self.means.now();
         let ended =
             transfer.clone().after_outgoing(event, now).map_err(|illegal| Trouble::illegal(illegal, now))?;
+        crash_point("close:decided");
         self.refresh_receipt(&ended).await?;
+        crash_point("close:receipt");
         self.end(transfer, ended).await
     }
 
@@ -303,6 +311,7 @@ impl Route {
     /// Moves a transfer that is over from the store to the journal.
     async fn end(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
         self.means.store_end(transfer, ended).await?;
+        crash_point("end:journalled");
         self.note(transfer);
         Ok(Next::Wait)
     }

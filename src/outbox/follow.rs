@@ -12,6 +12,7 @@ use super::Route;
 use super::upload::{CUT, cut};
 use crate::broker::{self, Overview, RecipientStatus, Role, Status};
 use crate::route::{Kind, Next, Trouble, later};
+use crate::seams::crash_point;
 use crate::transfer::{
     BrokerTransferId, Failure, LastByte, OrgNumber, Outgoing, OutgoingEvent, RecipientProgress, Transfer,
     Unpublished, Work,
@@ -74,13 +75,20 @@ impl Route {
     pub(super) async fn settle_upload(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Some((id, last_byte)) = uploading(transfer) else { return Ok(Next::Step) };
         let overview = self.overview(id).await?;
+        if is_session(transfer) {
+            // Given up, and its last byte may have left: Altinn is watched until it has published or failed it.
+            return match seen(&overview) {
+                Seen::NothingArrived | Seen::Begun => self.leave_alone(transfer).await,
+                _ => self.take_in(transfer, &overview).await,
+            };
+        }
         let has_waited = transfer.problem.as_ref().is_some_and(|problem| problem.code == CUT)
             && later(transfer.updated, self.means.retry.cut_upload_wait) <= self.means.now();
         match (seen(&overview), last_byte) {
-            (Seen::NothingArrived | Seen::Begun, LastByte::Kept) if has_waited => self.upload(transfer).await,
+            (Seen::NothingArrived | Seen::Begun, LastByte::Kept) if has_waited => self.stream(transfer).await,
             (Seen::NothingArrived, LastByte::MayHaveLeft) if has_waited => {
                 self.happened(transfer, OutgoingEvent::NothingArrived).await?;
-                self.upload(transfer).await
+                self.stream(transfer).await
             }
             (Seen::NothingArrived | Seen::Begun, _) => self.leave_alone(transfer).await,
             _ => self.take_in(transfer, &overview).await,
@@ -128,7 +136,9 @@ impl Route {
                     expires: overview.expiration.unwrap_or(Timestamp::MAX),
                     recipients,
                 };
+                crash_point("follow:seen");
                 self.happened(transfer, event).await?;
+                crash_point("follow:published");
                 Ok(Next::Step)
             }
             Seen::Processing if is_before_processing(transfer) => {
@@ -160,7 +170,7 @@ impl Route {
                 message: "Altinn's malware scan refused the file",
                 remedy: "see what is in the file; send a clean one",
             })
-        } else if abandoned(transfer) >= MAX_ABANDONED {
+        } else if failed_by_altinn(transfer) >= MAX_ABANDONED {
             Some(Verdict {
                 code: "altinn_failed",
                 message: "Altinn failed every attempt to send the file",
@@ -219,7 +229,9 @@ impl Route {
     /// Sees how far the recipients have come, until all have confirmed or Altinn has deleted the transfer.
     pub(super) async fn track(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
+        crash_point("track:before");
         let overview = self.overview(id).await?;
+        crash_point("track:answered");
         let now = self.means.now();
         let recipients = addressed(transfer, &overview);
         let changed = publication_recipients(transfer) != Some(recipients.as_slice());
@@ -317,7 +329,7 @@ impl Route {
     }
 
     /// Puts the next look off; `problem` is what is to be shown meanwhile.
-    async fn wait(
+    pub(super) async fn wait(
         &self,
         transfer: &mut Transfer,
         wait: Duration,
@@ -359,6 +371,10 @@ fn uploading(transfer: &Transfer) -> Option<(BrokerTransferId, LastByte)> {
     }
 }
 
+fn is_session(transfer: &Transfer) -> bool {
+    matches!(&transfer.work, Work::Outgoing { progress, .. } if progress.session().is_some())
+}
+
 fn is_before_processing(transfer: &Transfer) -> bool {
     matches!(
         &transfer.work,
@@ -373,9 +389,19 @@ fn uploads(transfer: &Transfer) -> u32 {
     }
 }
 
-fn abandoned(transfer: &Transfer) -> usize {
+pub(super) fn abandoned(transfer: &Transfer) -> usize {
     match &transfer.work {
         Work::Outgoing { abandoned, .. } => abandoned.len(),
+        Work::Incoming { .. } => 0,
+    }
+}
+
+/// The transfers that Altinn failed, and not we.
+fn failed_by_altinn(transfer: &Transfer) -> usize {
+    match &transfer.work {
+        Work::Outgoing { abandoned, never_whole, .. } => {
+            abandoned.len().saturating_sub(usize::try_from(*never_whole).unwrap_or(usize::MAX))
+        }
         Work::Incoming { .. } => 0,
     }
 }

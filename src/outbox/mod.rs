@@ -3,7 +3,7 @@
 //!
 //! [`watch`] hears of files, [`listing`] finds them, [`observe`] says when they have come to rest, [`intake`] claims
 //! them, [`take`] makes them ours, [`describe`] finds out what Altinn is to be told, [`initialize`] and
-//! [`upload`] send, [`follow`] sees what becomes of it, [`lay_down`] puts file and
+//! [`upload`] send (large files by [`resumable`]), [`follow`] sees what becomes of it, [`lay_down`] puts file and
 //! receipt (or error file) in place. The [`driver`] takes these steps, one at a time, as the state machine says.
 
 pub mod driver;
@@ -22,14 +22,20 @@ mod observe;
 mod orphans;
 mod probe;
 mod receipt;
+mod receipts;
 mod recovery;
+mod resumable;
 mod retention;
+mod sending;
+mod set_back;
 mod take;
 mod upload;
+mod verify;
 mod watch;
 mod window;
 
 pub use probe::probe;
+pub use verify::verify;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +51,7 @@ use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use candidate::{Candidate, Source};
 use folders::Folders;
+use set_back::SetBack;
 
 /// Files of one route that are claimed and wait for people, beyond which they count as work in hand.
 const MAX_APART: usize = 256;
@@ -75,6 +82,7 @@ struct Route {
     means: Means,
     hold: Hold,
     recovery: Recovery,
+    set_back: SetBack,
     folders: Arc<Mount<Folders>>,
     /// Hashing and uploading at once, in this route.
     slots: Semaphore,
@@ -85,6 +93,10 @@ struct Route {
     apart: Mutex<HashSet<TransferId>>,
     /// What cannot be moved out of the drop folder, and since when: it is tried again after a while.
     immovable: Mutex<HashMap<Immovable, Instant>>,
+    /// How resumable uploads have gone.
+    tempo: resumable::Tempo,
+    /// The service is about to stop: what takes long ends where it can be gone on with.
+    stopping: CancellationToken,
     /// Transfers have become due, or there is room for more.
     wake: Arc<Notify>,
     room: Notify,
@@ -115,11 +127,14 @@ impl Outbox {
             means,
             hold,
             recovery,
+            set_back: SetBack::default(),
             folders,
             slots,
             unsent: Mutex::default(),
             apart: Mutex::default(),
             immovable: Mutex::default(),
+            tempo: resumable::Tempo::default(),
+            stopping: CancellationToken::new(),
             wake: Arc::new(Notify::new()),
             room: Notify::new(),
         };
@@ -143,8 +158,23 @@ impl Outbox {
         };
         let wake = Arc::clone(&route.wake);
         let retention = retention::run(Arc::clone(&route), stop.clone());
+        let receipts = {
+            let (route, stop) = (Arc::clone(&route), stop.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => Ok(()),
+                    recovered = receipts::recover(route) => recovered,
+                }
+            }
+        };
+        let stopping = route.stopping.clone();
         let work = work_off(Arc::new(driver::Driver(Arc::clone(&route))), wake, stop.clone());
-        tokio::try_join!(intake, retention, work).map(|((), (), ())| ())
+        let stopped = async {
+            stop.cancelled().await;
+            stopping.cancel();
+            Ok(())
+        };
+        tokio::try_join!(intake, retention, receipts, work, stopped).map(|((), (), (), (), ())| ())
     }
 }
 
@@ -227,6 +257,13 @@ impl Route {
     /// How many more files may be claimed now.
     fn room_for_claims(&self) -> usize {
         let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).len();
+        // What is taken has to be remembered.
+        if !self.means.store.has_room() {
+            return 0;
+        }
+        if self.set_back.is_held() {
+            return usize::from(unsent == 0);
+        }
         // While the route is held, one file looks whether the trouble has passed, and another, since it may be the
         // first one's alone; the others stay where they are.
         if self.hold.is_held() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Route;
 use super::follow::{Seen, seen};
 use crate::route::{Decision, Next, Trouble};
-use crate::transfer::{Outgoing, Transfer, Work};
+use crate::transfer::{Outgoing, OutgoingStep, Transfer, Work};
 
 /// What is told of a request for a transfer that was lost.
 const INITIALIZING: &str = "initializing";
@@ -28,14 +28,15 @@ impl Route {
         }
     }
 
-    /// Sees whether a transfer that has an id and no bytes is still what its record says, before bytes go to it.
+    /// Sees whether a transfer that has an id and no bytes, or a part of them, is still what its record says, before
+    /// bytes go to it.
     pub(super) async fn compare(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
         let overview = self.overview(id).await?;
         match seen(&overview) {
             // What follows an upload that is not allowed any more is known there.
-            Seen::NothingArrived | Seen::Begun | Seen::Processing | Seen::Unknown => Ok(Next::Step),
-            Seen::Published(_) | Seen::Over(_) => self.take_in(transfer, &overview).await,
+            Seen::NothingArrived | Seen::Begun | Seen::Unknown => Ok(Next::Step),
+            Seen::Processing | Seen::Published(_) | Seen::Over(_) => self.take_in(transfer, &overview).await,
         }
     }
 }
@@ -44,6 +45,10 @@ impl Route {
 pub(super) fn decided(was: &'static str, transfer: &Transfer) -> (Option<&'static str>, Decision) {
     let is_unsettled =
         transfer.problem.as_ref().is_some_and(|problem| problem.code == super::initialize::UNSETTLED);
+    let is_resumable = matches!(
+        &transfer.work,
+        Work::Outgoing { progress, .. } if progress.next_step() == OutgoingStep::Resume
+    );
     let (altinn, what, why) = match (was, transfer.phase()) {
         (INITIALIZING, "initialized" | "uploading") => {
             (Some("has it"), "adopted", "it is equal to what was asked for, and has no bytes")
@@ -55,14 +60,17 @@ pub(super) fn decided(was: &'static str, transfer: &Transfer) -> (Option<&'stati
             (is_unsettled.then_some("shows none yet"), "looked for again", "it may show later")
         }
         (_, "initialized") => (None, "sent", "no byte had left"),
+        (_, "uploading") if is_resumable => {
+            (None, "gone on with", "a resumable upload goes on with what Altinn has not stored")
+        }
         (_, "uploading") => (None, "asked again later", "Altinn may still be writing what was sent"),
-        (_, "uploaded" | "processing") => (None, "waited for", "Altinn has every byte and is yet to publish it"),
+        (_, "uploaded" | "processing") => {
+            (None, "waited for", "Altinn has every byte and is yet to publish it")
+        }
         (_, "archiving" | "published" | "completed" | "expired") => {
             (None, "archived", "Altinn has published it")
         }
-        (_, "claimed" | "described") => {
-            (None, "sent anew", "Altinn will never publish this transfer")
-        }
+        (_, "claimed" | "described") => (None, "sent anew", "Altinn will never publish this transfer"),
         (_, "failing" | "failed") => (None, "put in failed", "it cannot be sent, see its error file"),
         _ => (None, "nothing", "it is over"),
     };

@@ -5,7 +5,7 @@ use super::candidate::Source;
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
 use super::observe::sidecar;
 use crate::files::{Dir, EntryKind, Error, Mode};
-use crate::seams::{self, crash_point};
+use crate::seams::crash_point;
 use crate::transfer::document::{ClaimFile, to_json};
 use crate::transfer::{Claim, Companion, TransferId};
 
@@ -176,12 +176,11 @@ fn is_still_there(source: &Dir, claim: &Claim) -> Result<bool, Error> {
         Err(error) if error.is_missing() => return Ok(false),
         Err(error) => return Err(error),
     };
-    let path = source.path().join(&claim.name);
-    let entry = crate::files::Entry::of_file(&file).map_err(|error| Error::new("look at", &path, error))?;
+    let entry = source.entry_of(&file, &claim.name)?;
     if entry.kind != EntryKind::File || !entry.identity.is_same_file(&claim.file) {
         return Ok(false);
     }
-    seams::sync_file(&file).map_err(|error| Error::new("sync", &path, error))?;
+    source.sync_file(&file, &claim.name)?;
     Ok(true)
 }
 

@@ -252,7 +252,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_server_may_ask_for_a_longer_wait_within_reason() {
-        for (asked, waited) in [(Duration::from_mins(3), Duration::from_mins(3)), (Duration::MAX, LONGEST_RETRY_AFTER)]
+        for (asked, waited) in
+            [(Duration::from_mins(3), Duration::from_mins(3)), (Duration::MAX, LONGEST_RETRY_AFTER)]
         {
             let (breaker, start) = (breaker(), Instant::now());
             let late = breaker.permit().await;

@@ -92,7 +92,13 @@ impl Recovery {
     pub fn all_found(&self) {
         let (open, untold) = self.with(|state| (state.open.len(), state.untold));
         if open + untold > 0 {
-            info!(code = "recovery_begun", route = self.route.as_str(), in_flight = open + untold, told_of = open, "transfers were in flight: they are compared with Altinn first");
+            info!(
+                code = "recovery_begun",
+                route = self.route.as_str(),
+                in_flight = open + untold,
+                told_of = open,
+                "transfers were in flight: they are compared with Altinn first"
+            );
         }
     }
 
@@ -111,9 +117,15 @@ impl Recovery {
     pub async fn first_done(&self) {
         loop {
             let changed = self.changed.notified();
-            let Some(until) = self.with(|state| state.until.filter(|_| !state.first.is_empty())) else { return };
+            let Some(until) = self.with(|state| state.until.filter(|_| !state.first.is_empty())) else {
+                return;
+            };
             if tokio::time::timeout_at(until, changed).await.is_err() {
-                warn!(code = "recovery_slow", route = self.route.as_str(), "not everything that was in flight could be compared with Altinn: new work begins meanwhile");
+                warn!(
+                    code = "recovery_slow",
+                    route = self.route.as_str(),
+                    "not everything that was in flight could be compared with Altinn: new work begins meanwhile"
+                );
                 self.with(|state| state.first.clear());
                 return;
             }

@@ -92,6 +92,7 @@ impl Trouble {
             | Found::AskOverview
             | Found::NotDownloaded
             | Found::Range
+            | Found::Offset
             | Found::Server
             | Found::Platform
             | Found::Source => Kind::Temporary(error.retry_after()),

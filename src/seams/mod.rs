@@ -8,12 +8,14 @@ mod crash;
 mod fault;
 mod random;
 mod simulation;
+mod steady;
 
 pub use blocking::blocking;
 pub use clock::{Clock, SystemClock};
 pub use crash::crash_point;
-pub use fault::injected_fault;
+pub use fault::{injected_fault, injected_space};
 pub use random::{OsRandom, Random, SeededRandom};
 #[cfg(debug_assertions)]
 pub use simulation::{Simulated, Simulation, simulate};
 pub use simulation::{is_simulated, sync_file, synced};
+pub use steady::SteadyClock;

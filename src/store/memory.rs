@@ -31,6 +31,13 @@ impl Memory {
         records.map(|(_, bytes)| record::decode(bytes).map(record::Record::into_transfer)).collect()
     }
 
+    /// How many transfers are active.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let content = self.content();
+        content.range(keys::RECORDS.to_vec()..).take_while(|(key, _)| key.starts_with(keys::RECORDS)).count()
+    }
+
     /// Every key with its value.
     #[must_use]
     pub fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {

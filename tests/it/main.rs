@@ -18,9 +18,13 @@
 mod access;
 mod ageing;
 mod bad_input;
+mod clock;
+mod copies;
 mod crashes;
 mod customers;
+mod disk_faults;
 mod documents;
+mod downloads;
 mod faults;
 mod folders;
 mod hooks;
@@ -42,9 +46,12 @@ mod receiving;
 mod recovery;
 mod sending;
 mod sidecars;
+#[cfg(debug_assertions)]
+mod simulation;
 mod state;
 mod statements;
 mod support;
 mod swaps;
 mod tls;
+mod tus;
 mod writers;

@@ -124,7 +124,8 @@ fn spare(call: &Call, way: &str) -> (usize, usize) {
 /// What is wrong with how a file fared, if anything is.
 fn verdict(site: &InProcess, name: &str, after: u64, call: &Call, way: &str) -> Result<(), String> {
     let sandbox = site.sandbox();
-    let mine: Vec<_> = sandbox.transfers().into_iter().filter(|transfer| transfer.file_name == name).collect();
+    let mine: Vec<_> =
+        sandbox.transfers().into_iter().filter(|transfer| transfer.file_name == name).collect();
     let recipient = format!("0192:{}", site.organization(Role::Recipient));
     let published: usize = mine.iter().map(|transfer| transfer.published()).sum();
     let confirmed = mine.iter().filter(|transfer| {
@@ -132,7 +133,12 @@ fn verdict(site: &InProcess, name: &str, after: u64, call: &Call, way: &str) -> 
     });
     let entries = sandbox.ledger().find(&Filter { after: Some(after), ..Filter::default() });
     let with_effect = |operation: &str, effect: &[&str]| {
-        entries.iter().filter(|entry| entry.operation == operation && entry.effect.is_some_and(|it| effect.contains(&it))).count()
+        entries
+            .iter()
+            .filter(|entry| {
+                entry.operation == operation && entry.effect.is_some_and(|it| effect.contains(&it))
+            })
+            .count()
     };
     let arrived: Vec<_> = files_below(&site.inbox())
         .into_iter()
@@ -185,15 +191,20 @@ async fn cell(site: &InProcess, call: &Call, number: usize, way: &str, fault: Va
     let receipt = || {
         let receipts = files_below(&site.outbox().join("sent"));
         let mine = receipts.iter().find(|path| path.ends_with(format!("{name}.receipt.json")));
-        mine.is_some_and(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"status\": \"completed\"")))
-            && std::fs::read(site.inbox().join(&name)).is_ok_and(|bytes| bytes == content)
+        mine.is_some_and(|path| {
+            std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"status\": \"completed\""))
+        }) && std::fs::read(site.inbox().join(&name)).is_ok_and(|bytes| bytes == content)
     };
     let is_through = site.until(BOUND, receipt).await;
-    let strikes = ledger.find(&Filter { after: Some(after), fault: Some("the fault".into()), ..Filter::default() });
+    let strikes =
+        ledger.find(&Filter { after: Some(after), fault: Some("the fault".into()), ..Filter::default() });
     site.faults(Vec::new());
     site.stalled.set(0);
     if strikes.is_empty() {
-        return Err(format!("the fault never struck{}", if is_through { "" } else { ", and it is not through" }));
+        return Err(format!(
+            "the fault never struck{}",
+            if is_through { "" } else { ", and it is not through" }
+        ));
     }
     if !is_through {
         let entries = ledger.find(&Filter { after: Some(after), ..Filter::default() });
@@ -231,7 +242,9 @@ fn row(call: &Call) -> Vec<String> {
 fn whatever_becomes_of_an_answer_a_file_arrives_once() {
     let failed: Vec<String> = std::thread::scope(|scope| {
         let rows: Vec<_> = CALLS.iter().map(|call| scope.spawn(move || row(call))).collect();
-        rows.into_iter().flat_map(|row| row.join().unwrap_or_else(|_| vec!["a row panicked".to_owned()])).collect()
+        rows.into_iter()
+            .flat_map(|row| row.join().unwrap_or_else(|_| vec!["a row panicked".to_owned()]))
+            .collect()
     });
     assert!(failed.is_empty(), "{} cells failed:\n{}", failed.len(), failed.join("\n"));
 }

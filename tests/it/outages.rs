@@ -44,12 +44,19 @@ fn count(site: &InProcess, operation: &str) -> usize {
 }
 
 /// Begins an upload, takes Altinn away, drops more files, brings it back and sees everything through.
-async fn live_through(site: &InProcess, down: impl AsyncFnOnce(), up: impl AsyncFnOnce()) -> (Timestamp, Timestamp) {
+async fn live_through(
+    site: &InProcess,
+    down: impl AsyncFnOnce(),
+    up: impl AsyncFnOnce(),
+) -> (Timestamp, Timestamp) {
     // It is on its way when the outage begins, and does not come through.
     site.stalled.set(1);
-    site.faults(vec![json!({"operation": "upload", "effect": "request-stall", "at": 100_000, "duration": "5h"})]);
+    site.faults(vec![
+        json!({"operation": "upload", "effect": "request-stall", "at": 100_000, "duration": "5h"}),
+    ]);
     drop_files(&site.outbox(), 0..1);
-    let begun = || site.sandbox().transfers().iter().any(|transfer| transfer.status().name() == "UploadStarted");
+    let begun =
+        || site.sandbox().transfers().iter().any(|transfer| transfer.status().name() == "UploadStarted");
     assert!(site.until(Duration::from_hours(1), begun).await, "the upload never began");
     site.stalled.set(usize::MAX);
     let start = site.clock.passed();
@@ -67,7 +74,8 @@ async fn live_through(site: &InProcess, down: impl AsyncFnOnce(), up: impl Async
     site.stalled.set(0);
     let arrived = || {
         (0..FILES).all(|number| {
-            std::fs::read(site.inbox().join(format!("{number}.bin"))).is_ok_and(|bytes| bytes == content(number))
+            std::fs::read(site.inbox().join(format!("{number}.bin")))
+                .is_ok_and(|bytes| bytes == content(number))
         })
     };
     assert!(site.until(Duration::from_hours(2), arrived).await, "not everything arrived after the outage");
@@ -78,8 +86,14 @@ async fn live_through(site: &InProcess, down: impl AsyncFnOnce(), up: impl Async
     for transfer in site.sandbox().transfers() {
         *published.entry(transfer.file_name.clone()).or_default() += transfer.published();
     }
-    assert!(published.len() == FILES as usize && published.values().all(|times| *times == 1), "{published:?}");
-    assert_eq!(site.sandbox().ledger().find(&Filter { status: Some(Some(429)), ..Filter::default() }).len(), 0);
+    assert!(
+        published.len() == FILES as usize && published.values().all(|times| *times == 1),
+        "{published:?}"
+    );
+    assert_eq!(
+        site.sandbox().ledger().find(&Filter { status: Some(Some(429)), ..Filter::default() }).len(),
+        0
+    );
     (from, to)
 }
 
@@ -109,8 +123,10 @@ fn assert_one_a_minute(site: &InProcess, from: Timestamp, to: Timestamp) {
     assert!(looked >= 60, "nobody looked whether Altinn is there again: {looked} calls");
     for (host, times) in times {
         // Maskinporten is asked when the tokens are over, and found to be down only then.
-        let clear = times.iter().find(|time| **time >= from + MINUTE).map(|first| *first + BEFORE_IT_IS_CLEAR);
-        let times: Vec<Timestamp> = times.into_iter().filter(|time| clear.is_some_and(|clear| *time >= clear)).collect();
+        let clear =
+            times.iter().find(|time| **time >= from + MINUTE).map(|first| *first + BEFORE_IT_IS_CLEAR);
+        let times: Vec<Timestamp> =
+            times.into_iter().filter(|time| clear.is_some_and(|clear| *time >= clear)).collect();
         assert!(times.len() <= 2 * 360, "{host}: {} calls in six hours", times.len());
         let quick = times.windows(3).find(|calls| calls[2].duration_since(calls[0]) < MINUTE);
         assert!(quick.is_none(), "{host}: three calls of two services within a minute: {quick:?}");
@@ -118,13 +134,18 @@ fn assert_one_a_minute(site: &InProcess, from: Timestamp, to: Timestamp) {
 }
 
 fn outage(operations: &Value, effect: &Value) {
-    in_process(options(), |_, _| {}, async |site| {
-        let mut rule = effect.clone();
-        rule["operation"] = operations.clone();
-        let rules = vec![rule];
-        let (from, to) = live_through(site, async || site.faults(rules), async || site.faults(Vec::new())).await;
-        assert_one_a_minute(site, from, to);
-    });
+    in_process(
+        options(),
+        |_, _| {},
+        async |site| {
+            let mut rule = effect.clone();
+            rule["operation"] = operations.clone();
+            let rules = vec![rule];
+            let (from, to) =
+                live_through(site, async || site.faults(rules), async || site.faults(Vec::new())).await;
+            assert_one_a_minute(site, from, to);
+        },
+    );
 }
 
 #[test]
@@ -158,7 +179,8 @@ async fn gate(listener: TcpListener, to: String, is_there: Arc<AtomicBool>) {
         if listener.is_none() {
             listener = Some(TcpListener::bind(address).await.unwrap());
         }
-        let accepted = tokio::time::timeout(Duration::from_secs(1), listener.as_ref().unwrap().accept()).await;
+        let accepted =
+            tokio::time::timeout(Duration::from_secs(1), listener.as_ref().unwrap().accept()).await;
         let Ok(Ok((mut client, _))) = accepted else { continue };
         let to = to.clone();
         connections.spawn(async move {
@@ -175,9 +197,11 @@ fn six_hours_in_which_every_connection_is_refused_fail_no_file() {
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let through_the_gate = |_: Role, settings: &mut crate::support::Settings| {
-        settings
-            .set("altinn", "platform_url", format!("\"{url}\""))
-            .set("altinn", "maskinporten_token_url", format!("\"{url}/token\""));
+        settings.set("altinn", "platform_url", format!("\"{url}\"")).set(
+            "altinn",
+            "maskinporten_token_url",
+            format!("\"{url}/token\""),
+        );
     };
     let listener = std::cell::Cell::new(Some(listener));
     in_process(options(), through_the_gate, async |site| {

@@ -30,14 +30,16 @@ fn drop_poison(site: &InProcess) {
     for number in 0..POISON {
         let sidecar = site.outbox().join(format!("poison-{number}.bin.meta.json"));
         std::fs::write(sidecar, json!({"resourceId": "poison"}).to_string()).unwrap();
-        std::fs::write(site.outbox().join(format!("poison-{number}.bin")), noise(number as u64, 100)).unwrap();
+        std::fs::write(site.outbox().join(format!("poison-{number}.bin")), noise(number as u64, 100))
+            .unwrap();
     }
 }
 
 async fn send_neighbour(site: &InProcess, number: u64) {
     let name = format!("neighbour-{number}.bin");
     std::fs::write(site.outbox().join(&name), noise(1000 + number, 2000)).unwrap();
-    let arrived = || std::fs::read(site.inbox().join(&name)).is_ok_and(|bytes| bytes == noise(1000 + number, 2000));
+    let arrived =
+        || std::fs::read(site.inbox().join(&name)).is_ok_and(|bytes| bytes == noise(1000 + number, 2000));
     let is_through = site.until(SOON, arrived).await;
     assert!(is_through, "neighbour {number} was kept waiting");
 }

@@ -38,7 +38,9 @@ fn each_file_that_was_on_its_way_is_compared_with_altinn_and_told_of_once() {
         assert!(bench.sender.has_died(), "the sender was not killed at {point}");
         if point == "upload:answered" {
             let published = |transfer: &Value| transfer["published"] == 1;
-            bench.wait_until("it is published", || bench.look("transfers").iter().filter(|t| published(t)).count() > 5);
+            bench.wait_until("it is published", || {
+                bench.look("transfers").iter().filter(|t| published(t)).count() > 5
+            });
         }
         bench.sender.start();
         bench.settle();
@@ -94,7 +96,11 @@ fn a_start_asks_no_sooner_than_was_decided_before_it() {
         // The new file is tried, and shows that the others have been looked at.
         bench.wait_until("it has been put off", || bench.sender.said().contains("will try again"));
         assert_eq!(bench.sender.stop(), Some(0));
-        assert_eq!(bench.proxy().broken(), usize::try_from(start).unwrap(), "the next attempt is in the store");
+        assert_eq!(
+            bench.proxy().broken(),
+            usize::try_from(start).unwrap(),
+            "the next attempt is in the store"
+        );
     }
     assert!(bench.errors().is_empty());
     let kept = files_below(&bench.sender.outbox()).into_iter().filter_map(|path| Content::of_file(&path));

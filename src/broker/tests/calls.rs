@@ -285,12 +285,8 @@ async fn a_probe_that_is_cut_is_no_reason_to_try_at_once() {
 
 #[tokio::test]
 async fn an_upload_waits_for_the_platform_by_looking() {
-    let altinn = Altinn::answering([
-        empty(502),
-        empty(502),
-        empty(504),
-        axum::Json(overview_json()).into_response(),
-    ]);
+    let altinn =
+        Altinn::answering([empty(502), empty(502), empty(504), axum::Json(overview_json()).into_response()]);
     let server = altinn.serve().await;
     let client = client(&server);
     for _ in 0..3 {

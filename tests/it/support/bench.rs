@@ -62,7 +62,10 @@ impl Party {
             .set("retry", "max", "\"1s\"")
             .set("retry", "cut_upload_wait", "\"1s\"")
             .set("retry", "settle_initialize", "\"2s\"")
+            .set("retry", "wedged_after", "\"1s\"")
             .set("retry", "probe_every", "\"500ms\"")
+            .set("state", "ballast", "\"1MiB\"")
+            .set("state", "min_free_space", "\"1MiB\"")
             .set("telemetry", "log_level", "\"info\"");
         let folder = PathBuf::from(printed["folder"].as_str().unwrap());
         let configuration = dir.join(format!("{name}.toml"));
@@ -321,6 +324,12 @@ impl Bench {
         };
         let text = answer.map(|answer| answer.text()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Makes the sandbox have faults, these and no others (docs/sandbox-faults.md).
+    pub(crate) fn set_faults(&self, rules: &Value) {
+        let answer = ask(&self.url, "PUT", "/_sandbox/faults", &[], rules.to_string().as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// The requests of an operation that were answered with a status.
