@@ -91,6 +91,7 @@ impl Route {
         id: BrokerTransferId,
     ) -> Result<Next, Trouble> {
         let next = self.happened_last(transfer, IncomingEvent::Confirmed { at: self.means.now() }).await?;
+        crash_point("confirm:noted");
         info!(file_transfer = %id, "confirmed");
         Ok(next)
     }

@@ -9,6 +9,7 @@ use tracing::error;
 use super::Route;
 use crate::broker::{self, Role, Status};
 use crate::route::{Decision, Drive, Hold, Kind, Means, Next, Recovery, Trouble, later};
+use crate::seams::crash_point;
 use crate::transfer::{
     Failure, Incoming, IncomingEvent, IncomingStep, Notification, RouteName, Transfer, Work,
 };
@@ -150,6 +151,7 @@ impl Route {
     /// Moves a transfer that is over from the store to the journal.
     pub(super) async fn end(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
         self.means.store_end(transfer, ended).await?;
+        crash_point("received:journalled");
         self.note(transfer);
         Ok(Next::Wait)
     }

@@ -16,6 +16,7 @@ use crate::broker::{Overview, RecipientStatus, Role, Search, Status};
 use crate::config::Confirm;
 use crate::files::Error;
 use crate::route::{Kind, Trouble, earlier, later};
+use crate::seams::crash_point;
 use crate::store::{self, BrokerKey};
 use crate::transfer::{
     BrokerTransferId, Confirmation, Incoming, IncomingEvent, Notification, Offer, OrgNumber, Transfer,
@@ -110,7 +111,7 @@ impl Hearing {
     async fn ask(&mut self, route: &Arc<Route>) -> Result<Asked, Trouble> {
         route
             .hold
-            .pass(route.means.now())
+            .pass(None, route.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
         if route.backlog.counted() >= MAX_UNDELIVERED || !route.means.store.has_room() {
             return Ok(Asked::ThereIsMore);
@@ -276,8 +277,10 @@ async fn take_on(route: &Arc<Route>, offer: Offer) -> Result<(), Trouble> {
             delivered_before(route, marker, offer, now)?
         }
     };
+    crash_point("hear:found");
     match route.means.store.insert(transfer.clone()).await {
         Ok(()) => {
+            crash_point("hear:noted");
             route.note(&transfer);
             Ok(())
         }

@@ -154,6 +154,7 @@ impl Route {
         drop(slot);
         let ReadOutcome::Still(content) = read else { return Err(changing(now)) };
         let dispatch = outline.complete(*content).ok_or_else(|| changing(now))?;
+        crash_point("describe:hashed");
         self.happened(transfer, OutgoingEvent::Described(Box::new(dispatch))).await?;
         Ok(Next::Step)
     }
@@ -186,6 +187,7 @@ impl Route {
         };
         let date = local_date(publication.published);
         let place = self.choose(transfer, claim.name.clone(), Some(date)).await?;
+        crash_point("archive:chosen");
         self.happened(transfer, OutgoingEvent::ArchiveIntended(place)).await?;
         Ok(Next::Step)
     }
@@ -223,6 +225,7 @@ impl Route {
                 crash_point("archive:laid_down");
                 info!("archived");
                 self.happened(transfer, OutgoingEvent::Archived).await?;
+                crash_point("archive:done");
                 Ok(Next::Step)
             }
             Laid::NameTaken => {
@@ -269,7 +272,9 @@ impl Route {
         let now = self.means.now();
         let ended =
             transfer.clone().after_outgoing(event, now).map_err(|illegal| Trouble::illegal(illegal, now))?;
+        crash_point("close:decided");
         self.refresh_receipt(&ended).await?;
+        crash_point("close:receipt");
         self.end(transfer, ended).await
     }
 
@@ -330,6 +335,7 @@ impl Route {
     /// Moves a transfer that is over from the store to the journal.
     async fn end(&self, transfer: &mut Transfer, ended: Transfer) -> Result<Next, Trouble> {
         self.means.store_end(transfer, ended).await?;
+        crash_point("end:journalled");
         self.note(transfer);
         Ok(Next::Wait)
     }

@@ -12,6 +12,7 @@ use super::Route;
 use super::upload::{CUT, cut};
 use crate::broker::{self, Overview, RecipientStatus, Role, Status};
 use crate::route::{Kind, Next, Trouble, later};
+use crate::seams::crash_point;
 use crate::transfer::{
     BrokerTransferId, Failure, LastByte, OrgNumber, Outgoing, OutgoingEvent, RecipientProgress, Transfer,
     Unpublished, Work,
@@ -135,7 +136,9 @@ impl Route {
                     expires: overview.expiration.unwrap_or(Timestamp::MAX),
                     recipients,
                 };
+                crash_point("follow:seen");
                 self.happened(transfer, event).await?;
+                crash_point("follow:published");
                 Ok(Next::Step)
             }
             Seen::Processing if is_before_processing(transfer) => {
@@ -226,7 +229,9 @@ impl Route {
     /// Sees how far the recipients have come, until all have confirmed or Altinn has deleted the transfer.
     pub(super) async fn track(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
+        crash_point("track:before");
         let overview = self.overview(id).await?;
+        crash_point("track:answered");
         let now = self.means.now();
         let recipients = addressed(transfer, &overview);
         let changed = publication_recipients(transfer) != Some(recipients.as_slice());

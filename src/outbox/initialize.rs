@@ -31,7 +31,7 @@ const PAGE: usize = 100;
 impl Route {
     /// Asks for a transfer: the intent is durable before.
     pub(super) async fn initialize(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        self.pass()?;
+        self.pass(transfer)?;
         if self.pass_set_back(transfer).await? {
             return Ok(Next::Step);
         }
@@ -150,9 +150,9 @@ impl Route {
     }
 
     /// Goes on only if the route is not held, or it is this transfer's turn to look whether the trouble has passed.
-    pub(super) fn pass(&self) -> Result<(), Trouble> {
+    pub(super) fn pass(&self, transfer: &Transfer) -> Result<(), Trouble> {
         self.hold
-            .pass(self.means.now())
+            .pass(Some(transfer.id), self.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })
     }
 }

@@ -262,9 +262,13 @@ impl Route {
         if !self.means.store.has_room() {
             return 0;
         }
-        // While the route is held, one file looks whether the trouble has passed; the others stay where they are.
-        if self.hold.is_held() || self.set_back.is_held() {
+        if self.set_back.is_held() {
             return usize::from(unsent == 0);
+        }
+        // While the route is held, one file looks whether the trouble has passed, and another, since it may be the
+        // first one's alone; the others stay where they are.
+        if self.hold.is_held() {
+            return 2_usize.saturating_sub(unsent);
         }
         // Twice as many as are sent at once, so that the next are hashed while these are on their way.
         self.settings.max_concurrent.saturating_mul(2).saturating_sub(unsent)

@@ -35,8 +35,8 @@ impl Route {
         let overview = self.overview(id).await?;
         match seen(&overview) {
             // What follows an upload that is not allowed any more is known there.
-            Seen::NothingArrived | Seen::Begun | Seen::Processing | Seen::Unknown => Ok(Next::Step),
-            Seen::Published(_) | Seen::Over(_) => self.take_in(transfer, &overview).await,
+            Seen::NothingArrived | Seen::Begun | Seen::Unknown => Ok(Next::Step),
+            Seen::Processing | Seen::Published(_) | Seen::Over(_) => self.take_in(transfer, &overview).await,
         }
     }
 }

@@ -39,7 +39,7 @@ impl Route {
 
     /// Sends the bytes as a stream, for the first time or, after an upload that provably did not end, again.
     pub(super) async fn stream(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        self.pass()?;
+        self.pass(transfer)?;
         let _route_slot = self.slots.acquire().await;
         let _slot = self.means.slots.acquire().await;
         let Some((id, size)) = target(transfer) else { return Ok(Next::Step) };

@@ -8,7 +8,7 @@ mod recovery;
 mod trouble;
 mod work;
 
-pub use hold::Hold;
+pub use hold::{Hold, Verdict};
 pub use mount::{Mount, Opening};
 pub use probing::{Finding, Report};
 pub use recovery::{Decision, Recovery};

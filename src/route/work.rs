@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
-use super::{Decision, Hold, Kind, Means, Recovery, Trouble, later};
+use super::{Decision, Hold, Kind, Means, Recovery, Trouble, Verdict, later};
 use crate::store;
 use crate::transfer::{Failure, RouteName, Transfer, TransferId};
 
@@ -27,6 +27,9 @@ const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// While transfers that were in flight go first, it is looked this often whether they are waited for any longer.
 const RECOVERY_TICK: Duration = Duration::from_secs(1);
+
+/// What has failed so often in a row does not keep others from being taken in.
+const OFTEN: u32 = 3;
 
 /// What follows a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,8 @@ pub trait Drive: Send + Sync + 'static {
     fn decided(&self, was: &'static str, transfer: &Transfer) -> (Option<&'static str>, Decision);
     /// Does the one thing that is to be done next, and stores the outcome: `transfer` is what the store has.
     fn step(&self, transfer: &mut Transfer) -> impl Future<Output = Result<Next, Trouble>> + Send;
-    /// A transfer waits for something that only people can change.
+    /// A transfer waits for something that only people can change, or has been in trouble for long: it must not keep
+    /// others from being taken in.
     fn waits_for_people(&self, transfer: &Transfer);
     /// Puts a transfer aside that will never go.
     fn give_up(
@@ -175,21 +179,37 @@ async fn drive<D: Drive>(driver: &D, id: TransferId, stop: &CancellationToken) -
 async fn put_off<D: Drive>(driver: &D, transfer: Transfer, trouble: Trouble) -> Result<(), Trouble> {
     let means = driver.means();
     let now = means.now();
+    let mut is_told = !matches!(trouble.kind, Kind::Held(_) | Kind::Route);
     let next = match trouble.kind {
         Kind::Fatal => {
             error!(code = %trouble.failure.code, reason = %trouble.failure.message, "the state store failed");
             return Err(trouble);
         }
-        Kind::Temporary(named) => later(now, means.backoff.delay_after(transfer.attempts, named)),
+        Kind::Temporary(named) => {
+            if transfer.attempts >= OFTEN {
+                driver.waits_for_people(&transfer);
+            }
+            later(now, means.backoff.delay_after(transfer.attempts, named))
+        }
         Kind::Slow | Kind::Permanent => {
             driver.waits_for_people(&transfer);
             later(now, SLOW.max(means.backoff.delay(transfer.attempts)))
         }
-        Kind::Route => driver.hold().hold(&trouble.failure, now),
+        Kind::Route => {
+            // Another one is to look next.
+            driver.waits_for_people(&transfer);
+            match driver.hold().failed(transfer.id, &trouble.failure, now) {
+                Verdict::Held(next) => next,
+                Verdict::Alone(next) => {
+                    is_told = true;
+                    next
+                }
+            }
+        }
         Kind::Held(next) => next,
     };
     let next = next.min(later(now, LONGEST_WAIT));
-    if !matches!(trouble.kind, Kind::Held(_) | Kind::Route) {
+    if is_told {
         let failure = &trouble.failure;
         warn!(
             code = %failure.code,

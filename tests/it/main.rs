@@ -37,6 +37,8 @@ mod matrix;
 mod mounts;
 mod names;
 mod operating;
+mod outages;
+mod poison;
 mod power;
 mod quotas;
 mod reading;

@@ -107,8 +107,22 @@ fn ways(call: &Call) -> Vec<(&'static str, Value)> {
     ways
 }
 
+/// Uploads that Altinn itself ends without publishing, so that another transfer is made; and transfers that are made
+/// and never get a byte. Everywhere else one transfer is made, and one upload begins.
+fn spare(call: &Call, way: &str) -> (usize, usize) {
+    match (call.name, way) {
+        // The first does not have its checksum.
+        ("details", _) => (1, 0),
+        // A part of it arrived, and Altinn fails the transfer after a while.
+        ("upload", "cut in the request" | "stall in the request") => (1, 0),
+        // Who may not search cannot find a transfer that was made.
+        ("search by the sender", "401 BRO-00006" | "403") => (0, 1),
+        _ => (0, 0),
+    }
+}
+
 /// What is wrong with how a file fared, if anything is.
-fn verdict(site: &InProcess, name: &str, after: u64, call: &Call) -> Result<(), String> {
+fn verdict(site: &InProcess, name: &str, after: u64, call: &Call, way: &str) -> Result<(), String> {
     let sandbox = site.sandbox();
     let mine: Vec<_> =
         sandbox.transfers().into_iter().filter(|transfer| transfer.file_name == name).collect();
@@ -136,17 +150,13 @@ fn verdict(site: &InProcess, name: &str, after: u64, call: &Call) -> Result<(), 
         .collect();
     let uploaded =
         entries.iter().filter(|entry| entry.operation == "upload" && entry.effect.is_some()).count();
-    // Altinn fails one upload of two by itself where the details are asked for.
-    let failed_by_altinn = usize::from(call.name == "details");
-    let is_unpublished_dead =
-        mine.iter().filter(|transfer| transfer.published() == 0 && transfer.size > 0).count();
+    let (in_vain, unused) = spare(call, way);
     let problems = [
         (published != 1, format!("published {published} times, in {} transfers", mine.len())),
         (confirmed.count() != 1, "not confirmed, or more than once".to_owned()),
         (arrived.len() != 1, format!("{} files have arrived: {arrived:?}", arrived.len())),
-        (mine.len() > 2 + failed_by_altinn, format!("{} transfers were made", mine.len())),
-        (is_unpublished_dead > 1, format!("{is_unpublished_dead} transfers got bytes in vain")),
-        (uploaded > 2 + failed_by_altinn, format!("{uploaded} uploads began")),
+        (mine.len() > 1 + in_vain + unused, format!("{} transfers were made", mine.len())),
+        (uploaded > 1 + in_vain, format!("{uploaded} uploads began")),
         (with_effect("confirm", &["confirmed", "all confirmed"]) != 1, "confirmed more than once".to_owned()),
         (!files_below(&site.outbox().join("failed")).is_empty(), "it lies in failed/".to_owned()),
     ];
@@ -201,7 +211,7 @@ async fn cell(site: &InProcess, call: &Call, number: usize, way: &str, fault: Va
         let shown: Vec<String> = entries.iter().rev().take(40).rev().map(show).collect();
         return Err(format!("not through within {BOUND:?}\n{}", shown.join("\n")));
     }
-    verdict(site, &name, after, call)
+    verdict(site, &name, after, call, way)
 }
 
 /// All cells of one call, in a sandbox of their own; those that fail.

@@ -54,7 +54,7 @@ struct Upload {
 impl Route {
     /// Decides how a file is sent resumably, and makes that durable.
     pub(super) async fn begin_session(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        self.pass()?;
+        self.pass(transfer)?;
         let Some((_, size)) = target(transfer) else { return Ok(Next::Step) };
         let (_file, found) = self.open_claimed(transfer.id).await?;
         if has_changed(transfer, found.identity) {
@@ -78,7 +78,7 @@ impl Route {
                 return self.take_in(transfer, &overview).await;
             }
         }
-        self.pass()?;
+        self.pass(transfer)?;
         let (file, found) = self.open_claimed(transfer.id).await?;
         let is_changed = session(transfer).is_none_or(|session| session.file_changed_ns != found.changed_ns);
         if is_changed || has_changed(transfer, found.identity) {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{AcceleratedClock, INBOX, OUTBOX, Settings, accelerated};
 
 /// How many times faster than the machine's the time runs.
-pub(crate) const RATE: u32 = 1000;
+const RATE: u32 = 1000;
 
 /// What works with a sandbox and its two services, which run.
 pub(crate) struct InProcess {
@@ -90,11 +90,21 @@ pub(crate) fn in_process<T>(
     change: impl Fn(Role, &mut Settings),
     work: impl AsyncFnOnce(&InProcess) -> T,
 ) -> T {
+    in_process_at(RATE, options, change, work)
+}
+
+/// The same with a clock that is so many times as fast as the machine's.
+pub(crate) fn in_process_at<T>(
+    rate: u32,
+    options: Options,
+    change: impl Fn(Role, &mut Settings),
+    work: impl AsyncFnOnce(&InProcess) -> T,
+) -> T {
     let sandbox: Rc<OnceCell<Sandbox>> = Rc::default();
     let stalled: Rc<Cell<usize>> = Rc::default();
     let (watched, expected) = (Rc::clone(&sandbox), Rc::clone(&stalled));
     let is_busy = move || watched.get().is_some_and(|sandbox| sandbox.requests_in_flight() > expected.get());
-    accelerated(RATE, is_busy, |clock| async move {
+    accelerated(rate, is_busy, |clock| async move {
         let listen = "127.0.0.1:0".parse().unwrap();
         let options = Options { listen, clock: Arc::clone(&clock) as _, ..options };
         let started = Sandbox::start(options).await.unwrap();

@@ -20,7 +20,7 @@ pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
 pub(crate) use child::{Child, DEADLINE, Ended, PROGRAM, command, run, until};
 pub(crate) use content::{Content, noise};
 pub(crate) use http::ask;
-pub(crate) use in_process::{InProcess, in_process};
+pub(crate) use in_process::{InProcess, in_process, in_process_at};
 pub(crate) use mounts::{Ballast, Mount, assert_alone_as_root};
 pub(crate) use points::points;
 pub(crate) use promises::{Fate, files_below, sources_below};
