@@ -5,7 +5,7 @@ mod check;
 mod demo;
 mod hook;
 mod key;
-mod remains;
+mod resume;
 mod run;
 mod sandbox;
 mod state;
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::transfer::visible;
-use crate::{daemon, files, http};
+use crate::{daemon, files, http, store};
 
 /// How a command ended; each is a documented exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub enum Exit {
     Done = 0,
     /// It failed.
     Failed = 1,
-    /// The configuration is wrong; the unit file does not start the service again on it (`EX_CONFIG`,
-    /// sysexits.h).
+    /// The configuration is wrong, or the state is of a newer version; the unit file does not start the service
+    /// again on it (`EX_CONFIG`, sysexits.h).
     Configuration = 78,
 }
 
@@ -54,6 +54,7 @@ enum Command {
     Sandbox(Box<sandbox::Options>),
     Key(key::Options),
     State(state::Options),
+    Resume(resume::Options),
     #[command(hide = true)]
     Hook(hook::Options),
 }
@@ -86,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(options) => options.run(&mut out),
         Command::Key(options) => options.run(&mut out),
         Command::State(options) => options.run(&mut out),
+        Command::Resume(options) => options.run(&mut out),
         Command::Hook(options) => options.run(),
     };
     exit.into()
@@ -119,7 +121,12 @@ fn complain_to(out: &mut impl Write, error: &dyn std::error::Error, remedy: &str
 }
 
 fn complain_of_daemon(error: &daemon::Error) -> Exit {
-    complain(error, &error.remedy())
+    let exit = complain(error, &error.remedy());
+    match error {
+        // Starting again will not help.
+        daemon::Error::Store { source: store::Error::Newer { .. }, .. } => Exit::Configuration,
+        _ => exit,
+    }
 }
 
 #[cfg(test)]

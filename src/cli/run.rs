@@ -8,6 +8,12 @@ use crate::config::{self, LogFileNames, LogFormat};
 use crate::daemon::{Error, FolderFacts, Service, Shutdown, Signals, Surroundings};
 use crate::{seams, telemetry};
 
+/// How often it is tried to open a store on a full disk.
+const WAIT_FOR_ROOM: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// systemd's patience with that, longer than one try.
+const EXTEND_USEC: u32 = 60_000_000;
+
 /// Run the service in the foreground
 ///
 /// Logs to standard error. Stops in order on SIGTERM or SIGINT; a second signal stops it at once. What was begun is
@@ -49,7 +55,13 @@ impl Options {
 pub(super) async fn run_service(config: config::Config, shutdown: Shutdown) -> Result<(), Error> {
     let signals = Signals::catch().map_err(Error::Signals)?;
     let surroundings = Surroundings::default();
-    let service = seams::blocking(move || Service::assemble(config, &surroundings)).await?;
+    let listening = shutdown.listen(signals);
+    tokio::pin!(listening);
+    let assembled = tokio::select! {
+        assembled = assemble(config, &surroundings, &shutdown) => assembled?,
+        () = &mut listening => None,
+    };
+    let Some(service) = assembled else { return Ok(()) };
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     let stopping = async {
         shutdown.soon().cancelled().await;
@@ -58,8 +70,34 @@ pub(super) async fn run_service(config: config::Config, shutdown: Shutdown) -> R
     };
     tokio::select! {
         outcome = service.run(shutdown.clone()) => outcome,
-        () = shutdown.listen(signals) => Ok(()),
+        () = &mut listening => Ok(()),
         () = stopping => Ok(()),
+    }
+}
+
+/// Builds the service. Where not even the store can be opened for want of room, that is waited for; `None` where the
+/// service was stopped meanwhile.
+async fn assemble(
+    config: config::Config,
+    surroundings: &Surroundings,
+    shutdown: &Shutdown,
+) -> Result<Option<Service>, Error> {
+    loop {
+        let (config, surroundings) = (config.clone(), surroundings.clone());
+        match seams::blocking(move || Service::assemble(config, &surroundings)).await {
+            Err(error @ Error::Store { .. }) if error.is_full_disk() => {
+                tracing::error!(code = "state_disk_full", error = %crate::route::text_for_people(&error), "there is no room for the state: waiting for some");
+            }
+            assembled => return assembled.map(Some),
+        }
+        tell_systemd(&[
+            sd_notify::NotifyState::Status("waiting for room on the disk of the state"),
+            sd_notify::NotifyState::ExtendTimeoutUsec(EXTEND_USEC),
+        ]);
+        tokio::select! {
+            () = shutdown.soon().cancelled() => return Ok(None),
+            () = tokio::time::sleep(WAIT_FOR_ROOM) => {}
+        }
     }
 }
 

@@ -125,6 +125,15 @@ pub struct State {
     pub path: PathBuf,
     /// How long what is finished can be looked up; never [`Keep::Unsaid`]. Default 400 days.
     pub keep_history: Keep,
+    /// How often what is active is exported to `export/` in the state directory; `None` where never. Default: 1 hour.
+    pub export_every: Option<Duration>,
+    /// How many of those exports are kept; at least 1. Default 5.
+    pub keep_exports: usize,
+    /// The bytes of the file that is given up when the disk is full. Default: 64 MiB, or a sixteenth of the file system,
+    /// whichever is less.
+    pub ballast: Option<u64>,
+    /// Below so many free bytes no new work is begun. Default: as for the ballast.
+    pub min_free_space: Option<u64>,
 }
 
 /// `[http]`: how the network is reached.

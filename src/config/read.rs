@@ -248,7 +248,18 @@ pub(super) fn identity(name: IdentityName, section: &mut Section<'_>) -> Result<
 pub(super) fn state(section: &mut Section<'_>) -> Result<State, Reported> {
     let path = section.value("path", values::path);
     let keep_history = section.value("keep_history", values::keep);
-    Ok(State { path: path?, keep_history: keep_history? })
+    let export_every = section.value("export_every", values::every);
+    let keep_exports = section.value("keep_exports", values::positive);
+    let ballast = section.optional("ballast", values::size);
+    let min_free_space = section.optional("min_free_space", values::size);
+    Ok(State {
+        path: path?,
+        keep_history: keep_history?,
+        export_every: export_every?,
+        keep_exports: keep_exports?,
+        ballast: ballast?,
+        min_free_space: min_free_space?,
+    })
 }
 
 /// `[http]`

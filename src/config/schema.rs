@@ -179,7 +179,14 @@ pub(super) const INBOX: Section = Section {
 pub(super) const STATE: Section = Section {
     name: "state",
     named: false,
-    keys: &[default("path", "/var/lib/formidlingd"), default("keep_history", "400d")],
+    keys: &[
+        default("path", "/var/lib/formidlingd"),
+        default("keep_history", "400d"),
+        default("export_every", "1h"),
+        default("keep_exports", "5"),
+        optional("ballast"),
+        optional("min_free_space"),
+    ],
 };
 
 /// `[http]`

@@ -111,8 +111,18 @@ pub(super) fn keep(value: &Value) -> Result<Keep, Wrong> {
     }
 }
 
+/// How often something is done: a duration that is not zero, or never.
+pub(super) fn every(value: &Value) -> Result<Option<Duration>, Wrong> {
+    match value {
+        Value::Text(text) | Value::Plain(text) if text == "never" => Ok(None),
+        value => positive_duration(value)
+            .map(Some)
+            .map_err(|wrong| Wrong { remedy: format!("{}, or \"never\"", wrong.remedy), ..wrong }),
+    }
+}
+
 /// A number of bytes.
-fn size(value: &Value) -> Result<u64, Wrong> {
+pub(super) fn size(value: &Value) -> Result<u64, Wrong> {
     const REMEDY: &str = "write a number and a unit in quotes, such as \"500MiB\" or \"2GiB\"";
     let text = as_text(value, REMEDY)?;
     match text.parse::<bytesize::ByteSize>() {

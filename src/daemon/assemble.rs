@@ -20,7 +20,7 @@ use crate::outbox::Outbox;
 use crate::pace::{Backoff, Breaker, Budget, Limits};
 use crate::route::{Means, Trouble, text_for_people};
 use crate::seams::{Clock, OsRandom, Random, SteadyClock, SystemClock};
-use crate::store::Store;
+use crate::store::{Ballast, Store};
 use crate::transfer::{ClientName, IdentityName};
 
 /// How long parts are given to end what they are doing. systemd's patience (`TimeoutStopSec=`) is longer.
@@ -103,7 +103,9 @@ impl Service {
         let housekeeping = housekeeping::Housekeeping {
             store: store.clone(),
             skew: Arc::clone(&shared.skew),
-            keep_history: config.state.keep_history.limit(),
+            clock: Arc::clone(&surroundings.clock),
+            ballast: ballast(&config.state),
+            settings: config.state,
             routes,
         };
         Ok(Self { store, outboxes, inboxes, housekeeping })
@@ -172,14 +174,28 @@ fn has_ended_well(
     false
 }
 
+fn ballast(state: &config::State) -> Ballast {
+    Ballast::of(&state.path, state.ballast, state.min_free_space)
+}
+
 fn open_store(state: &config::State, surroundings: &Surroundings) -> Result<Store, Error> {
-    let (clock, random) = (Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
-    let wrong = |source| Error::Store { path: state.path.clone(), source };
+    let failed = |source| Error::Store { path: state.path.clone(), source };
     #[cfg(debug_assertions)]
     if let Some(simulated) = &surroundings.simulated {
-        return Store::open_in_memory(&state.path, &simulated.memory, clock, random).map_err(wrong);
+        let (clock, random) = (Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
+        return Store::open_in_memory(&state.path, &simulated.memory, clock, random).map_err(failed);
     }
-    let opened = Store::open(&state.path, clock, random).map_err(wrong)?;
+    let open = || Store::open(&state.path, Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
+    let opened = match open() {
+        Err(error) if error.is_full() && ballast(state).give_up().map_err(failed)? => {
+            warn!(state = ?state.path, "the disk is full: the ballast was given up, to finish what was begun");
+            open().map_err(failed)?
+        }
+        opened => opened.map_err(failed)?,
+    };
+    // Before anything is begun.
+    let has_room = ballast(state).look_after().map_err(failed)?;
+    opened.store.set_has_room(has_room);
     if let Some(copy) = &opened.repaired {
         warn!(copy = ?copy, "the state store was damaged and has been repaired; the damaged files were kept");
     }

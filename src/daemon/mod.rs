@@ -9,12 +9,14 @@ mod assemble;
 mod housekeeping;
 mod preflight;
 mod shutdown;
+mod verify;
 
 #[cfg(debug_assertions)]
 pub use assemble::Simulated;
 pub use assemble::{Service, Surroundings};
 pub use preflight::{FolderFacts, Preflight, preflight};
 pub use shutdown::{Shutdown, Signals};
+pub use verify::verify;
 
 use std::path::PathBuf;
 
@@ -61,6 +63,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is that the disk of the state is full, which passes.
+    #[must_use]
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if source.is_full())
+    }
+
     /// What to do.
     #[must_use]
     pub fn remedy(&self) -> String {
@@ -69,7 +77,7 @@ impl Error {
             Self::Identity { source, .. } => source.remedy(),
             Self::UnknownIdentity(name) => format!("add [identity.{name}] to the configuration"),
             Self::Retry(error) => error.remedy(),
-            Self::Store { source, .. } => source.remedy().to_owned(),
+            Self::Store { path, source } => store::remedy_in(path, source),
             Self::Signals(_) => "see what the system says".to_owned(),
             Self::PartFailed => "start it again; what was begun is finished then".to_owned(),
         }

@@ -112,7 +112,7 @@ impl Hearing {
             .hold
             .pass(route.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
-        if route.backlog.counted() >= MAX_UNDELIVERED {
+        if route.backlog.counted() >= MAX_UNDELIVERED || !route.means.store.has_room() {
             return Ok(Asked::ThereIsMore);
         }
         let mut asked = Asked::Everything;

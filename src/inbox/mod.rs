@@ -21,11 +21,13 @@ mod notify;
 mod probe;
 mod quota;
 mod recover;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
 pub use probe::probe;
+pub use verify::verify;
 
 use std::sync::Arc;
 

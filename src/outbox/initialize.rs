@@ -32,6 +32,9 @@ impl Route {
     /// Asks for a transfer: the intent is durable before.
     pub(super) async fn initialize(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         self.pass()?;
+        if self.pass_set_back(transfer).await? {
+            return Ok(Next::Step);
+        }
         self.happened(transfer, OutgoingEvent::InitializeIntended { at: self.means.server_now() }).await?;
         let Some(dispatch) = dispatch(transfer).cloned() else { return Ok(Next::Step) };
         crash_point("initialize:intended");
@@ -124,7 +127,7 @@ impl Route {
         }
     }
 
-    async fn is_known(&self, id: BrokerTransferId) -> bool {
+    pub(super) async fn is_known(&self, id: BrokerTransferId) -> bool {
         let known = self.means.store.by_broker_id(&store::BrokerKey::Outgoing(id)).await;
         // If the store cannot tell, adopting will fail on its own index, which has the last word.
         known.is_ok_and(|known| known.is_some())
@@ -155,7 +158,7 @@ impl Route {
 }
 
 /// Whether an answer is about one transfer at Altinn, and not about the platform or about us.
-fn is_about_one(trouble: broker::Trouble) -> bool {
+pub(super) fn is_about_one(trouble: broker::Trouble) -> bool {
     use broker::Trouble as Found;
     matches!(trouble, Found::Server | Found::Gone | Found::Rights | Found::Protocol)
 }

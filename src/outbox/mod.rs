@@ -22,17 +22,21 @@ mod observe;
 mod orphans;
 mod probe;
 mod receipt;
+mod receipts;
 mod recovery;
 mod resumable;
 mod retention;
 mod sending;
+mod set_back;
 mod take;
 mod upload;
 mod vanished;
+mod verify;
 mod watch;
 mod window;
 
 pub use probe::probe;
+pub use verify::verify;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +52,7 @@ use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
 use candidate::{Candidate, Source};
 use folders::Folders;
+use set_back::SetBack;
 
 /// Files of one route that are claimed and wait for people, beyond which they count as work in hand.
 const MAX_APART: usize = 256;
@@ -78,6 +83,7 @@ struct Route {
     means: Means,
     hold: Hold,
     recovery: Recovery,
+    set_back: SetBack,
     folders: Arc<Mount<Folders>>,
     /// Hashing and uploading at once, in this route.
     slots: Semaphore,
@@ -122,6 +128,7 @@ impl Outbox {
             means,
             hold,
             recovery,
+            set_back: SetBack::default(),
             folders,
             slots,
             unsent: Mutex::default(),
@@ -152,6 +159,15 @@ impl Outbox {
         };
         let wake = Arc::clone(&route.wake);
         let retention = retention::run(Arc::clone(&route), stop.clone());
+        let receipts = {
+            let (route, stop) = (Arc::clone(&route), stop.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => Ok(()),
+                    recovered = receipts::recover(route) => recovered,
+                }
+            }
+        };
         let stopping = route.stopping.clone();
         let work = work_off(Arc::new(driver::Driver(Arc::clone(&route))), wake, stop.clone());
         let stopped = async {
@@ -159,7 +175,7 @@ impl Outbox {
             stopping.cancel();
             Ok(())
         };
-        tokio::try_join!(intake, retention, work, stopped).map(|((), (), (), ())| ())
+        tokio::try_join!(intake, retention, receipts, work, stopped).map(|((), (), (), (), ())| ())
     }
 }
 
@@ -242,8 +258,12 @@ impl Route {
     /// How many more files may be claimed now.
     fn room_for_claims(&self) -> usize {
         let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).len();
+        // What is taken has to be remembered.
+        if !self.means.store.has_room() {
+            return 0;
+        }
         // While the route is held, one file looks whether the trouble has passed; the others stay where they are.
-        if self.hold.is_held() {
+        if self.hold.is_held() || self.set_back.is_held() {
             return usize::from(unsent == 0);
         }
         // Twice as many as are sent at once, so that the next are hashed while these are on their way.

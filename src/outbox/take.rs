@@ -47,6 +47,7 @@ pub(super) fn take(
             return withdraw(folders, Some(&source), id, claim);
         }
         if claim.sidecar && own.look(SIDECAR)?.is_none() {
+            sync_content(&source, &sidecar_name(&claim.name))?;
             match source.move_to(sidecar_name(&claim.name), &own, SIDECAR) {
                 Ok(()) => {}
                 Err(error) => return not_moved(folders, &source, id, claim, error),
@@ -182,6 +183,16 @@ fn is_still_there(source: &Dir, claim: &Claim) -> Result<bool, Error> {
     }
     source.sync_file(&file, &claim.name)?;
     Ok(true)
+}
+
+/// Makes the content of a sidecar durable, as that of its file was: torn, it would put the file aside.
+fn sync_content(source: &Dir, name: &str) -> Result<(), Error> {
+    match source.open_file(name) {
+        Ok(file) => source.sync_file(&file, name),
+        // The move says so.
+        Err(error) if error.is_missing() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Leaves the file where it is, and puts a sidecar that was moved already back beside it.

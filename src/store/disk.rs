@@ -30,6 +30,14 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), Error> {
         .map_err(|source| Error::io("sync the directory", path, source))
 }
 
+/// Removes a file that may not be there.
+pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("delete", path, error)),
+        _ => Ok(()),
+    }
+}
+
 /// Copies a directory with everything in it, durably.
 pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<(), Error> {
     create_dir(to)?;

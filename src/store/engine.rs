@@ -4,15 +4,22 @@
 //! Three properties of sled 0.34 shape this file. `flush` ends in `sync_file_range`, which is no barrier, so
 //! every commit also syncs the data file through a handle of our own. `flush_async` can hang, so there is one
 //! thread that flushes, blocking. And damaged files can make it panic, so every call into it is guarded.
+//!
+//! A fourth is that it takes a log that was cut short for one that ended there. So commits are counted, in the
+//! database and, afterwards and without a barrier, in a file beside it: a database that counts fewer than the file has
+//! lost some, and is not used as if it had not.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Error, disk};
+use super::{Error, disk, keys};
+use crate::seams::crash_point;
 
 /// Keys with their new values; `None` removes.
 pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -46,7 +53,15 @@ pub(super) struct SledEngine {
     db: sled::Db,
     /// Our own handle to the file that sled writes.
     data: File,
+    /// How many commits there were, and the file that says so, too.
+    generation: AtomicU64,
+    counter: File,
     path: PathBuf,
+}
+
+/// Where commits are counted, beside the database.
+pub(super) fn counter_path(database: &Path) -> PathBuf {
+    database.with_file_name("changes")
 }
 
 impl fmt::Debug for SledEngine {
@@ -64,8 +79,56 @@ impl SledEngine {
         let data = File::open(&data_path).map_err(|source| Error::io("open", data_path, source))?;
         data.sync_all().map_err(|source| Error::io("sync", path.join("db"), source))?;
         disk::sync_dir(path)?;
-        Ok(Self { db, data, path: path.to_owned() })
+        let (generation, counter) = (AtomicU64::new(0), open_counter(path)?);
+        let engine = Self { db, data, generation, counter, path: path.to_owned() };
+        engine.count()?;
+        Ok(engine)
     }
+
+    /// Compares the two counts.
+    fn count(&self) -> Result<(), Error> {
+        let stored = self.get(keys::GENERATION)?;
+        let stored = stored.as_deref().and_then(parse_count).unwrap_or(0);
+        let mut counted = [0; COUNT_DIGITS];
+        // What is shorter was never written whole.
+        let counted = self.counter.read_exact_at(&mut counted, 0).ok().and_then(|()| parse_count(&counted));
+        if let Some(counted) = counted.filter(|counted| *counted > stored) {
+            let detail = format!(
+                "it has lost changes that were made durable: it holds {stored} of {counted}, so it was cut short, or an \
+                 older copy was put in its place"
+            );
+            return Err(Error::Damaged { path: self.path.clone(), detail });
+        }
+        self.generation.store(stored, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Counts in the file, too. That only helps to find damage, so it may fail.
+    fn write_count(&self, generation: u64) {
+        let text = format!("{generation:0COUNT_DIGITS$}\n");
+        if let Err(error) = self.counter.write_all_at(text.as_bytes(), 0) {
+            tracing::debug!(%error, "commits cannot be counted beside the database");
+        }
+    }
+}
+
+/// As many as the largest number has.
+const COUNT_DIGITS: usize = 20;
+
+fn parse_count(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn open_counter(database: &Path) -> Result<File, Error> {
+    let path = counter_path(database);
+    File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|source| Error::io("open", path, source))
 }
 
 /// Opens sled. Its threads let go of the file a moment after a handle was dropped, so one that was open in this
@@ -106,18 +169,34 @@ impl Engine for SledEngine {
 
     fn commit(&self, changes: Changes) -> Result<(), Error> {
         let mut batch = sled::Batch::default();
+        let generation = self.generation.load(Ordering::SeqCst).saturating_add(1);
+        batch.insert(keys::GENERATION, generation.to_string().into_bytes());
         for (key, value) in changes {
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
         }
-        guarded(&self.path, || {
-            self.db.apply_batch(batch)?;
-            self.db.flush().map(drop)
-        })?;
-        self.data.sync_data().map_err(|source| Error::io("sync", self.path.join("db"), source))
+        injected("apply", &self.path)?;
+        guarded(&self.path, || self.db.apply_batch(batch))?;
+        crash_point("store:applied");
+        injected("flush", &self.path)?;
+        guarded(&self.path, || self.db.flush().map(drop))?;
+        crash_point("store:flushed");
+        injected("sync", &self.path)?;
+        self.data.sync_data().map_err(|source| Error::io("sync", self.path.join("db"), source))?;
+        crash_point("store:synced");
+        self.generation.store(generation, Ordering::SeqCst);
+        self.write_count(generation);
+        crash_point("store:counted");
+        Ok(())
     }
+}
+
+/// Fails where a test wants it to.
+fn injected(step: &str, path: &Path) -> Result<(), Error> {
+    crate::seams::injected_fault(&format!("store {step}"))
+        .map_err(|source| Error::io("use the database in", path, source))
 }
 
 /// Calls into sled, and makes what goes wrong there an error of ours.

@@ -142,6 +142,13 @@ impl Error {
         Self::Io { doing, path: path.into(), source: Arc::new(source) }
     }
 
+    /// Whether the disk, or our share of it, is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if kinds.contains(&source.kind()))
+    }
+
     /// Stable and short, for metrics and error files.
     #[must_use]
     pub fn code(&self) -> &'static str {

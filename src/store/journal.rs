@@ -5,7 +5,7 @@
 //! transfer is finished again: the last line of an id counts. A crash within a line leaves a broken one, which
 //! the next append ends with a line feed and readers pass over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use crate::seams::{self, crash_point};
-use crate::transfer::{IdSuffix, Transfer, TransferId};
+use crate::transfer::{BrokerTransferId, IdSuffix, Transfer, TransferId};
 
 use super::record::{Line, decode_line, encode_tombstone};
 use super::{Error, Tombstone, disk};
@@ -87,7 +87,11 @@ impl Journal {
         if !ends_with_line_feed(&file, length).map_err(failed)? {
             file.write_all(b"\n").map_err(failed)?;
         }
-        file.write_all(lines).and_then(|()| seams::sync_file(&file)).map_err(failed)?;
+        seams::injected_fault("journal append").map_err(failed)?;
+        file.write_all(lines).map_err(failed)?;
+        crash_point("journal:appended");
+        seams::sync_file(&file).map_err(failed)?;
+        crash_point("journal:synced");
         if length == 0 || *named != Some(month) {
             *named = None;
             disk::sync_dir(&self.directory)?;
@@ -186,6 +190,46 @@ impl Journal {
         Ok(pruned)
     }
 
+    /// Shows every line of every month, the oldest first, with the name of its file and its number there.
+    pub(super) fn for_each(
+        &self,
+        mut look: impl FnMut(&str, u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut months = self.months()?;
+        months.sort();
+        for month in months {
+            let name = month.file_name();
+            for_each_line(&self.directory.join(&name), |number, line| {
+                look(&name, number, line).map(|()| true)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Which of these transfers at Altinn it tells of, in a line of the transfer of ours that each is looked for in. One
+    /// go through the months in which those can have finished.
+    pub(super) fn known(
+        &self,
+        wanted: &HashMap<TransferId, Vec<BrokerTransferId>>,
+    ) -> Result<HashSet<BrokerTransferId>, Error> {
+        let mut known = HashSet::new();
+        let Some(earliest) = wanted.keys().min() else { return Ok(known) };
+        let earliest = Month::of(super::created(*earliest));
+        for month in self.months()?.into_iter().filter(|month| *month >= earliest) {
+            for_each_line(&self.directory.join(month.file_name()), |_, line| {
+                let wanted = id_of(line).and_then(|id| wanted.get(&id)).into_iter().flatten();
+                known.extend(wanted.filter(|id| mentions(line, &id.to_string())));
+                Ok(true)
+            })?;
+        }
+        Ok(known)
+    }
+
+    /// Whether it has no month.
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.months()?.is_empty())
+    }
+
     fn months(&self) -> Result<Vec<Month>, Error> {
         let entries = disk::read_dir(&self.directory)?;
         Ok(entries.iter().filter_map(|entry| Month::parse(entry.file_name().to_str()?)).collect())
@@ -213,8 +257,17 @@ fn for_each_line(path: &Path, mut look: impl FnMut(u64, &[u8]) -> Result<bool, E
     Ok(())
 }
 
+fn mentions(line: &[u8], text: &str) -> bool {
+    line.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+/// Whether a file of this name is a month of the journal.
+pub(super) fn is_month(file_name: &str) -> bool {
+    Month::parse(file_name).is_some_and(|month| month.file_name() == file_name)
+}
+
 /// The id of a line, which stands near its beginning, also where the rest is broken.
-fn id_of(line: &[u8]) -> Option<TransferId> {
+pub(super) fn id_of(line: &[u8]) -> Option<TransferId> {
     const BEFORE: &[u8] = b"\"id\":\"";
     const LENGTH: usize = 36;
     let head = line.get(..HEAD_BYTES).unwrap_or(line);

@@ -9,6 +9,9 @@
 //! | `f/<device>/<inode>` | the id of the transfer that holds the file |
 //! | `h/<id>/<number>` | a step: when which phase was reached |
 //! | `m/schema`, `m/last` | the format; the highest id ever stored |
+//! | `m/changed` | when it was last changed |
+//! | `m/installation` | what the ids that are made here bear |
+//! | `m/generation` | how many changes were ever committed; the engine's own |
 //!
 //! One tree, so that one batch changes a record and everything that points to it. Keys are text, so that a
 //! damaged store can be read by a person.
@@ -21,6 +24,12 @@ use crate::transfer::{BrokerTransferId, OrgNumber, RouteName, Transfer, Transfer
 pub(super) const SCHEMA: &[u8] = b"m/schema";
 /// Key of the highest id ever stored.
 pub(super) const LAST_ID: &[u8] = b"m/last";
+/// Key of the time of the last change.
+pub(super) const CHANGED: &[u8] = b"m/changed";
+/// Key of the installation's mark.
+pub(super) const INSTALLATION: &[u8] = b"m/installation";
+/// Key of the number of commits.
+pub(super) const GENERATION: &[u8] = b"m/generation";
 /// What the keys of all records begin with.
 pub(super) const RECORDS: &[u8] = b"t/";
 /// What the keys of all routes' memberships begin with.
@@ -83,6 +92,12 @@ pub(super) fn step(id: TransferId, number: u64) -> Vec<u8> {
 
 pub(super) fn step_prefix(id: TransferId) -> Vec<u8> {
     format!("h/{id}/").into_bytes()
+}
+
+/// The id and the number that a key made by [`step`] holds.
+pub(super) fn parse_step(key: &[u8]) -> Option<(TransferId, u64)> {
+    let mut parts = std::str::from_utf8(key).ok()?.splitn(3, '/').skip(1);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// The time and the id that a key made by [`due`] holds.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Error, disk};
+use super::{Error, SetBackNotes, disk};
 use crate::seams;
 use crate::transfer::RouteName;
 
@@ -21,6 +21,11 @@ impl KnownFolders {
     #[must_use]
     pub fn of(state: &Path) -> Self {
         Self { dir: state.join("folders") }
+    }
+
+    /// What is noted of a state that was set back, in the same state directory.
+    pub(super) fn set_back_notes(&self) -> SetBackNotes {
+        SetBackNotes::of(self.dir.parent().unwrap_or(&self.dir))
     }
 
     pub(super) fn open(state: &Path) -> Result<Self, Error> {
@@ -48,6 +53,21 @@ impl KnownFolders {
         }
     }
 
+    /// Everything that is known, as it is stored.
+    pub(super) fn all(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let mut all = Vec::new();
+        for entry in disk::read_dir(&self.dir)? {
+            let key = entry.file_name().into_string().unwrap_or_default();
+            if is_key(&key) {
+                let path = entry.path();
+                let folder = std::fs::read(&path).map_err(|source| Error::io("read", path, source))?;
+                all.push((key, folder));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
     /// Remembers that the route uses this folder, durably.
     pub fn remember(&self, route: &RouteName, folder: &Path) -> Result<(), Error> {
         self.put(route.as_str(), folder)
@@ -56,6 +76,16 @@ impl KnownFolders {
     /// Remembers that the route archives in this folder, durably.
     pub fn remember_archive(&self, route: &RouteName, folder: &Path) -> Result<(), Error> {
         self.put(&archive_of(route), folder)
+    }
+
+    /// Whether the receipts of what was sent from this folder have been read in this state.
+    pub fn has_read_receipts(&self, route: &RouteName, folder: &Path) -> Result<bool, Error> {
+        self.has(&format!("{route}.receipts"), folder)
+    }
+
+    /// Remembers that they have, durably.
+    pub fn remember_receipts_read(&self, route: &RouteName, folder: &Path) -> Result<(), Error> {
+        self.put(&format!("{route}.receipts"), folder)
     }
 
     fn put(&self, key: &str, folder: &Path) -> Result<(), Error> {
@@ -72,6 +102,15 @@ impl KnownFolders {
             .map_err(|source| Error::io("write", path, source))?;
         disk::sync_dir(&self.dir)
     }
+}
+
+/// Whether something is kept under this name.
+pub(super) fn is_key(key: &str) -> bool {
+    let route = ["archive", "receipts"]
+        .into_iter()
+        .find_map(|what| key.strip_suffix(what)?.strip_suffix('.'))
+        .unwrap_or(key);
+    route.parse::<RouteName>().is_ok()
 }
 
 /// No route's name has a dot.

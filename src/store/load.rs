@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::seams;
-use crate::transfer::{RouteName, TransferId};
+use crate::seams::{self, Random};
+use crate::transfer::{InstallationMark, RouteName, TransferId};
 
 use super::core::PAGE;
-use super::engine::{Engine, SledEngine};
+use super::engine::{Engine, SledEngine, counter_path};
 use super::record::{self, VERSION};
 use super::{Error, Unreadable, disk, keys};
 
@@ -23,6 +23,22 @@ pub(super) struct Loaded {
     pub(super) unreadable_ids: HashSet<TransferId>,
     /// The highest id ever stored.
     pub(super) last: Option<TransferId>,
+    /// When the store was last changed; `None` where it is new.
+    pub(super) changed: Option<Timestamp>,
+}
+
+/// What the ids that are made here bear. Chosen once for each store.
+pub(super) fn installation(engine: &dyn Engine, random: &dyn Random) -> Result<InstallationMark, Error> {
+    if let Some(mark) = engine.get(keys::INSTALLATION)?.as_deref().and_then(parse_text) {
+        return Ok(mark);
+    }
+    let mark = InstallationMark::new(random.bytes());
+    engine.commit([(keys::INSTALLATION.to_vec(), Some(mark.to_string().into_bytes()))].into())?;
+    Ok(mark)
+}
+
+fn parse_text<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// An open engine, and what was done to open it.
@@ -40,6 +56,10 @@ pub(super) struct Ready {
 pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
     let path = state.join("sled");
     let begun = begun(state)?;
+    if !begun {
+        // What a database counted that was moved away on purpose.
+        disk::remove_file(&counter_path(&path))?;
+    }
     let ready = open_with_repair(state, &path, now, begun)?;
     if !begun {
         begin(state)?;
@@ -48,28 +68,35 @@ pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
 }
 
 fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> Result<Ready, Error> {
+    // Opening makes new ones: what there was before tells whether a repair was tried already.
+    let had_snapshots = !snapshots(path)?.is_empty();
     let damage = match open_and_load(path, begun) {
         Ok((engine, loaded)) => return Ok(Ready { engine, loaded, repaired: None }),
         Err(damage @ Error::Damaged { .. }) => damage,
         Err(other) => return Err(other),
     };
-    let snapshots = snapshots(path)?;
-    if snapshots.is_empty() {
+    if !had_snapshots {
         // Nothing to repair, and no second copy at each attempt to start.
+        remove_snapshots(path)?;
         return Err(damage);
     }
-    let copy = state.join(format!("damaged-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
+    let copy = state.join(damaged_name(now));
     disk::copy_dir(path, &copy)?;
     disk::sync_dir(state)?;
-    for snapshot in snapshots {
-        std::fs::remove_file(&snapshot).map_err(|source| Error::io("delete", snapshot, source))?;
-    }
-    disk::sync_dir(path)?;
+    remove_snapshots(path)?;
     match open_and_load(path, begun) {
         Ok((engine, loaded)) => Ok(Ready { engine, loaded, repaired: Some(copy) }),
-        Err(Error::Damaged { detail, .. }) => Err(Error::Damaged { path: copy, detail }),
+        Err(Error::Damaged { detail, .. }) => {
+            remove_snapshots(path)?;
+            Err(Error::Damaged { path: copy, detail })
+        }
         Err(other) => Err(other),
     }
+}
+
+/// The name of what is kept of a damaged database.
+pub(super) fn damaged_name(now: Timestamp) -> String {
+    format!("damaged-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"))
 }
 
 /// Whether there was ever a store in `state`. sled opens a log that it can make nothing of as an empty one; a
@@ -97,7 +124,17 @@ fn open_and_load(path: &Path, begun: bool) -> Result<(SledEngine, Loaded), Error
     Ok((engine, loaded))
 }
 
+fn remove_snapshots(path: &Path) -> Result<(), Error> {
+    for snapshot in snapshots(path)? {
+        disk::remove_file(&snapshot)?;
+    }
+    disk::sync_dir(path)
+}
+
 fn snapshots(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !path.try_exists().map_err(|source| Error::io("look at", path, source))? {
+        return Ok(Vec::new());
+    }
     let entries = disk::read_dir(path)?.into_iter();
     let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("snap."));
     Ok(named.map(|entry| entry.path()).collect())
@@ -123,8 +160,11 @@ fn check_schema(path: &Path, engine: &SledEngine, begun: bool) -> Result<(), Err
 
 /// Looks at every record and every membership of a route.
 pub(super) fn load(engine: &dyn Engine) -> Result<Loaded, Error> {
-    let mut loaded =
-        Loaded { last: engine.get(keys::LAST_ID)?.as_deref().and_then(keys::parse_id), ..Loaded::default() };
+    let mut loaded = Loaded {
+        last: engine.get(keys::LAST_ID)?.as_deref().and_then(keys::parse_id),
+        changed: engine.get(keys::CHANGED)?.as_deref().and_then(parse_text),
+        ..Loaded::default()
+    };
     for_each(engine, keys::RECORDS, |key, bytes| {
         let id = key.get(keys::RECORDS.len()..).and_then(keys::parse_id);
         let problem = match id {
@@ -145,7 +185,8 @@ pub(super) fn load(engine: &dyn Engine) -> Result<Loaded, Error> {
     Ok(loaded)
 }
 
-fn reason(error: &Error) -> String {
+/// Why a record cannot be read, without naming it again.
+pub(super) fn reason(error: &Error) -> String {
     match error {
         Error::Unreadable { reason, .. } => reason.to_string(),
         other => other.to_string(),

@@ -9,8 +9,10 @@
 //! refuses everything with [`Error::Broken`], and the process is to restart: what was not acknowledged is done
 //! again from what the disk has.
 //!
-//! In the state directory stand `sled/` (the database), `journal/` (what is finished), `lock`,
-//! `format` (which tells an emptied store from a new one), and `damaged-<time>/` where a repair was needed. The room
+//! In the state directory stand `sled/` (the database), `journal/` (what is finished), `lock`, `changes` (how many
+//! commits there were, which tells a log that was cut short), `ballast` (which is given
+//! up when the disk is full), `format` (which tells an emptied store from a new one),
+//! `export/`, and `damaged-<time>/` where a repair was needed. The room
 //! never deletes or changes a record it cannot read, except for what is torn of a transfer that is forgotten, and
 //! never judges by itself that the clock can be trusted.
 //!
@@ -18,11 +20,14 @@
 //!
 //! Read [`stage`] for what is checked and written, [`keys`] for how it is laid out.
 
+mod ballast;
 mod core;
 mod disk;
 mod engine;
 mod error;
+mod export;
 mod ids;
+mod import;
 mod journal;
 mod keys;
 mod known_folders;
@@ -31,14 +36,16 @@ mod load;
 mod memory;
 mod owner;
 mod record;
+mod set_back;
 mod stage;
 mod tombstone;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -47,7 +54,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::seams::{Clock, Random, blocking};
-use crate::transfer::{IdSuffix, RouteName, Transfer, TransferId};
+use crate::transfer::{IdSuffix, InstallationMark, RouteName, Transfer, TransferId};
 
 use self::core::Core;
 use self::disk::Lock;
@@ -59,13 +66,18 @@ use self::owner::{Job, Owner, QUEUE};
 use self::record::{Finished, Line};
 use self::stage::Task;
 
+pub use self::ballast::Ballast;
 pub use self::error::Error;
+pub use self::export::{Exported, newest_export, remedy_in};
+pub use self::import::{ImportError, Imported, import};
 pub use self::keys::BrokerKey;
 pub use self::known_folders::KnownFolders;
 #[cfg(debug_assertions)]
 pub use self::memory::Memory;
 pub use self::record::{DecodeError, Step};
+pub use self::set_back::{SetBackNote, SetBackNotes, Unremembered};
 pub use self::tombstone::Tombstone;
+pub use self::verify::{Finding, Verified};
 
 /// A handle to the store; clones are the same store.
 ///
@@ -111,7 +123,12 @@ struct Shared {
     core: Arc<Core>,
     clock: Arc<dyn Clock>,
     ids: IdSource,
+    mark: InstallationMark,
+    /// When the store had last been changed before it was opened.
+    changed: Option<Timestamp>,
     known_folders: KnownFolders,
+    /// Whether the disk has room for new work.
+    has_room: AtomicBool,
     /// `None` only while being dropped.
     jobs: Option<Jobs>,
     /// `None` once somebody waits for its end, and where nothing runs by itself.
@@ -135,6 +152,7 @@ impl Store {
     pub fn open(path: &Path, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Opened, Error> {
         disk::create_dir(path)?;
         let lock = Lock::take(path)?;
+        import::finish(path)?;
         let journal = Journal::open(&path.join("journal"))?;
         let Ready { engine, loaded, repaired } = load::open(path, clock.now())?;
         let known_folders = KnownFolders::open(path)?;
@@ -151,6 +169,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<(Self, Vec<Unreadable>), Error> {
+        let mark = load::installation(&*engine, &*random)?;
         let core = Arc::new(Core {
             engine,
             journal,
@@ -163,8 +182,10 @@ impl Store {
         });
         let owner = Owner { core: Arc::clone(&core), clock: Arc::clone(&clock) };
         let (jobs, owner) = Jobs::start(owner)?;
-        let ids = IdSource::new(Arc::clone(&clock), random, loaded.last);
-        let shared = Shared { core, clock, ids, known_folders, jobs: Some(jobs), owner: Mutex::new(owner) };
+        let ids = IdSource::new(Arc::clone(&clock), random, mark, loaded.last);
+        let (changed, owner) = (loaded.changed, Mutex::new(owner));
+        let (has_room, jobs) = (AtomicBool::new(true), Some(jobs));
+        let shared = Shared { core, clock, ids, mark, changed, known_folders, has_room, jobs, owner };
         Ok((Self { shared: Arc::new(shared) }, loaded.unreadable))
     }
 
@@ -190,6 +211,35 @@ impl Store {
     #[must_use]
     pub fn new_id(&self) -> TransferId {
         self.shared.ids.next()
+    }
+
+    /// Whether an id was made here, in this store.
+    #[must_use]
+    pub fn has_made(&self, id: TransferId) -> bool {
+        id.is_marked(self.shared.mark)
+    }
+
+    /// When the store had last been changed before it was opened; `None` where it was new then.
+    #[must_use]
+    pub fn changed_before(&self) -> Option<Timestamp> {
+        self.shared.changed
+    }
+
+    /// What is noted of a state that was set back in time.
+    #[must_use]
+    pub fn set_back_notes(&self) -> SetBackNotes {
+        self.shared.known_folders.set_back_notes()
+    }
+
+    /// Whether the disk has room for what new work would have to be remembered.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.shared.has_room.load(Ordering::SeqCst)
+    }
+
+    /// Says whether it has, for everybody who asks.
+    pub fn set_has_room(&self, has_room: bool) {
+        self.shared.has_room.store(has_room, Ordering::SeqCst);
     }
 
     /// Which folders the routes have used.
@@ -262,6 +312,30 @@ impl Store {
     ) -> Result<Vec<Transfer>, Error> {
         let route = route.cloned();
         self.read(move |core| core.settled(|| core.page(route.as_ref(), after, limit))).await
+    }
+
+    /// The active transfer of this id, for those who may block.
+    pub fn look(&self, id: TransferId) -> Result<Option<Transfer>, Error> {
+        self.shared.core.get(id)
+    }
+
+    /// Shows every active transfer of a route that can be read. Blocks.
+    pub fn for_each_of(&self, route: &RouteName, show: &mut dyn FnMut(&Transfer)) -> Result<(), Error> {
+        let core = &self.shared.core;
+        let mut after = None;
+        loop {
+            let page = core.settled(|| core.page(Some(route), after, core::PAGE))?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id);
+            page.iter().for_each(&mut *show);
+        }
+    }
+
+    /// How many active transfers each route has, those that cannot be read among them. Costs nothing.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(RouteName, usize)> {
+        let counts = self.shared.core.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(route, count)| (route.clone(), *count)).collect()
     }
 
     /// How many active transfers a route has, those that cannot be read among them. Costs nothing.

@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::seams::Clock;
 use crate::transfer::{RouteName, TransferId};
 
-use super::Error;
 use super::core::Core;
 use super::stage::{Stage, Task};
+use super::{Error, keys};
 
 /// How many jobs may wait to be taken; whoever comes then waits for room.
 pub(super) const QUEUE: usize = 1_024;
@@ -78,7 +79,7 @@ impl Owner {
             // Nothing leaves the database without its line; the others are not held up by that.
             stage = Stage::of(&self.core, tasks, now, Some(&error));
         }
-        if let Err(error) = self.commit(&mut stage) {
+        if let Err(error) = self.commit(&mut stage, now) {
             for outcome in &mut stage.outcomes {
                 if outcome.is_ok() {
                     *outcome = Err(error.clone());
@@ -89,10 +90,11 @@ impl Owner {
     }
 
     /// Nothing of what is being committed can be read before it is durable; see [`Core::settled`].
-    fn commit(&self, stage: &mut Stage<'_>) -> Result<(), Error> {
+    fn commit(&self, stage: &mut Stage<'_>, now: Timestamp) -> Result<(), Error> {
         if stage.changes.is_empty() {
             return Ok(());
         }
+        stage.changes.insert(keys::CHANGED.to_vec(), Some(now.to_string().into_bytes()));
         let core = &self.core;
         let _committing = core.gate.write().unwrap_or_else(PoisonError::into_inner);
         *core.in_flight.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut stage.touched);

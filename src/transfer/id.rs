@@ -7,6 +7,41 @@ use uuid::Uuid;
 
 use super::{ParseError, serde_as_text};
 
+/// What tells the transfers of one installation from those of others that send for the same organisation. It lives
+/// and dies with the state store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstallationMark([u8; 3]);
+
+impl InstallationMark {
+    /// A mark made of random bytes.
+    #[must_use]
+    pub fn new(random: [u8; 16]) -> Self {
+        let [a, b, c, ..] = random;
+        Self([a, b, c])
+    }
+}
+
+impl fmt::Display for InstallationMark {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c] = self.0;
+        write!(formatter, "{a:02x}{b:02x}{c:02x}")
+    }
+}
+
+impl FromStr for InstallationMark {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let wrong = || ParseError::new(text, "the mark of an installation", "it has six hexadecimal digits");
+        if text.len() != 6 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let number = u32::from_str_radix(text, 16).map_err(|_| wrong())?;
+        let [_, a, b, c] = number.to_be_bytes();
+        Ok(Self([a, b, c]))
+    }
+}
+
 /// Our own id of a transfer: a UUID of version 7, so that ids sort by time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferId(Uuid);
@@ -18,6 +53,21 @@ impl TransferId {
         let mut tail = [0; 10];
         tail.iter_mut().zip(random).for_each(|(to, from)| *to = from);
         Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &tail).into_uuid())
+    }
+
+    /// The same with the mark of the installation that made it in the place of three of the random bytes, so that
+    /// an installation knows its own transfers again, wherever it meets them. The last eight digits stay random.
+    #[must_use]
+    pub fn marked(unix_ms: u64, mut random: [u8; 16], mark: InstallationMark) -> Self {
+        // Bytes 9 to 11 of the id: behind version and variant.
+        random.iter_mut().skip(3).zip(mark.0).for_each(|(to, from)| *to = from);
+        Self::new(unix_ms, random)
+    }
+
+    /// Whether this installation made it: certain where not, and as good as certain where so.
+    #[must_use]
+    pub fn is_marked(self, mark: InstallationMark) -> bool {
+        self.as_bytes().iter().skip(9).zip(mark.0).all(|(found, mark)| *found == mark)
     }
 
     /// The id directly after this one, for keeping ids in order when the clock goes back.
@@ -242,7 +292,7 @@ fn senders_reference(text: &str) -> Result<&str, &'static str> {
     }
 }
 
-serde_as_text!(TransferId, BrokerTransferId);
+serde_as_text!(TransferId, BrokerTransferId, InstallationMark);
 
 #[cfg(test)]
 mod tests {
@@ -260,6 +310,23 @@ mod tests {
         assert!(later.to_string().ends_with(&later.short()));
         assert_eq!(uuid::Uuid::from_bytes(*later.successor().as_bytes()).get_version_num(), 7);
         assert_eq!(uuid::Uuid::from_bytes(*earlier.successor().as_bytes()).get_version_num(), 7);
+    }
+
+    #[test]
+    fn an_installation_knows_its_own_ids() {
+        let mark = InstallationMark::new([0xab, 0x00, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+        let other = InstallationMark::new([0xab, 0x00, 0xfe, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+        assert_eq!(mark.to_string(), "ab00ff");
+        assert_eq!("ab00ff".parse::<InstallationMark>().unwrap(), mark);
+        for bad in ["", "ab00f", "ab00fff", "+b00ff", "ab00fg", "åb00f"] {
+            assert!(bad.parse::<InstallationMark>().is_err(), "{bad}");
+        }
+        let id = TransferId::marked(1_000, [7; 16], mark);
+        for id in [id, id.successor(), id.to_string().parse().unwrap()] {
+            assert!(id.is_marked(mark) && !id.is_marked(other), "{id}");
+            assert_eq!(uuid::Uuid::from_bytes(*id.as_bytes()).get_version_num(), 7);
+        }
+        assert!(!TransferId::new(1_000, [7; 16]).is_marked(mark));
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub use effect::Effect;
 pub use failure::{AltinnAnswer, Failure, IllegalTransition};
 pub use file_name::{Companion, OutgoingFileName, SafeFileName, folded};
 pub use id::{
-    BrokerTransferId, ClientName, IdSuffix, IdentityName, ResourceId, RouteName, SendersReference, TransferId,
+    BrokerTransferId, ClientName, IdSuffix, IdentityName, InstallationMark, ResourceId, RouteName,
+    SendersReference, TransferId,
 };
 pub use incoming::{
     Confirmation, Delivery, InboxPlace, Incoming, IncomingEvent, IncomingStep, Notification, Offer, Received,

@@ -11,8 +11,9 @@ fn a_sender_that_dies_at_any_point_publishes_once() {
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
     bench.recipient.start();
     let mut points = points("outbox");
-    // Reached only where the store was lost, for which there is a test of its own.
+    // Reached only where the store was lost or set back, for which there are tests of their own.
     assert!(points.remove("claims:adopted"));
+    points.retain(|point| !point.starts_with("set_back:") && !point.starts_with("receipts:"));
     // Reached only by a sidecar without its file.
     assert!(points.remove("orphan:explained"));
     assert!(points.len() >= 15, "{points:?}");

@@ -115,7 +115,8 @@ fn hours_pass_in_seconds_for_sandbox_and_service_alike() {
     });
 }
 
-/// Every second chunk has to wait, and one is cut, of which Altinn then accepts and never stores what came.
+/// Every second chunk has to wait. Of one the answer is lost, and Altinn stores it a minute later. One is cut, of which
+/// Altinn accepts and never stores what came.
 const BUSY: &str = r#"
 [[fault]]
 operation = "tus-patch"
@@ -123,6 +124,12 @@ effect = "answer"
 status = 429
 retry_after = "20m"
 every = 2
+
+[[fault]]
+operation = "tus-patch"
+effect = "lose"
+when = "after"
+nth = 3
 
 [[fault]]
 operation = "tus-patch"
@@ -139,7 +146,10 @@ fn a_resumable_upload_outlives_its_tokens_and_is_given_up_only_when_nothing_move
     accelerated(RATE, is_busy, |clock| async move {
         let listen = "127.0.0.1:0".parse().unwrap();
         let faults = FaultRules::from_toml(BUSY).unwrap();
-        let options = Options { listen, faults, clock: Arc::clone(&clock) as _, ..Options::default() };
+        let tus_storing_delay = Duration::from_mins(1);
+        let clock_of_altinn = Arc::clone(&clock) as _;
+        let options =
+            Options { listen, faults, tus_storing_delay, clock: clock_of_altinn, ..Options::default() };
         let started = Sandbox::start(options).await.unwrap();
         let sandbox = sandbox.get_or_init(|| started);
         let shutdown = Shutdown::new();

@@ -19,6 +19,7 @@ mod access;
 mod ageing;
 mod bad_input;
 mod clock;
+mod copies;
 mod crashes;
 mod customers;
 mod disk_faults;

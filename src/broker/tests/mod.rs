@@ -3,6 +3,7 @@
 mod calls;
 mod reading;
 mod table;
+mod tus;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

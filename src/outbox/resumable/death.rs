@@ -80,10 +80,9 @@ impl Route {
         }
         if *death == Death::Past {
             // It is not: one of the two answers is out of date.
-            let message = "Altinn says of the upload that it is over, and of the transfer that it is not";
-            let remedy = "nothing: Altinn is asked again";
-            let now = self.means.now();
-            return Err(Trouble::new(Kind::Temporary(None), "upload_unclear", message.into(), remedy, now));
+            return Err(
+                self.unclear("Altinn says of the upload that it is over, and of the transfer that it is not")
+            );
         }
         let wedged = matches!(death, Death::Wedged { .. });
         warn!(file_transfer = %id, reason = %death, wedged, resent_bytes, "the resumable upload is dead");
@@ -108,6 +107,13 @@ impl Route {
         crash_point("upload:abandoned");
         let attempts = u32::try_from(abandoned(transfer)).unwrap_or(u32::MAX);
         self.wait(transfer, self.means.backoff.delay(attempts), None).await
+    }
+
+    /// What Altinn says of an upload does not go together.
+    pub(super) fn unclear(&self, message: &str) -> Trouble {
+        let remedy = "nothing: Altinn is asked again";
+        let kind = Kind::Temporary(None);
+        Trouble::new(kind, "upload_unclear", message.to_owned(), remedy, self.means.now())
     }
 
     /// Sends nothing more, and leaves it to Altinn to publish or fail what it has. Not even looking at the upload is

@@ -36,6 +36,9 @@ use crate::transfer::{
     BrokerTransferId, LastByte, OutgoingEvent, Transfer, Unpublished, UploadSession, Work,
 };
 
+/// So many times it is looked and sent again without getting on, before that counts as trouble.
+const FRUITLESS_ROUNDS: u32 = 8;
+
 /// An upload under way in this process.
 struct Upload {
     id: BrokerTransferId,
@@ -136,6 +139,7 @@ impl Route {
         upload: &Upload,
         mut parts: Vec<Part>,
     ) -> Result<Next, Trouble> {
+        let (mut farthest, mut rounds) = (0, 0);
         loop {
             let unsure = parts.iter().filter(|part| matches!(part.place, Place::Unsure { .. }));
             let found = join_all(unsure.map(|part| self.find_offset(upload, part))).await;
@@ -149,6 +153,15 @@ impl Route {
             }
             if parts.iter().all(Part::is_whole) {
                 return self.end_upload(transfer, upload).await;
+            }
+            // Where it never gets on, the waits grow, and it is told.
+            let come = parts.iter().map(Part::come).sum();
+            rounds = if come > farthest { 0 } else { rounds + 1 };
+            farthest = farthest.max(come);
+            if rounds > FRUITLESS_ROUNDS {
+                return Err(
+                    self.unclear("Altinn has stored a part of the file, and does not take what follows")
+                );
             }
             // While nothing is sent, the turn is another file's.
             let turn = self.slots.acquire().await;

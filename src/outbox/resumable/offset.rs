@@ -76,7 +76,6 @@ impl Route {
                     return Ok(Found::Dead(Death::Foreign { length: stored.length }));
                 }
                 Ok(stored) => {
-                    self.hold.release();
                     failing = None;
                     let offset = stored.offset;
                     if offset == part.length || accepted == Some(offset) {

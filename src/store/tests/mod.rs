@@ -1,6 +1,7 @@
 //! The promises of the room, each by name. Helpers first.
 
 mod api;
+mod copies;
 mod faults;
 mod finished;
 mod forgetting;

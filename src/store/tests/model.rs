@@ -186,6 +186,19 @@ async fn run(ops: Vec<Op>) {
         model.change(&store, &op).await;
         model.compare(&store).await;
     }
+    let mut found = Vec::new();
+    store.verify(&mut |finding| found.push(finding)).unwrap();
+    assert_eq!(found, []);
+    // Exported and taken in elsewhere, it is the same.
+    let file = state.path().join("export.jsonl");
+    store.export_to(&file, true).unwrap();
+    let anew = tempfile::tempdir().unwrap();
+    super::super::import::import(anew.path(), &file, at(9), false).unwrap();
+    let copy = open(anew.path()).store;
+    model.compare(&copy).await;
+    for (id, transfer) in &model.finished {
+        assert_eq!(copy.journal_find(*id).await.unwrap().as_ref(), Some(transfer));
+    }
     for (id, transfer) in &model.finished {
         assert_eq!(store.journal_find(*id).await.unwrap().as_ref(), Some(transfer));
     }

@@ -65,6 +65,7 @@ fn a_sender_that_dies_at_any_point_publishes_once() {
     let mut points = points("outbox");
     // Reached only where the store was lost, and only by a sidecar without its file.
     assert!(points.remove("claims:adopted") && points.remove("orphan:explained"));
+    points.retain(|point| !point.starts_with("set_back:") && !point.starts_with("receipts:"));
     for (seed, point) in (0..).zip(&points) {
         sender_dies(&mut bench, &behind, point, seed);
     }

@@ -19,7 +19,9 @@ pub(crate) fn bound(by_chance: bool) -> Duration {
     const CUT_UPLOAD: Duration = Duration::from_mins(2);
     const SETTLE_INITIALIZE: Duration = Duration::from_mins(1);
     let faults = if by_chance { FAULTS } else { 0 };
-    (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT
+    let bound = (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT;
+    // Whether recipients have confirmed is looked at after a third of the age, which all lives before have made.
+    if by_chance { 3 * bound } else { bound }
 }
 
 fn outgoing(transfers: &[Transfer]) -> impl Iterator<Item = &Outgoing> {
@@ -128,6 +130,11 @@ pub(crate) fn at_the_end(life: &Life) {
     let published: Vec<_> = server.transfers.iter().filter(|transfer| transfer.published.is_some()).collect();
     if published.len() != 1 {
         wrong.push(format!("published {} times", published.len()));
+    }
+    // A lost answer is settled by finding what was made, not by asking for another.
+    let is_unused = |transfer: &&super::server::Transfer| transfer.status() == "Initialized";
+    if !life.is_by_chance() && server.transfers.iter().any(|transfer| is_unused(&transfer)) {
+        wrong.push("a transfer was asked for and never used".to_owned());
     }
     if !image.memory.transfers().is_ok_and(|transfers| transfers.is_empty()) {
         wrong.push("records are left".to_owned());

@@ -309,9 +309,12 @@ impl Disk {
         self.files.iter().all(|(node, file)| !named.contains(node) || is_synced(file))
     }
 
-    /// What a death leaves.
-    pub(crate) fn after(&self, death: Death) -> Self {
+    /// What a death leaves. The content of what is `spared` was synced by others.
+    pub(crate) fn after(&self, death: Death, spared: Option<u64>) -> Self {
         let mut left = self.clone();
+        if let Some(file) = spared.and_then(|spared| left.files.get_mut(&spared)) {
+            file.durable = Some(Rc::clone(&file.content));
+        }
         let names = match death {
             Death::Kill => return left,
             Death::Drop => self.durable.clone(),

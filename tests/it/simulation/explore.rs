@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use super::disk::Death;
+use super::is_all;
 use super::world::{Image, Outcome, Photo, Way, World};
 use crate::support::noise;
 
@@ -54,7 +56,7 @@ pub(crate) fn explore(plan: &Plan) -> Explored {
             }
             explored.moments += outcome.photos.len();
             for photo in &outcome.photos {
-                derive(plan, photo, &mut seen, &mut next);
+                derive(plan, photo, depth, &mut seen, &mut next);
             }
         }
         world.forget_all_but(&next);
@@ -75,8 +77,10 @@ pub(crate) fn explore(plan: &Plan) -> Explored {
     explored
 }
 
-fn derive(plan: &Plan, photo: &Photo, seen: &mut HashSet<u64>, next: &mut Vec<Image>) {
-    for death in photo.image.disk.deaths() {
+fn derive(plan: &Plan, photo: &Photo, depth: usize, seen: &mut HashSet<u64>, next: &mut Vec<Image>) {
+    // The second death tears and mixes where there are minutes for it.
+    let is_tried = |death: &Death| depth == 0 || is_all() || matches!(death, Death::Kill | Death::Drop);
+    for death in photo.image.disk.deaths().into_iter().filter(is_tried) {
         match photo.after(death) {
             Ok(image) => {
                 let is_wanted = WANTED.as_ref().is_none_or(|wanted| wanted.starts_with(&image.path));

@@ -8,7 +8,7 @@ use super::world::{Way, World};
 use crate::support::noise;
 
 /// Stories that are told in the gate.
-const STORIES: u64 = 150;
+const STORIES: u64 = 80;
 
 /// The seeds: `FORMIDLINGD_SIMULATION_SEED` alone, or `FORMIDLINGD_SIMULATION_STORIES` of them.
 fn seeds() -> std::ops::Range<u64> {

@@ -155,6 +155,7 @@ pub(crate) struct Transfer {
     expires: Timestamp,
     pub(crate) content: Option<Arc<Vec<u8>>>,
     checksum: String,
+    size: usize,
     pub(crate) published: Option<Timestamp>,
     /// Content that has arrived and is stored at this time, whoever has died meanwhile.
     late: Option<(Timestamp, Arc<Vec<u8>>)>,
@@ -189,6 +190,7 @@ impl Transfer {
     /// All of the content has arrived.
     fn store(&mut self, content: Arc<Vec<u8>>, at: Timestamp) -> bool {
         let md5 = hex(&Md5::digest(&**content));
+        self.size = content.len();
         let wanted = self.request["checksum"].as_str().unwrap_or_default();
         if !wanted.is_empty() && wanted != md5 {
             self.set("Failed", "Checksum mismatch", at);
@@ -261,7 +263,7 @@ impl Transfer {
             "sendersFileTransferReference": self.request["sendersFileTransferReference"],
             "checksum": self.checksum,
             "useVirusScan": self.request.get("disableVirusScan").and_then(Value::as_bool) != Some(true),
-            "fileTransferSize": self.content.as_ref().map_or(0, |content| content.len()),
+            "fileTransferSize": self.size,
             "fileTransferStatus": status,
             "fileTransferStatusText": text,
             "fileTransferStatusChanged": time(*changed),
@@ -361,6 +363,7 @@ impl Server {
             history: vec![("Initialized", String::new(), now)],
             expires: now + TIME_TO_LIVE,
             content: None,
+            size: 0,
             published: None,
             late: None,
             purge: None,

@@ -59,6 +59,8 @@ pub(crate) struct Image {
     /// What the file is to be. A file that was dropped and not yet taken may be torn by a loss of power, and is what
     /// it is then.
     pub(crate) expected: Rc<Vec<u8>>,
+    /// The sidecar that was dropped with it.
+    sidecar: Option<u64>,
     /// The deaths that led here.
     pub(crate) path: Vec<String>,
 }
@@ -203,12 +205,14 @@ impl World {
         let now: Timestamp = "2026-08-18T11:40:00Z".parse().unwrap();
         let mut disk = Disk::new();
         let mut server = Server { confirms: self.way == Way::Out, ..Server::default() };
+        let mut sidecar_node = None;
         if self.way != Way::In {
             disk.folder("out");
             disk.put(&self.place.borrow(), &format!("out/{NAME}"), content);
             if sidecar {
                 let document = json!({ "propertyList": { "a": "b" } }).to_string();
-                disk.put(&self.place.borrow(), &format!("out/{NAME}.meta.json"), document.as_bytes());
+                let path = format!("out/{NAME}.meta.json");
+                sidecar_node = Some(disk.put(&self.place.borrow(), &path, document.as_bytes()));
             }
         }
         if self.way != Way::Out {
@@ -222,7 +226,8 @@ impl World {
             server::published(&mut server, &request, content, now);
         }
         let expected = Rc::new(content.to_vec());
-        Image { disk, memory: Memory::default(), server, now: now + RESTART, expected, path: Vec::new() }
+        let (memory, now, sidecar) = (Memory::default(), now + RESTART, sidecar_node);
+        Image { disk, memory, server, now, expected, sidecar, path: Vec::new() }
     }
 
     /// Forgets the files of trees that are not looked at any more.
@@ -363,6 +368,10 @@ impl Life {
         Outcome { chance, ..std::mem::take(&mut state.outcome) }
     }
 
+    pub(crate) fn is_by_chance(&self) -> bool {
+        self.state.borrow().chance.is_some()
+    }
+
     pub(crate) fn has_died(&self) -> bool {
         self.state.borrow().outcome.death.is_some()
     }
@@ -475,7 +484,9 @@ impl Photo {
         let Self { point, image } = self;
         let mut left = image.clone();
         left.memory = image.memory.copy();
-        left.disk = image.disk.after(death);
+        // Whoever drops sidecars is taken to sync them: a torn one puts the file aside, as any other that is no JSON.
+        let spared = image.sidecar.filter(|_| !image.has_taken());
+        left.disk = image.disk.after(death, spared);
         left.now = image.now + RESTART;
         left.path.push(format!("{point}/{}", death.name()));
         if let Some(torn) = checks::torn(image, &left)? {

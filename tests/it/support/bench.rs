@@ -64,6 +64,8 @@ impl Party {
             .set("retry", "settle_initialize", "\"2s\"")
             .set("retry", "wedged_after", "\"1s\"")
             .set("retry", "probe_every", "\"500ms\"")
+            .set("state", "ballast", "\"1MiB\"")
+            .set("state", "min_free_space", "\"1MiB\"")
             .set("telemetry", "log_level", "\"info\"");
         let folder = PathBuf::from(printed["folder"].as_str().unwrap());
         let configuration = dir.join(format!("{name}.toml"));

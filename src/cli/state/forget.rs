@@ -1,15 +1,15 @@
-//! `formidlingd state`: what the service remembers, in the hands of its operator.
+//! `formidlingd state forget`: what is remembered of finished transfers is erased.
 
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::check::print_problems;
+use super::act_as_owner;
 use super::remains::remains;
-use super::{ConfigOptions, Exit, complain, serve};
+use crate::cli::check::print_problems;
+use crate::cli::{ConfigOptions, Exit, complain, serve};
 use crate::config::{self, Config};
 use crate::seams::{OsRandom, SystemClock};
 use crate::store::{self, Erased, Store};
@@ -18,25 +18,13 @@ use crate::transfer::{IdSuffix, TransferId, visible};
 /// How many transfers are named where an id fits several.
 const CANDIDATES: usize = 10;
 
-/// Look after what the service remembers
-#[derive(Debug, Args)]
-pub(super) struct Options {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Forget(Forget),
-}
-
 /// Erase what is remembered of finished transfers
 ///
 /// Names, references, properties and recipients go from the journal; ids, route, state and times stay, so that it can
 /// be shown that there was a transfer and that it was forgotten. Files and receipts in the folders are yours: what is
 /// still there is printed. The service must be stopped. Copies made before, such as backups, are not reached.
 #[derive(Debug, Args)]
-struct Forget {
+pub(super) struct Forget {
     /// Transfer ids, or their last digits, at least four
     #[arg(required = true, value_name = "ID")]
     ids: Vec<IdSuffix>,
@@ -47,12 +35,6 @@ struct Forget {
 /// Why a transfer is not forgotten.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("there is no state in {path:?}")]
-    NoState { path: PathBuf },
-    #[error("cannot look at the state in {path:?}")]
-    Look { path: PathBuf, source: io::Error },
-    #[error("cannot act as the user that owns the state in {path:?}")]
-    Owner { path: PathBuf, source: io::Error },
     #[error("cannot open the state")]
     Open(#[source] store::Error),
     #[error("no transfer has the id {0}, or an id that ends so")]
@@ -72,10 +54,6 @@ fn listed(candidates: &[TransferId]) -> String {
 impl Error {
     fn remedy(&self) -> &'static str {
         match self {
-            Self::NoState { .. } => "see state.path in the configuration: there is nothing to forget",
-            Self::Look { .. } | Self::Owner { .. } => {
-                "run it as the user that the service runs as, or as root"
-            }
             Self::Open(store::Error::InUse { .. }) => {
                 "stop the service (systemctl stop formidlingd), do it again, and start the service"
             }
@@ -86,16 +64,8 @@ impl Error {
     }
 }
 
-impl Options {
-    pub(super) fn run(self, out: &mut impl Write) -> Exit {
-        match self.command {
-            Command::Forget(forget) => forget.run(out),
-        }
-    }
-}
-
 impl Forget {
-    fn run(self, out: &mut impl Write) -> Exit {
+    pub(super) fn run(self, out: &mut impl Write) -> Exit {
         let config = match config::load(&self.config.config) {
             Ok(loaded) => loaded.config,
             Err(problems) => return print_problems(&mut io::stderr(), &problems),
@@ -113,26 +83,6 @@ impl Forget {
         });
         served.unwrap_or_else(|error| complain(&error, "see what the system says"))
     }
-}
-
-/// Lets root act as the owner of the state: files that root makes there could not be used by the service.
-fn act_as_owner(path: &Path) -> Result<(), Error> {
-    use rustix::process::{Gid, Uid};
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => {
-            return Err(Error::NoState { path: path.to_owned() });
-        }
-        Err(source) => return Err(Error::Look { path: path.to_owned(), source }),
-    };
-    if !rustix::process::geteuid().is_root() || metadata.uid() == 0 {
-        return Ok(());
-    }
-    let (user, group) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
-    rustix::thread::set_thread_groups(&[])
-        .and_then(|()| rustix::thread::set_thread_res_gid(group, group, group))
-        .and_then(|()| rustix::thread::set_thread_res_uid(user, user, user))
-        .map_err(|errno| Error::Owner { path: path.to_owned(), source: errno.into() })
 }
 
 /// Finds every transfer before the first is forgotten, so that a slip of the hand costs nothing.

@@ -1,0 +1,379 @@
+//! The state is exported, taken in, lost, damaged and set back in time.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{Bench, DEADLINE, Ended, OUTBOX, Party, Setup, files_below, noise, points, run, until};
+
+/// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
+const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
+
+/// A command of an operator, with the configuration of a party.
+fn command(party: &Party, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let configuration = party.configuration().to_str().unwrap().to_owned();
+    let mut all = arguments.to_vec();
+    all.extend(["--config", &configuration]);
+    run(&all, environment)
+}
+
+/// `state verify` of a party that is stopped finds nothing.
+fn assert_all_fits(party: &Party) {
+    let verified = command(party, &["state", "verify"], &[]);
+    assert!(verified.code == Some(0) && verified.text.contains("all fits"), "{}: {verified:?}", party.name);
+}
+
+/// A copy of a folder with everything in it, times and all.
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
+/// The sender of a bench as it was: its state and its folders.
+struct Snapshot(PathBuf);
+
+impl Snapshot {
+    fn of(bench: &Bench, name: &str) -> Self {
+        let folder = bench.dir.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        copy(&bench.sender.state(), &folder.join("state"));
+        copy(&bench.sender.outbox(), &folder.join("outbox"));
+        Self(folder)
+    }
+
+    fn put_back(&self, bench: &Bench) {
+        for (name, path) in [("state", bench.sender.state()), ("outbox", bench.sender.outbox())] {
+            std::fs::remove_dir_all(&path).unwrap();
+            copy(&self.0.join(name), &path);
+        }
+    }
+}
+
+/// How many transfers Altinn has of a name.
+fn at_altinn(bench: &Bench, name: &str) -> usize {
+    bench.look("transfers").iter().filter(|transfer| transfer["fileName"] == name).count()
+}
+
+#[test]
+fn an_export_in_the_midst_of_everything_is_gone_on_with() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    let file = bench.dir.path().join("export.jsonl");
+    let path = file.to_str().unwrap().to_owned();
+    for (seed, point) in
+        (0..).zip(["claim:synced", "initialize:answered", "upload:answered", "archive:laid_down"])
+    {
+        let name = format!("{}.bin", point.replace(':', "-"));
+        bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
+        bench.sender.die_at(point);
+        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        assert_all_fits(&bench.sender);
+        let exported = command(&bench.sender, &["state", "export", &path], &[]);
+        assert!(exported.code == Some(0) && exported.text.contains("active transfers"), "{exported:?}");
+        std::fs::remove_dir_all(bench.sender.state()).unwrap();
+        std::fs::create_dir(bench.sender.state()).unwrap();
+        let imported = command(&bench.sender, &["state", "import", &path], &[]);
+        assert!(imported.code == Some(0) && imported.text.contains("imported: "), "{imported:?}");
+        let again = command(&bench.sender, &["state", "import", &path], &[]);
+        assert!(again.code == Some(1) && again.text.contains("is not empty"), "{again:?}");
+        assert_all_fits(&bench.sender);
+        bench.sender.start();
+        bench.settle();
+        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+    }
+    bench.sender.start();
+    bench.wait_for_completion();
+    bench.assert_promises();
+    assert_all_fits(&bench.sender);
+    assert_all_fits(&bench.recipient);
+}
+
+#[test]
+fn while_the_service_runs_its_state_is_its_own() {
+    let mut bench = Bench::running();
+    bench.wait_until("it runs", || bench.sender.said().contains("started"));
+    for arguments in [&["state", "export"][..], &["state", "verify"], &["state", "import", "/dev/null"]] {
+        let refused = command(&bench.sender, arguments, &[]);
+        assert!(refused.code == Some(1) && refused.text.contains("stop the service"), "{refused:?}");
+    }
+    bench.drop_file("a.txt", b"a");
+    bench.assert_promises();
+}
+
+#[test]
+fn a_death_at_any_point_of_the_store_leaves_what_was_acknowledged() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    bench.sender.set("state", "export_every", "\"200ms\"");
+    let mut points = points("store");
+    // Reached by commands, and where the state was set back; each has a test of its own.
+    points.retain(|point| {
+        let other = ["import:", "set_back:", "journal:rewritten", "journal:replaced", "ballast:given_up"];
+        !other.iter().any(|prefix| point.starts_with(prefix))
+    });
+    assert!(points.len() >= 11, "{points:?}");
+    for (seed, point) in (0..).zip(&points) {
+        let name = format!("{}.bin", point.replace(':', "-"));
+        bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
+        // Once at the first commit of a start, and once in the midst of the work.
+        let times = if point.starts_with("store:") { &[1, 7][..] } else { &[1] };
+        for time in times {
+            if point == "ballast:made" {
+                // There is none before the first start.
+                drop(std::fs::remove_file(bench.sender.state().join("ballast")));
+            }
+            bench.sender.die_at(&format!("{point}:{time}"));
+            assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+            assert_all_fits(&bench.sender);
+        }
+        bench.sender.start();
+        bench.settle();
+        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+    }
+    bench.sender.start();
+    bench.wait_for_completion();
+    bench.assert_promises();
+    assert_all_fits(&bench.sender);
+}
+
+#[test]
+fn a_death_at_any_point_of_an_import_leaves_all_or_nothing() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.recipient.start();
+    bench.drop_file("a.bin", &noise(1, SEVERAL_BLOCKS));
+    bench.sender.die_at("archive:intended");
+    assert!(bench.sender.has_died());
+    let file = bench.dir.path().join("export.jsonl");
+    let path = file.to_str().unwrap();
+    assert_eq!(command(&bench.sender, &["state", "export", path], &[]).code, Some(0));
+    let imports: Vec<String> =
+        points("store").into_iter().filter(|point| point.starts_with("import:")).collect();
+    assert!(imports.len() >= 4, "{imports:?}");
+    for point in imports.iter().map(String::as_str).chain(["import:placed:2", "store:synced"]) {
+        std::fs::remove_dir_all(bench.sender.state()).unwrap();
+        std::fs::create_dir(bench.sender.state()).unwrap();
+        let died = command(&bench.sender, &["state", "import", path], &[("FORMIDLINGD_CRASH_AT", point)]);
+        assert_eq!(died.code, None, "{point}: {died:?}");
+        let verified = command(&bench.sender, &["state", "verify"], &[]);
+        // Before the one rename there is nothing, and the file that is being sent has no record.
+        if ["import:built", "store:synced"].contains(&point) {
+            assert!(verified.text.contains("has no record"), "{point}: {verified:?}");
+        } else {
+            assert!(verified.text.contains("1 active transfers"), "{point}: {verified:?}");
+            assert_eq!(verified.code, Some(0), "{point}: {verified:?}");
+        }
+        assert!(!bench.sender.state().join("importing").exists(), "{point}");
+        assert!(!bench.sender.state().join("imported").exists(), "{point}");
+    }
+    std::fs::remove_dir_all(bench.sender.state()).unwrap();
+    std::fs::create_dir(bench.sender.state()).unwrap();
+    assert_eq!(command(&bench.sender, &["state", "import", path], &[]).code, Some(0));
+    bench.sender.start();
+    bench.wait_for_completion();
+    bench.assert_promises();
+}
+
+#[test]
+fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    bench.sender.set("state", "export_every", "\"never\"");
+    for (seed, damage) in (0..).zip(["half", "zeroed", "gone", "older"]) {
+        let name = format!("{damage}.bin");
+        bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
+        let exports = bench.sender.state().join("export");
+        let older = bench.dir.path().join("older");
+        bench.sender.die_at("upload:begun");
+        assert!(bench.sender.has_died());
+        if damage == "older" {
+            copy(&bench.sender.state().join("sled"), &older);
+            bench.sender.die_at("store:synced:3");
+            assert!(bench.sender.has_died());
+            bench.sender.start();
+            bench.wait_until("more was committed", || bench.receipts().len() > seed as usize);
+            bench.sender.kill();
+        }
+        assert_eq!(files_below(&exports).is_empty(), seed == 0);
+        let sled = bench.sender.state().join("sled");
+        let db = sled.join("db");
+        let length = db.metadata().unwrap().len();
+        match damage {
+            "half" => std::fs::OpenOptions::new().write(true).open(&db).unwrap().set_len(length / 2).unwrap(),
+            "zeroed" => std::fs::write(&db, vec![0; usize::try_from(length).unwrap()]).unwrap(),
+            "gone" => std::fs::remove_file(&db).unwrap(),
+            _ => {
+                std::fs::remove_dir_all(&sled).unwrap();
+                copy(&older, &sled);
+            }
+        }
+        let published = bench.look("transfers").len();
+        let configuration = bench.sender.configuration().to_str().unwrap().to_owned();
+        for _ in 0..2 {
+            let refused = run(&["run", "--config", &configuration], &[]);
+            assert!(refused.code == Some(1) && refused.text.contains("is damaged"), "{damage}: {refused:?}");
+            assert!(refused.text.contains("nothing was reset"), "{damage}: {refused:?}");
+            match files_below(&exports).pop() {
+                Some(newest) => {
+                    let says = format!("state import --set-damaged-aside {}", newest.display());
+                    assert!(refused.text.contains(&says), "{damage}: {says} in {refused:?}");
+                }
+                None => assert!(refused.text.contains("There is no export"), "{damage}: {refused:?}"),
+            }
+        }
+        assert_eq!(bench.look("transfers").len(), published, "something was sent from a damaged store");
+        match files_below(&exports).pop() {
+            Some(newest) => {
+                let arguments = ["state", "import", "--set-damaged-aside", newest.to_str().unwrap()];
+                let imported = command(&bench.sender, &arguments, &[]);
+                assert_eq!(imported.code, Some(0), "{damage}: {imported:?}");
+            }
+            None => {
+                for name in ["sled", "format"] {
+                    let (from, to) = (bench.sender.state().join(name), format!("{name}.away"));
+                    std::fs::rename(from, bench.sender.state().join(to)).unwrap();
+                }
+            }
+        }
+        bench.sender.set("state", "export_every", "\"100ms\"");
+        bench.sender.start();
+        // What was sent after the export was written may hold the outbox: the restore was meant.
+        bench.wait_until("it runs", || bench.sender.said().contains("started"));
+        bench.wait_until("it is settled, or held", || {
+            bench.sender.said().contains("outbox held") || bench.receipts().len() > seed as usize
+        });
+        let released = command(&bench.sender, &["resume", "--after-restore"], &[]);
+        assert_eq!(released.code, Some(0), "{released:?}");
+        bench.settle();
+        let exported = || !files_below(&bench.sender.state().join("export")).is_empty();
+        assert!(until(DEADLINE, exported), "no export after {damage}");
+        assert_eq!(bench.sender.stop(), Some(0), "after {damage}");
+    }
+    bench.assert_promises_but_journals();
+}
+
+#[test]
+fn a_newer_store_is_refused_as_a_wrong_configuration() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.drop_file("a.txt", b"a");
+    bench.start();
+    bench.wait_for_completion();
+    bench.assert_promises();
+    {
+        let db = sled::open(bench.sender.state().join("sled")).unwrap();
+        db.insert("m/schema", "2").unwrap();
+        db.flush().unwrap();
+    }
+    let configuration = bench.sender.configuration().to_str().unwrap().to_owned();
+    for arguments in [&["run"][..], &["state", "verify"], &["state", "export"]] {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--config", &configuration]);
+        let refused = run(&arguments, &[]);
+        assert_eq!(refused.code, Some(78), "{refused:?}");
+        assert!(refused.text.contains("run the version that wrote the store"), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_state_of_another_installation_is_told() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.drop_file("a.txt", b"a");
+    bench.sender.die_at("upload:answered");
+    assert!(bench.sender.has_died());
+    let own = bench.sender.state();
+    let other = bench.recipient.state();
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::remove_dir_all(&other).unwrap();
+    copy(&own, &other);
+    bench.recipient.start();
+    bench.wait_until("it is told", || bench.recipient.said().contains("transfers wait for a route"));
+    assert_eq!(bench.recipient.stop(), Some(0));
+    let verified = command(&bench.recipient, &["state", "verify"], &[]);
+    assert!(verified.code == Some(1) && verified.text.contains("another installation"), "{verified:?}");
+    std::fs::remove_dir_all(&other).unwrap();
+    bench.start();
+    bench.assert_promises();
+}
+
+#[test]
+fn receipts_are_kept_up_to_date_when_the_store_was_lost() {
+    let mut bench = Bench::new(&Setup::default());
+    for number in 0..3 {
+        bench.drop_file(&format!("{number}.bin"), &noise(number, 1000));
+    }
+    bench.sender.start();
+    bench.wait_until("all are archived", || bench.receipts().len() == 3);
+    assert_eq!(bench.sender.stop(), Some(0));
+    std::fs::remove_dir_all(bench.sender.state()).unwrap();
+    // Not ours, or not a receipt: left alone.
+    let day = bench.receipts()[0].0.parent().unwrap().to_owned();
+    std::fs::write(day.join("x.receipt.json"), "{}").unwrap();
+    bench.sender.die_at("receipts:adopted:2");
+    assert!(bench.sender.has_died());
+    bench.sender.start();
+    bench.wait_until("the rest is known", || bench.sender.said().contains("kept up to date again"));
+    std::fs::remove_file(day.join("x.receipt.json")).unwrap();
+    bench.recipient.start();
+    bench.wait_for_completion();
+    assert_eq!(bench.sender.stop(), Some(0));
+    // They are read when the state is new and never again.
+    bench.sender.start();
+    bench.wait_until("it runs", || bench.sender.said().contains("started"));
+    bench.drop_file("last.bin", b"last");
+    bench.wait_for_completion();
+    assert!(!bench.sender.said().contains("kept up to date again"));
+    bench.assert_promises();
+    assert_all_fits(&bench.sender);
+}
+
+/// A sender that has sent two files after the moment it is put back to, one of which it had claimed then.
+fn set_back(bench: &mut Bench) {
+    bench.recipient.start();
+    bench.sender.set(OUTBOX, "max_concurrent", 1);
+    bench.drop_file("before.txt", b"before");
+    bench.sender.start();
+    bench.wait_for_completion();
+    assert_eq!(bench.sender.stop(), Some(0));
+    bench.drop_file("dropped.txt", b"dropped");
+    bench.drop_file("claimed.txt", b"claimed");
+    bench.sidecar("claimed.txt", &serde_json::json!({ "propertyList": { "a": "b" } }));
+    bench.sender.die_at("claim:synced");
+    assert!(bench.sender.has_died());
+    let snapshot = Snapshot::of(bench, "snapshot");
+    bench.sender.start();
+    bench.wait_for_completion();
+    assert_eq!(bench.sender.stop(), Some(0));
+    snapshot.put_back(bench);
+}
+
+#[test]
+fn a_state_that_was_set_back_holds_its_outbox_and_sends_nothing_twice() {
+    let mut bench = Bench::new(&Setup::default());
+    set_back(&mut bench);
+    bench.sender.start();
+    bench.wait_until("it is held", || bench.sender.said().contains("outbox held"));
+    bench.drop_file("new.txt", b"new");
+    // Also after a start, and with what has come since.
+    assert_eq!(bench.sender.stop(), Some(0));
+    bench.sender.start();
+    let held = |bench: &Bench| {
+        let records = command(&bench.sender, &["state", "verify"], &[]);
+        records.text.contains("in use") && bench.sender.state().join("set-back/to-mottaker.json").exists()
+    };
+    bench.wait_until("it runs and is held", || bench.sender.said().contains("started") && held(&bench));
+    for name in ["dropped.txt", "claimed.txt"] {
+        assert_eq!(at_altinn(&bench, name), 1, "{name} was sent again");
+    }
+    assert_eq!(at_altinn(&bench, "new.txt"), 0);
+    let released = command(&bench.sender, &["resume", "--after-restore"], &[]);
+    assert!(released.code == Some(0) && released.text.contains("to-mottaker: released"), "{released:?}");
+    bench.wait_for_completion();
+    for name in ["dropped.txt", "claimed.txt", "new.txt"] {
+        assert_eq!(at_altinn(&bench, name), 1, "{name}");
+    }
+    let again = command(&bench.sender, &["resume", "--after-restore"], &[]);
+    assert!(again.code == Some(0) && again.text.contains("nothing is held"), "{again:?}");
+    // What is dropped once more is meant to be sent once more.
+    bench.drop_file("dropped.txt", b"dropped");
+    bench.wait_for_completion();
+    assert_eq!(at_altinn(&bench, "dropped.txt"), 2);
+    bench.assert_promises_but_journals();
+    assert_all_fits(&bench.sender);
+}
