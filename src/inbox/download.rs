@@ -58,7 +58,7 @@ impl Route {
             Err(Stop::AskOverview(trouble)) => return self.settle_refused(transfer, trouble).await,
             Err(Stop::NoRoom(lack)) => return Err(self.no_room(transfer.id, &offer, lack)),
             Err(Stop::TooMuch(writer)) => {
-                let found = self.finish(writer).await?;
+                let found = self.finish(*writer).await?;
                 return self.settle_damage(transfer, &offer, Found { more_came: true, ..found }).await;
             }
         };

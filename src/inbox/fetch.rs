@@ -30,7 +30,7 @@ pub(super) enum Stop {
     /// Others have filled the file system.
     NoRoom(Lack),
     /// More bytes came than the file has.
-    TooMuch(Writer),
+    TooMuch(Box<Writer>),
 }
 
 /// What one request came to, where the download can go on.
@@ -136,7 +136,7 @@ impl Route {
         match pumped {
             Ok(Pumped::Ended) if writer.offset() >= offer.size => Ok((writer, Broken::No)),
             Ok(Pumped::Ended) => Ok((writer, Broken::Off(cut(now)))),
-            Ok(Pumped::TooMuch) => Err(Stop::TooMuch(writer)),
+            Ok(Pumped::TooMuch) => Err(Stop::TooMuch(Box::new(writer))),
             Err(error) => Ok((writer, Broken::Off(Trouble::broker(&error, now)))),
         }
     }
@@ -149,6 +149,8 @@ impl Route {
             Found::NotReady | Found::Gone | Found::Range | Found::AskOverview => {
                 Err(Stop::AskOverview(trouble))
             }
+            // What is no answer to the question at all: one bad moment of somebody on the way holds nobody else up.
+            Found::Protocol => Ok((writer, Broken::Off(trouble))),
             Found::Server | Found::Platform if error.effect() != Effect::Refused => {
                 Ok((writer, Broken::Off(trouble)))
             }

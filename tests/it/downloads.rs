@@ -101,7 +101,7 @@ fn an_answer_that_is_not_the_one_that_was_asked_for_is_not_written_to_the_file()
     let bytes = noise(3, 4 * MIB);
     let mut rules = Vec::new();
     // The first request is cut; the next, for the rest, gets each of these in its turn.
-    rules.push(json!({ "operation": "download", "effect": "response-cut", "at": 3 * MIB, "nth": 1 }));
+    rules.push(json!({ "operation": "download", "effect": "response-cut", "at": 3 * MIB, "close": "clean", "nth": 1 }));
     for (nth, answer) in (2..).zip(wrong_answers(bytes.len())) {
         let mut rule = answer;
         rule["operation"] = json!("download");
@@ -125,7 +125,7 @@ fn the_whole_file_in_place_of_its_rest_is_refused_before_what_is_there_is_thrown
         let mut bench = Bench::new(&Setup::default());
         let bytes = noise(4, 4 * MIB);
         bench.set_faults(&json!([
-            { "operation": "download", "effect": "response-cut", "at": 3 * MIB, "nth": 1 },
+            { "operation": "download", "effect": "response-cut", "at": 3 * MIB, "close": "clean", "nth": 1 },
             { "effect": "range-ignored", "times": times },
         ]));
         published(&mut bench, "a.bin", &bytes);
@@ -217,7 +217,7 @@ fn what_is_damaged_twice_is_kept_as_evidence_and_not_confirmed() {
 fn a_death_while_what_is_there_is_thrown_away_leaves_nothing_of_it() {
     let mut bench = Bench::new(&Setup::default());
     bench.set_faults(&json!([
-        { "operation": "download", "effect": "response-cut", "at": 3 * MIB, "nth": 1 },
+        { "operation": "download", "effect": "response-cut", "at": 3 * MIB, "close": "clean", "nth": 1 },
         { "effect": "range-ignored" },
     ]));
     published(&mut bench, "a.bin", &noise(10, 4 * MIB));

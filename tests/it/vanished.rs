@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::support::{Bench, Setup, files_below, noise};
 
 /// In and after each step up to the last byte.
-const POINTS: [&str; 5] =
-    ["claim:synced", "initialize:intended", "initialize:answered", "initialize:adopted", "upload:begun"];
+const POINTS: [&str; 4] =
+    ["initialize:intended", "initialize:answered", "initialize:adopted", "upload:begun"];
 
 fn claimed(bench: &Bench) -> PathBuf {
     let sending = files_below(&bench.sender.outbox().join(".formidlingd/sending"));

@@ -158,14 +158,14 @@ impl Receiving {
                         also("it was delivered", self.after(delivered(confirmation)));
                     }
                 } else {
-                    let moved = Self {
+                    let laid_down = Self {
                         partial: Partial::Nothing,
                         is_there: true,
                         deliveries: self.deliveries + 1,
                         ..self.clone()
                     };
-                    also("the file is moved, and the recipient dies", Some(moved.clone()));
-                    also("the file is delivered", moved.after(delivered(confirmation)));
+                    also("the file is moved, and the recipient dies", Some(laid_down.clone()));
+                    also("the file is delivered", laid_down.after(delivered(confirmation)));
                 }
             }
             IncomingStep::Confirm if !self.is_confirming => {
@@ -252,9 +252,9 @@ impl Receiving {
             also("it is damaged, and the recipient dies", Some(removed.clone()));
             also("it is damaged", removed.after_all([E::DownloadBegun, E::DownloadDamaged]));
         } else {
-            let kept = Self { partial: Partial::Nothing, ..self.clone() };
-            also("it is kept, and the recipient dies", Some(kept.clone()));
-            also("it is kept", kept.after(E::Failed(failure())));
+            let aside = Self { partial: Partial::Nothing, ..self.clone() };
+            also("it is kept, and the recipient dies", Some(aside.clone()));
+            also("it is kept", aside.after(E::Failed(failure())));
         }
     }
 }

@@ -5,6 +5,14 @@
 //! time, and what a driver may do that knows the record and what it has been told: it tries everything that it could
 //! believe in, also what the machine is there to refuse. A death takes from it all but the record.
 
+#![expect(
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    clippy::struct_excessive_bools,
+    clippy::collapsible_match,
+    reason = "it tells how far it came; a model is a list of facts and of moves, and a promise stands by itself"
+)]
+
 mod incoming;
 mod outgoing;
 
