@@ -297,3 +297,31 @@ fn receipts_are_kept_up_to_date_when_the_store_was_lost() {
     bench.assert_promises();
     assert_all_fits(&bench.sender);
 }
+
+#[test]
+fn an_export_that_holds_what_is_forgotten_is_told() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.sender.set("state", "export_every", "\"50ms\"").set("state", "keep_exports", 1_000);
+    bench.drop_file("Nordmann.pdf", b"a");
+    bench.sender.start();
+    let exports = bench.sender.state().join("export");
+    bench.wait_until("it is exported", || {
+        let all = files_below(&exports);
+        all.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("Nordmann")))
+    });
+    bench.recipient.start();
+    bench.wait_for_completion();
+    bench.assert_promises();
+    let receipt = &bench.receipts()[0].1;
+    let id = receipt["transferId"].as_str().unwrap();
+    let forgotten = command(&bench.sender, &["state", "forget", id], &[]);
+    assert_eq!(forgotten.code, Some(0), "{forgotten:?}");
+    let holds = |path: &&std::path::PathBuf| {
+        path.extension().is_some() && std::fs::read_to_string(path).is_ok_and(|text| text.contains(id))
+    };
+    let all = files_below(&exports);
+    assert!(all.iter().any(|path| holds(&path)));
+    for path in all.iter().filter(holds) {
+        assert!(forgotten.text.contains(path.to_str().unwrap()), "{path:?} in {forgotten:?}");
+    }
+}
