@@ -11,6 +11,14 @@ pub enum Call {
     Initialize,
     /// Uploading content as one stream.
     Upload,
+    /// Beginning a resumable upload, or a part of one.
+    TusCreate,
+    /// Looking how much of a resumable upload is stored.
+    TusHead,
+    /// Sending a chunk of a resumable upload.
+    TusPatch,
+    /// Having the parts of a resumable upload joined.
+    TusJoin,
     /// Looking at one transfer.
     Overview,
     /// Looking at one transfer and its history.
@@ -27,9 +35,13 @@ pub enum Call {
 
 impl Call {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Initialize,
         Self::Upload,
+        Self::TusCreate,
+        Self::TusHead,
+        Self::TusPatch,
+        Self::TusJoin,
         Self::Overview,
         Self::Details,
         Self::Search,
@@ -44,6 +56,10 @@ impl Call {
         match self {
             Self::Initialize => "initialize",
             Self::Upload => "upload",
+            Self::TusCreate => "tus-create",
+            Self::TusHead => "tus-head",
+            Self::TusPatch => "tus-patch",
+            Self::TusJoin => "tus-join",
             Self::Overview => "overview",
             Self::Details => "details",
             Self::Search => "search",
@@ -57,8 +73,15 @@ impl Call {
     #[must_use]
     pub const fn changes_something(self) -> bool {
         match self {
-            Self::Initialize | Self::Upload | Self::Confirm => true,
-            Self::Overview | Self::Details | Self::Search | Self::Download | Self::Touch => false,
+            Self::Initialize
+            | Self::Upload
+            | Self::TusCreate
+            | Self::TusPatch
+            | Self::TusJoin
+            | Self::Confirm => true,
+            Self::TusHead | Self::Overview | Self::Details | Self::Search | Self::Download | Self::Touch => {
+                false
+            }
         }
     }
 
@@ -66,6 +89,7 @@ impl Call {
         match self {
             Self::Initialize => Operation::Initialize,
             Self::Upload => Operation::Upload,
+            Self::TusCreate | Self::TusHead | Self::TusPatch | Self::TusJoin => Operation::Resumable,
             Self::Overview => Operation::Overview,
             Self::Details => Operation::Details,
             Self::Search => Operation::Search,

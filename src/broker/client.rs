@@ -43,12 +43,12 @@ pub struct Parts {
 pub struct Client(Arc<Parts>);
 
 /// Where a call goes, and as whom.
-struct Target {
-    call: Call,
+pub(super) struct Target {
+    pub(super) call: Call,
     transfer: Option<BrokerTransferId>,
     scope: Scope,
     method: Method,
-    url: Url,
+    pub(super) url: Url,
 }
 
 impl Client {
@@ -62,6 +62,12 @@ impl Client {
     #[must_use]
     pub fn identity(&self) -> &Arc<Identity> {
         &self.0.identity
+    }
+
+    /// Whether the platform answers, as far as is known: while it does not, calls wait.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0.breaker.is_closed()
     }
 
     pub(super) fn clients(&self) -> &Clients {
@@ -91,18 +97,8 @@ impl Client {
         size: u64,
         body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     ) -> Result<(), Error> {
-        // An upload may take hours, and is not what others should wait for to learn whether Altinn is there.
         let target = self.target(Call::Upload, Some(id), Scope::BrokerWrite, Method::POST, "/upload")?;
-        let permit = loop {
-            while !self.0.breaker.is_closed() {
-                self.overview(id, Role::Sender).await?;
-            }
-            let permit = self.turn(target.call).await;
-            if !permit.is_probe() {
-                break permit;
-            }
-        };
-        let token = self.token(&target).await?;
+        let (permit, token) = self.admitted_to_upload(id, &target).await?;
         let request = self
             .request(&target, Purpose::Upload, &token)?
             .header(CONTENT_TYPE, "application/octet-stream")
@@ -171,7 +167,7 @@ impl Client {
     }
 
     /// A call with a small answer, which is a success.
-    async fn small(
+    pub(super) async fn small(
         &self,
         target: &Target,
         fill: impl Fn(RequestBuilder) -> RequestBuilder,
@@ -202,8 +198,7 @@ impl Client {
         purpose: Purpose,
         fill: &impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
-        let permit = self.turn(target.call).await;
-        let token = self.token(target).await?;
+        let (permit, token) = self.admitted(target).await?;
         let request = self.request(target, purpose, &token)?.header(ACCEPT, accept(purpose));
         let answer = self.0.clients.open(fill(request)).await;
         let response = match answer {
@@ -220,12 +215,26 @@ impl Client {
     }
 
     /// An answer that is no success, after which a token that was not taken is not used again.
-    fn refused(&self, target: &Target, token: &AccessToken, reply: &Reply) -> Error {
+    pub(super) fn refused(&self, target: &Target, token: &AccessToken, reply: &Reply) -> Error {
         let error = target.error(Kind::Problem(Problem::read(reply)));
         if error.trouble() == Trouble::Token {
             self.0.identity.refuse(target.scope, token);
         }
         error
+    }
+
+    /// Leave to make a call, and a token to make it with. The token comes first: it may have to be asked for, at
+    /// Maskinporten, and at the platform by a call that needs leave of its own.
+    async fn admitted(&self, target: &Target) -> Result<(Permit<'_>, AccessToken), Error> {
+        loop {
+            let token = self.token(target).await?;
+            // One that is nearly over when it is given is used once, rather than asked for in a loop.
+            let was_fresh = token.is_fresh();
+            let permit = self.turn(target.call).await;
+            if token.is_fresh() || !was_fresh {
+                return Ok((permit, token));
+            }
+        }
     }
 
     /// Waits until a call is within the budget, and while the platform is down. Who waits for the budget when it
@@ -246,8 +255,26 @@ impl Client {
         }
     }
 
+    /// The same for a call that carries content: it may take hours, and is not what others should wait for to learn
+    /// whether Altinn is there.
+    pub(super) async fn admitted_to_upload(
+        &self,
+        id: BrokerTransferId,
+        target: &Target,
+    ) -> Result<(Permit<'_>, AccessToken), Error> {
+        loop {
+            while !self.0.breaker.is_closed() {
+                self.overview(id, Role::Sender).await?;
+            }
+            let (permit, token) = self.admitted(target).await?;
+            if !permit.is_probe() {
+                return Ok((permit, token));
+            }
+        }
+    }
+
     /// Tells the breaker what came of a call, and takes the server's time from it.
-    fn judged(
+    pub(super) fn judged(
         &self,
         target: &Target,
         permit: Permit<'_>,
@@ -268,8 +295,9 @@ impl Client {
             }
             Err(error) => {
                 let error = target.error(Kind::Http(error));
-                // A call that was cut says little, but a probe that was cut has not found the platform well.
-                if error.trouble() == Trouble::Platform || permit.is_probe() {
+                // One call that was cut or was never answered says little; several in a row do, and a probe. A body
+                // that could not be read is our own.
+                if matches!(error.trouble(), Trouble::Platform | Trouble::Server) || permit.is_probe() {
                     permit.failed(None);
                 }
                 Err(error)
@@ -277,11 +305,11 @@ impl Client {
         }
     }
 
-    async fn token(&self, target: &Target) -> Result<AccessToken, Error> {
+    pub(super) async fn token(&self, target: &Target) -> Result<AccessToken, Error> {
         self.0.identity.token(target.scope).await.map_err(|error| target.error(Kind::Token(error)))
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         target: &Target,
         purpose: Purpose,
@@ -303,12 +331,13 @@ impl Client {
 
     fn observe(&self, headers: &HeaderMap) {
         if let Some(server) = http::date(headers) {
+            self.0.clock.observe(server);
             self.0.identity.skew().observe(server, self.0.clock.now());
         }
     }
 
     /// The address of a call. Everything goes to the platform, so that the subscription key does too.
-    fn target(
+    pub(super) fn target(
         &self,
         call: Call,
         transfer: Option<BrokerTransferId>,
@@ -317,8 +346,19 @@ impl Client {
         rest: &str,
     ) -> Result<Target, Error> {
         let id = transfer.map(|id| format!("/{id}")).unwrap_or_default();
-        let path = format!("/broker/api/v1/filetransfer{id}{rest}");
-        let url = self.0.platform_url.join(&path).map_err(|_| {
+        self.target_at(call, transfer, scope, method, &format!("/broker/api/v1/filetransfer{id}{rest}"))
+    }
+
+    /// The same, where the path is known whole.
+    pub(super) fn target_at(
+        &self,
+        call: Call,
+        transfer: Option<BrokerTransferId>,
+        scope: Scope,
+        method: Method,
+        path: &str,
+    ) -> Result<Target, Error> {
+        let url = self.0.platform_url.join(path).map_err(|_| {
             let host = self.0.platform_url.host_str().unwrap_or_default().to_owned();
             Error::new(call, transfer, Kind::Http(http::Error::Insecure { host }))
         })?;
@@ -327,7 +367,7 @@ impl Client {
 }
 
 impl Target {
-    fn error(&self, kind: Kind) -> Error {
+    pub(super) fn error(&self, kind: Kind) -> Error {
         Error::new(self.call, self.transfer, kind)
     }
 }

@@ -52,7 +52,12 @@ impl Download {
             // The whole file, also when a part was asked for: then what we have is not to be appended to.
             200 => (0, length),
             206 => match header(&response, &CONTENT_RANGE).and_then(content_range) {
-                Some((first, total)) if first == from => (from, total),
+                // More or fewer bytes than were named could not be told apart from a file that is damaged.
+                Some((first, last, total))
+                    if first == from && length.is_none_or(|length| length == last - first + 1) =>
+                {
+                    (from, total)
+                }
                 Some(_) | None => {
                     let kind = Kind::Garbled {
                         status,
@@ -80,8 +85,8 @@ fn header<'a>(response: &'a Response, name: &reqwest::header::HeaderName) -> Opt
     response.headers().get(name)?.to_str().ok()
 }
 
-/// First byte and, where it is known, size of the whole: `bytes 100-199/200`, `bytes 100-199/*`.
-pub(super) fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+/// First byte, last byte and, where it is known, size of the whole: `bytes 100-199/200`, `bytes 100-199/*`.
+pub(super) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
@@ -89,5 +94,5 @@ pub(super) fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
         "*" => None,
         digits => Some(digits.parse().ok()?),
     };
-    (first <= last && total.is_none_or(|total| last < total)).then_some((first, total))
+    (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
 }

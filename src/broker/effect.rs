@@ -47,6 +47,8 @@ pub enum Trouble {
     NotDownloaded,
     /// There are no such bytes.
     Range,
+    /// The next chunk is not the one that was sent: what Altinn has stored tells which is.
+    Offset,
     /// Something went wrong with this call, over there or on the way. Try again later.
     Server,
     /// The platform as a whole: nobody need try until one has.
@@ -68,6 +70,20 @@ pub struct Facts {
     pub has_errors: bool,
     /// Whether it is the API gateway's, about the subscription key.
     pub is_key_gate: bool,
+    /// What a refusal of a resumable upload says in words.
+    pub tus: Option<TusRefusal>,
+}
+
+/// What refusals of resumable uploads say in plain text, where that is more than their status says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TusRefusal {
+    /// A chunk was sent for another offset than the next.
+    Offset {
+        /// Up to where Altinn has accepted bytes, which may be ahead of what it has stored.
+        accepted: u64,
+    },
+    /// The parts cannot be joined (yet).
+    NotJoined,
 }
 
 macro_rules! codes {
@@ -91,6 +107,12 @@ macro_rules! codes {
                     $($number => Self::$name,)+
                     other => Self::Other(other),
                 }
+            }
+
+            /// The error that a resumable upload tells in these words alone (Broker API, TUS: errors).
+            #[must_use]
+            pub fn of_text(text: &str) -> Option<Self> {
+                TEXTS.iter().find(|(said, _)| *said == text.trim()).map(|(_, code)| *code)
             }
 
             /// Its number.
@@ -150,6 +172,31 @@ codes! {
     NotYetProcessing = 30,
 }
 
+/// Errors as the endpoints of resumable uploads tell them: the message alone, without its number.
+const TEXTS: [(&str, Code); 9] = [
+    ("The requested file transfer was not found", Code::TransferNotFound),
+    ("Service owner needs to be configured to use the broker API", Code::OwnerNotConfigured),
+    (
+        "A file transfer has already been, or attempted to be, created. Create a new file transfer resource to try again.",
+        Code::UploadAlreadyDone,
+    ),
+    (
+        "The resource needs to be registered as an Altinn 3 resource and it has to be associated with a service owner",
+        Code::ResourceNotRegistered,
+    ),
+    (
+        "You must use a bearer token that represents a system user with access to the resource in the Resource Rights Registry",
+        Code::NoAccess,
+    ),
+    ("File size exceeds maximum", Code::TooLarge),
+    ("Storage provider is not ready yet. Please try again later.", Code::StorageNotReady),
+    (
+        "The service owner associated with the resource has not been configured.",
+        Code::ResourceOwnerNotConfigured,
+    ),
+    ("The resource has not been configured.", Code::ResourceNotConfigured),
+];
+
 impl std::fmt::Display for Code {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "BRO-{:05}", self.number())
@@ -206,9 +253,30 @@ fn by_code(call: Call, code: Code, status: u16) -> Answer {
 
 fn by_status(call: Call, facts: Facts) -> Answer {
     let carries_a_file = match call {
-        Call::Initialize | Call::Upload => true,
-        Call::Overview | Call::Details | Call::Search | Call::Download | Call::Touch | Call::Confirm => false,
+        Call::Initialize | Call::Upload | Call::TusCreate => true,
+        Call::TusHead
+        | Call::TusPatch
+        | Call::TusJoin
+        | Call::Overview
+        | Call::Details
+        | Call::Search
+        | Call::Download
+        | Call::Touch
+        | Call::Confirm => false,
     };
+    match (call, facts.tus, facts.status) {
+        (Call::TusPatch, Some(TusRefusal::Offset { .. }), 409) => {
+            return answer(Effect::None, Trouble::Offset);
+        }
+        (Call::TusJoin, Some(TusRefusal::NotJoined), 400) => return answer(Effect::None, Trouble::NotReady),
+        // Altinn's storage is in trouble, and may have counted the chunk.
+        (Call::TusPatch, _, 400) => return answer(Effect::Unknown, Trouble::Server),
+        // The transfer is known, so it is the upload that is not: the overview has the last word.
+        (Call::TusHead | Call::TusPatch | Call::TusJoin, _, 404) => {
+            return answer(Effect::None, Trouble::Gone);
+        }
+        _ => {}
+    }
     match facts.status {
         // A success that could not be read: it has happened.
         0..300 => answer(unanswered(call), Trouble::Protocol),
@@ -224,6 +292,8 @@ fn by_status(call: Call, facts: Facts) -> Answer {
         416 => answer(Effect::Refused, Trouble::Range),
         // 429 is one client's limit and not the platform's: others go on.
         423 | 425 | 429 => answer(Effect::None, Trouble::Server),
+        // A chunk whose checksum is refused has been counted. None is ever sent with one.
+        460 => answer(unanswered(call), Trouble::Protocol),
         400..500 => answer(Effect::None, Trouble::Protocol),
         // A gateway that got no answer: what stands behind it may have done the work all the same.
         502..=504 => answer(unanswered(call), Trouble::Platform),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::effect::{Answer, Trouble, judge, unanswered};
+use super::effect::{Answer, Trouble, TusRefusal, judge, unanswered};
 use super::{Call, Code, Problem};
 use crate::http::{self, Sent};
 use crate::identity;
@@ -127,6 +127,28 @@ impl Error {
         self.sent() != Sent::Nothing
     }
 
+    /// The HTTP status of a refusal.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match &*self.kind {
+            Kind::Problem(problem) => Some(problem.status),
+            Kind::Token(_) | Kind::Http(_) | Kind::Garbled { .. } => None,
+        }
+    }
+
+    /// Up to where Altinn had accepted bytes when it refused a chunk for another offset.
+    #[must_use]
+    pub fn accepted_offset(&self) -> Option<u64> {
+        match &*self.kind {
+            Kind::Problem(Problem { tus: Some(TusRefusal::Offset { accepted }), .. })
+                if self.trouble() == Trouble::Offset =>
+            {
+                Some(*accepted)
+            }
+            _ => None,
+        }
+    }
+
     /// How long we are asked to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -230,6 +252,7 @@ fn trouble_code(trouble: Trouble) -> &'static str {
         Trouble::AskOverview => "other_state",
         Trouble::NotDownloaded => "not_downloaded",
         Trouble::Range => "range",
+        Trouble::Offset => "upload_offset",
         Trouble::Server => "altinn_error",
         Trouble::Platform => "altinn_unavailable",
         Trouble::Protocol => "altinn_unexpected",
@@ -262,6 +285,7 @@ fn remedy(trouble: Trouble, problem: &Problem) -> &'static str {
         Trouble::NotReady | Trouble::AskOverview | Trouble::NotDownloaded | Trouble::Range => {
             "nothing: the transfer's overview decides what follows"
         }
+        Trouble::Offset => "nothing: the upload goes on where Altinn says",
         Trouble::Server | Trouble::Platform => "nothing: it is tried again",
         Trouble::Protocol => {
             "look at what stands between this machine and Altinn; else please report it as a fault in formidlingd"

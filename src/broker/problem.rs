@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::effect::{Code, Facts};
+use super::effect::{Code, Facts, TusRefusal};
 use super::parse;
 use crate::http::{Reply, retry_after};
 use crate::identity::is_key_gate;
@@ -29,6 +29,8 @@ pub struct Problem {
     pub is_empty: bool,
     /// Whether it is the API gateway's, about the subscription key.
     pub is_key_gate: bool,
+    /// What a refusal of a resumable upload says in words.
+    pub tus: Option<TusRefusal>,
     /// How long we are asked to wait.
     pub retry_after: Option<Duration>,
 }
@@ -48,6 +50,7 @@ impl Problem {
             has_errors: false,
             is_empty: body.iter().all(u8::is_ascii_whitespace),
             is_key_gate: status == 401 && is_key_gate(body),
+            tus: None,
             retry_after: None,
         };
         // A map and not a struct: Altinn writes `traceId` twice, and a struct with that member would refuse.
@@ -60,7 +63,10 @@ impl Problem {
             let detail = detail.into_iter().flatten().find(|text| !text.trim().is_empty());
             problem.detail = printable(detail.unwrap_or_default(), LONGEST_DETAIL);
         } else {
-            problem.detail = printable(&String::from_utf8_lossy(body), LONGEST_SUMMARY);
+            let text = String::from_utf8_lossy(body);
+            problem.code = Code::of_text(&text);
+            problem.tus = tus_refusal(&text);
+            problem.detail = printable(&text, LONGEST_SUMMARY);
         }
         problem
     }
@@ -73,8 +79,18 @@ impl Problem {
             code: self.code,
             has_errors: self.has_errors,
             is_key_gate: self.is_key_gate,
+            tus: self.tus,
         }
     }
+}
+
+/// `Offset does not match file. File offset: 16777216. Request offset: 8388608`, and what is said of parts.
+fn tus_refusal(text: &str) -> Option<TusRefusal> {
+    if let Some(rest) = text.trim().strip_prefix("Offset does not match file. File offset: ") {
+        let (accepted, _) = rest.split_once('.')?;
+        return accepted.parse().ok().map(|accepted| TusRefusal::Offset { accepted });
+    }
+    text.contains("concatenat").then_some(TusRefusal::NotJoined)
 }
 
 /// The number of `BRO-00006`.

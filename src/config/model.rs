@@ -178,6 +178,11 @@ pub struct Retry {
     pub cut_upload_wait: Duration,
     /// How long a lost answer to *initialize* is searched for before it may be repeated. Default 1 minute.
     pub settle_initialize: Duration,
+    /// How long what Altinn has stored of a resumable upload may stand still behind what it has accepted, before the
+    /// upload is given up. Default 5 minutes.
+    pub wedged_after: Duration,
+    /// How often one call looks whether a host that does not answer is there again. Default 1 minute.
+    pub probe_every: Duration,
 }
 
 /// `[limits]`: how much is done at once, over all routes.

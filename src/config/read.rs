@@ -311,6 +311,8 @@ pub(super) fn retry(section: &mut Section<'_>) -> Result<Retry, Reported> {
     let give_up_after = section.value("give_up_after", values::positive_duration);
     let cut_upload_wait = section.value("cut_upload_wait", values::duration);
     let settle_initialize = section.value("settle_initialize", values::duration);
+    let wedged_after = section.value("wedged_after", values::positive_duration);
+    let probe_every = section.value("probe_every", values::positive_duration);
     if let (Ok(initial), Ok(max)) = (initial, max)
         && initial > max
     {
@@ -323,6 +325,8 @@ pub(super) fn retry(section: &mut Section<'_>) -> Result<Retry, Reported> {
         give_up_after: give_up_after?,
         cut_upload_wait: cut_upload_wait?,
         settle_initialize: settle_initialize?,
+        wedged_after: wedged_after?,
+        probe_every: probe_every?,
     })
 }
 

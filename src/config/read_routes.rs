@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::patterns::NamePatterns;
 use super::problem::Origin;
-use super::routes::{AfterSend, Inbox, Keep, MinFreeSpace, Outbox, Recipients, Sidecar, SidecarMember};
+use super::routes::{
+    AfterSend, Inbox, Keep, MinFreeSpace, Outbox, ParallelParts, Recipients, Sidecar, SidecarMember,
+};
 use super::section::{Reported, Section, Wrong};
 use super::tree::Value;
 use super::values;
@@ -37,6 +39,10 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
     let file_mode = section.value("file_mode", values::file_mode);
     let group = section.optional("group", values::text);
     let processing_patience = section.value("processing_patience", values::positive_duration);
+    let upload = section.value("upload", values::choice);
+    let chunk_size = section.value("chunk_size", chunk_size);
+    let parallel_parts = section.value("parallel_parts", parallel_parts);
+    let give_up_after = section.optional("give_up_after", values::positive_duration);
     let max_concurrent = section.value("max_concurrent", values::positive);
     Ok(Outbox {
         name,
@@ -66,8 +72,42 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
         file_mode: file_mode?,
         group: group?,
         processing_patience: processing_patience?,
+        upload: upload?,
+        chunk_size: chunk_size?,
+        parallel_parts: parallel_parts?,
+        give_up_after: give_up_after?,
         max_concurrent: max_concurrent?,
     })
+}
+
+/// Altinn holds a whole chunk in memory, and takes none of 2 GiB.
+const LARGEST_CHUNK: u64 = 1024 * 1024 * 1024;
+const SMALLEST_CHUNK: u64 = 1024;
+
+fn chunk_size(value: &Value) -> Result<u64, Wrong> {
+    let size = values::positive_size(value)?;
+    if (SMALLEST_CHUNK..=LARGEST_CHUNK).contains(&size) {
+        Ok(size)
+    } else {
+        Err(Wrong::new("it is below 1 KiB or above 1 GiB", "write \"16MiB\", or a size near it"))
+    }
+}
+
+/// More parts at once than any line needs.
+const MOST_PARTS: u64 = 16;
+
+fn parallel_parts(value: &Value) -> Result<ParallelParts, Wrong> {
+    if let Value::Text(text) | Value::Plain(text) = value
+        && text == "auto"
+    {
+        return Ok(ParallelParts::Auto);
+    }
+    let wrong =
+        || Wrong::new("it is not \"auto\" or a number from 1 to 16", "write \"auto\", or 1 for no parts");
+    match values::positive::<u64>(value) {
+        Ok(number) if number <= MOST_PARTS => Ok(ParallelParts::Number(number)),
+        Ok(_) | Err(_) => Err(wrong()),
+    }
 }
 
 /// How long files and receipts are kept. It is asked for once for each outbox, where somebody has to choose: for

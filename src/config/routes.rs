@@ -67,8 +67,26 @@ pub struct Outbox {
     pub group: Option<String>,
     /// After how long there is an alarm when Altinn neither publishes nor fails a file. Default 24 hours.
     pub processing_patience: Duration,
+    /// How content is sent. Default auto.
+    pub upload: Upload,
+    /// Bytes of a chunk of a resumable upload, from 1 KiB to 1 GiB. Raised where a file would have more blocks than
+    /// Altinn takes. Default 16 MiB.
+    pub chunk_size: u64,
+    /// In how many parts a resumable upload is sent at once. Default auto.
+    pub parallel_parts: ParallelParts,
+    /// After how long a file of this route that meets nothing but trouble has failed; as `[retry]` says when absent.
+    pub give_up_after: Option<Duration>,
     /// Files of this route in work at once; at least 1. Default 4.
     pub max_concurrent: usize,
+}
+
+/// In how many parts a file is sent at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParallelParts {
+    /// One, or several where waiting for answers takes much of the time.
+    Auto,
+    /// So many, from 1 to 16; fewer where the file has fewer chunks.
+    Number(u64),
 }
 
 /// How long something is kept.
@@ -143,6 +161,18 @@ choice! {
         PropertyList = "propertyList",
         /// Whether the malware scan is left out.
         DisableVirusScan = "disableVirusScan",
+    }
+}
+
+choice! {
+    /// How content is sent. An empty file is always sent as a stream.
+    Upload {
+        /// Resumably, where a file has more than one chunk; else as a stream.
+        Auto = "auto",
+        /// As a stream, which begins anew when it breaks.
+        Stream = "stream",
+        /// Resumably (TUS), whatever the size.
+        Tus = "tus",
     }
 }
 

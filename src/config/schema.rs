@@ -143,6 +143,10 @@ pub(super) const OUTBOX: Section = Section {
         default("file_mode", "0640"),
         optional("group"),
         default("processing_patience", "24h"),
+        default("upload", "auto"),
+        default("chunk_size", "16MiB"),
+        default("parallel_parts", "auto"),
+        optional("give_up_after"),
         default("max_concurrent", "4"),
     ],
 };
@@ -209,6 +213,8 @@ pub(super) const RETRY: Section = Section {
         default("give_up_after", "7d"),
         default("cut_upload_wait", "2m"),
         default("settle_initialize", "1m"),
+        default("wedged_after", "5m"),
+        default("probe_every", "1m"),
     ],
 };
 

@@ -19,7 +19,7 @@ use crate::inbox::Inbox;
 use crate::outbox::Outbox;
 use crate::pace::{Backoff, Breaker, Budget, Limits};
 use crate::route::{Means, Trouble, text_for_people};
-use crate::seams::{Clock, OsRandom, Random, SystemClock};
+use crate::seams::{Clock, OsRandom, Random, SteadyClock, SystemClock};
 use crate::store::{Ballast, Store};
 use crate::transfer::{ClientName, IdentityName};
 
@@ -33,11 +33,40 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Randomness, for ids and jitter.
     pub random: Arc<dyn Random>,
+    /// What a simulation has in the place of network and database.
+    #[cfg(debug_assertions)]
+    pub simulated: Option<Simulated>,
+}
+
+impl Surroundings {
+    /// The same, with a clock that does not jump. A simulation moves all its clocks itself.
+    fn with_steady_clock(&self) -> Self {
+        #[cfg(debug_assertions)]
+        if self.simulated.is_some() {
+            return self.clone();
+        }
+        Self { clock: Arc::new(SteadyClock::new(Arc::clone(&self.clock))), ..self.clone() }
+    }
+}
+
+/// What a simulation has in the place of network and database.
+#[cfg(debug_assertions)]
+#[derive(Debug, Clone)]
+pub struct Simulated {
+    /// The HTTP clients, which are costly to make.
+    pub clients: Clients,
+    /// The content of the store.
+    pub memory: crate::store::Memory,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), random: Arc::new(OsRandom) }
+        Self {
+            clock: Arc::new(SystemClock),
+            random: Arc::new(OsRandom),
+            #[cfg(debug_assertions)]
+            simulated: None,
+        }
     }
 }
 
@@ -53,6 +82,7 @@ pub struct Service {
 impl Service {
     /// Opens the store and the folders, and makes the clients. Touches no network. Blocks.
     pub fn assemble(config: Config, surroundings: &Surroundings) -> Result<Self, Error> {
+        let surroundings = &surroundings.with_steady_clock();
         let store = open_store(&config.state, surroundings)?;
         let routes = config.outboxes.keys().chain(config.inboxes.keys()).cloned().collect();
         let shared = Shared::new(&config, store.clone(), surroundings)?;
@@ -150,7 +180,12 @@ fn ballast(state: &config::State) -> Ballast {
 
 fn open_store(state: &config::State, surroundings: &Surroundings) -> Result<Store, Error> {
     let failed = |source| Error::Store { path: state.path.clone(), source };
-    let open = || Store::open(&state.path, Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
+    let (clock, random) = (Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
+    #[cfg(debug_assertions)]
+    if let Some(simulated) = &surroundings.simulated {
+        return Store::open_in_memory(&state.path, &simulated.memory, clock, random).map_err(failed);
+    }
+    let open = || Store::open(&state.path, Arc::clone(&clock), Arc::clone(&random));
     let opened = match open() {
         Err(error) if error.is_full() && ballast(state).give_up().map_err(failed)? => {
             warn!(state = ?state.path, "the disk is full: the ballast was given up, to finish what was begun");
@@ -183,7 +218,7 @@ struct Shared {
 
 impl Shared {
     fn new(config: &Config, store: Store, surroundings: &Surroundings) -> Result<Self, Error> {
-        let clients = Clients::new(&http_settings(&config.http)).map_err(Error::Http)?;
+        let clients = clients(config, surroundings)?;
         let random = Arc::clone(&surroundings.random);
         let backoff = Backoff::new(config.retry.initial, config.retry.max, random).map_err(Error::Retry)?;
         let skew = Arc::new(Skew::new());
@@ -193,7 +228,12 @@ impl Shared {
             .map(|(name, client)| (name, Arc::new(Budget::new(limits(client)))))
             .collect();
         let subscription_key = config.altinn.subscription_key.as_ref().map(|key| Secret::new(key.expose()));
-        let breaker = Arc::new(Breaker::new(backoff.clone()));
+        let breaker = |url: &url::Url| {
+            let host = url.host_str().unwrap_or_default();
+            Arc::new(Breaker::new(host, config.retry.probe_every, Arc::clone(&surroundings.random)))
+        };
+        let platform = breaker(&config.altinn.platform_url);
+        let issuer = breaker(&config.altinn.maskinporten_token_url);
         let mut identities = BTreeMap::new();
         for (name, settings) in &config.identities {
             let (Some(client), Some(budget)) =
@@ -207,6 +247,8 @@ impl Shared {
                 clock: Arc::clone(&surroundings.clock),
                 skew: Arc::clone(&skew),
                 backoff: backoff.clone(),
+                issuer: Arc::clone(&issuer),
+                platform: Arc::clone(&platform),
             };
             let identity = parameters(config, settings, client)
                 .and_then(|parameters| Identity::new(parameters, means))
@@ -216,7 +258,7 @@ impl Shared {
                 clients: clients.clone(),
                 identity: Arc::new(identity),
                 budget: Arc::clone(budget),
-                breaker: Arc::clone(&breaker),
+                breaker: Arc::clone(&platform),
                 subscription_key: subscription_key.clone(),
                 clock: Arc::clone(&surroundings.clock),
             });
@@ -249,6 +291,15 @@ impl Shared {
         };
         Ok((settings.clone(), means))
     }
+}
+
+#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "a release build simulates nothing"))]
+fn clients(config: &Config, surroundings: &Surroundings) -> Result<Clients, Error> {
+    #[cfg(debug_assertions)]
+    if let Some(simulated) = &surroundings.simulated {
+        return Ok(simulated.clients.clone());
+    }
+    Clients::new(&http_settings(&config.http)).map_err(Error::Http)
 }
 
 /// What HTTP clients are made with.

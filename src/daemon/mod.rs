@@ -11,6 +11,8 @@ mod preflight;
 mod shutdown;
 mod verify;
 
+#[cfg(debug_assertions)]
+pub use assemble::Simulated;
 pub use assemble::{Service, Surroundings};
 pub use preflight::{FolderFacts, Preflight, preflight};
 pub use shutdown::{Shutdown, Signals};

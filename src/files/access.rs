@@ -182,6 +182,7 @@ impl Dir {
     }
 
     fn stat(&self, fd: BorrowedFd<'_>) -> Result<Stat, Error> {
+        Error::inject("look at", &self.path)?;
         rustix::fs::fstat(fd).map_err(|error| Error::new("look at", &self.path, error))
     }
 
@@ -190,6 +191,7 @@ impl Dir {
         if before.as_deref() == acl {
             return Ok(false);
         }
+        Error::inject("set the access list for", &self.path)?;
         let set = match acl {
             Some(acl) => rustix::fs::fsetxattr(to, name, acl, XattrFlags::empty()),
             None => rustix::fs::fremovexattr(to, name),
@@ -203,6 +205,7 @@ impl Dir {
 
     /// An ACL in the form of its attribute; `None` where there is none, or the file system has none.
     fn acl(&self, of: BorrowedFd<'_>, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Error::inject("read the access list of", &self.path)?;
         let mut acl = Vec::new();
         let read = rustix::fs::fgetxattr_query(of, name).and_then(|size| {
             acl.resize(size, 0);

@@ -1,11 +1,12 @@
 //! Moving a file to another file system: it is copied, and removed only when the copy is known to be whole and durable.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::{Access, BLOCK_BYTES, Digests, Dir, Error, Mode, digest_file};
+use crate::seams::{crash_point, injected_fault};
 use crate::transfer::Sha256;
 use tracing::warn;
 
@@ -25,7 +26,9 @@ impl Dir {
         let path = self.path().join(name);
         let found = if to.look(new_name)?.is_none() {
             let (temporary, found) = to.temporary_copy(&mut source, &path, new_name, access)?;
+            crash_point("copy:written");
             to.prepared(temporary, new_name.as_ref()).put_in_place()?;
+            crash_point("copy:renamed");
             found
         } else {
             let (mut there, found) = (to.open_file(new_name)?, digest(&mut source, &path)?);
@@ -40,7 +43,7 @@ impl Dir {
             // A move would take it as it is, too; what was sent stands in the receipt.
             warn!(path = ?path, code = "file_changed", "the file was written after it had been sent: it is laid down as it is now");
         }
-        crate::seams::crash_point("copy:placed");
+        crash_point("copy:placed");
         self.remove_file(name)
     }
 
@@ -52,6 +55,7 @@ impl Dir {
         new_name: &str,
         access: Access,
     ) -> Result<(std::ffi::OsString, Sha256), Error> {
+        Error::inject("look at", path)?;
         let metadata = source.metadata().map_err(|error| Error::new("look at", path, error))?;
         let temporary = self.temporary_name(new_name.as_ref(), path.as_os_str().as_bytes());
         let mut copy = self.open_scratch(&temporary)?;
@@ -62,8 +66,10 @@ impl Dir {
             .map_err(wrong)
             .and_then(|content| self.share_file(&copy, access).map(|_changed| content))
             .and_then(|content| {
+                Error::inject("set the time of", &at)?;
                 let kept = metadata.modified().and_then(|time| copy.set_modified(time));
-                kept.and_then(|()| copy.sync_all()).map(|()| content).map_err(wrong)
+                kept.map_err(wrong)?;
+                self.scratch().sync_file(&copy, &temporary).map(|()| content)
             });
         let content = match copied {
             Ok(content) => content,
@@ -82,6 +88,7 @@ impl Dir {
 
     pub(super) fn open_scratch(&self, name: &std::ffi::OsStr) -> Result<File, Error> {
         let file = self.scratch().open_or_create_file(name, Mode::PRIVATE_FILE)?;
+        Error::inject("empty", &self.scratch().path)?;
         file.set_len(0).map_err(|error| Error::new("empty", self.scratch_path(name), error))?;
         Ok(file)
     }
@@ -96,23 +103,24 @@ impl Dir {
 }
 
 fn digest(file: &mut File, path: &Path) -> Result<Sha256, Error> {
-    let digests = file.seek(SeekFrom::Start(0)).and_then(|_| digest_file(file));
+    let digests = file.rewind().and_then(|()| digest_file(file));
     Ok(digests.map_err(|error| Error::new("read", path, error))?.finish().1)
 }
 
 /// Copies all of it, and tells what it was.
 fn copy_content(source: &mut File, copy: &mut File) -> std::io::Result<Sha256> {
-    source.seek(SeekFrom::Start(0))?;
+    source.rewind()?;
     let mut digests = Digests::default();
     let mut block = vec![0; BLOCK_BYTES];
     loop {
+        injected_fault("read")?;
         let read = source.read(&mut block)?;
         if read == 0 {
             return Ok(digests.finish().1);
         }
         let read = block.get(..read).unwrap_or_default();
         digests.update(read);
-        crate::seams::injected_fault("write")?;
+        injected_fault("write")?;
         copy.write_all(read)?;
     }
 }

@@ -1,11 +1,11 @@
 //! Checksums of contents, computed once while bytes pass by.
 
-use std::fs::File;
 use std::io::Read;
 
 use md5::Digest;
 
 use super::stream::BLOCK_BYTES;
+use crate::seams::injected_fault;
 use crate::transfer::{Md5, Sha256};
 
 /// MD5 and SHA-256 of the same bytes in one pass.
@@ -44,10 +44,11 @@ impl Digests {
 }
 
 /// Reads a file from where it stands to its end.
-pub fn digest_file(file: &mut File) -> std::io::Result<Digests> {
+pub fn digest_file(file: &mut impl Read) -> std::io::Result<Digests> {
     let mut digests = Digests::default();
     let mut block = vec![0; BLOCK_BYTES];
     loop {
+        injected_fault("read")?;
         let read = match file.read(&mut block) {
             Ok(0) => return Ok(digests),
             Ok(read) => read,

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::access::Warned;
 use super::error::{RECOGNISE, TRUST};
 use super::{Entry, EntryKind, Error, Mode};
+use crate::seams;
 
 /// A folder that is held open. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,6 +33,7 @@ const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 impl Dir {
     /// Opens a folder by the path that the configuration names; links in that path are the operator's own.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Error::inject("open folder", path)?;
         let fd = rustix::fs::open(path, DIR_FLAGS, rustix::fs::Mode::empty())
             .map_err(|error| Error::new("open folder", path, error))?;
         Ok(Self { fd: Arc::new(fd), path: path.to_owned(), scratch: None, warned: Arc::default() })
@@ -67,6 +69,7 @@ impl Dir {
 
     /// The folder's own entry.
     pub fn entry(&self) -> Result<Entry, Error> {
+        Error::inject("look at", &self.path)?;
         let stat =
             rustix::fs::fstat(&*self.fd).map_err(|error| self.error("look at", OsStr::new("."), error))?;
         Ok(Entry::of(&stat))
@@ -75,6 +78,7 @@ impl Dir {
     /// Opens a folder in this one; a link in its place is an error.
     pub fn subfolder(&self, name: impl AsRef<OsStr>) -> Result<Self, Error> {
         let name = component(&self.path, name.as_ref())?;
+        Error::inject("open folder", &self.path)?;
         let fd = rustix::fs::openat(&*self.fd, name, DIR_FLAGS | OFlags::NOFOLLOW, rustix::fs::Mode::empty())
             .map_err(|error| self.error("open folder", name, error))?;
         let (path, scratch) = (self.path.join(name), self.scratch.clone());
@@ -135,6 +139,7 @@ impl Dir {
     /// What `name` stands for, without following a link; `None` if nothing is there.
     pub fn look(&self, name: impl AsRef<OsStr>) -> Result<Option<Entry>, Error> {
         let name = component(&self.path, name.as_ref())?;
+        Error::inject("look at", &self.path)?;
         match rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Entry::of(&stat))),
             // A name that is too long to be there is not there.
@@ -166,6 +171,7 @@ impl Dir {
     pub fn read(&self, name: impl AsRef<OsStr>, limit: u64) -> Result<Vec<u8>, Error> {
         let name = name.as_ref();
         let file = self.open_file(name)?;
+        Error::inject("read", &self.path)?;
         let mut content = Vec::new();
         let read = file.take(limit + 1).read_to_end(&mut content);
         read.map_err(|error| self.error("read", name, error))?;
@@ -196,18 +202,33 @@ impl Dir {
         }
     }
 
+    /// Makes the content of an open file durable; `name` is what it is called here.
+    pub fn sync_file(&self, file: &File, name: impl AsRef<OsStr>) -> Result<(), Error> {
+        Error::inject("sync file", &self.path)?;
+        seams::sync_file(file).map_err(|error| self.error("sync", name.as_ref(), error))
+    }
+
+    /// What is known of an open file; `name` is what it is called here.
+    pub fn entry_of(&self, file: &File, name: impl AsRef<OsStr>) -> Result<Entry, Error> {
+        Entry::of_file(file).map_err(|error| self.error("look at", name.as_ref(), error))
+    }
+
     /// Makes every change of names in this folder durable.
     pub fn sync(&self) -> Result<(), Error> {
         Error::inject("sync folder", &self.path)?;
         match rustix::fs::fsync(&*self.fd) {
             // CIFS cannot sync folders; its server decides what is durable.
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Ok(()) | Err(Errno::INVAL) => {
+                seams::synced(self.fd.as_fd());
+                Ok(())
+            }
             Err(error) => Err(Error::new("sync folder", &self.path, error)),
         }
     }
 
     /// Whether the file system can make changes of names durable.
     pub fn can_sync(&self) -> Result<bool, Error> {
+        Error::inject("try to sync folder", &self.path)?;
         match rustix::fs::fsync(&*self.fd) {
             Ok(()) => Ok(true),
             Err(Errno::INVAL) => Ok(false),
@@ -249,6 +270,7 @@ impl Dir {
     }
 
     fn list(&self, mut visit: impl FnMut(&OsStr, FileType) -> bool) -> Result<(), Error> {
+        Error::inject("list", &self.path)?;
         let wrong = |error: Errno| Error::new("list", &self.path, error);
         let entries = rustix::fs::Dir::read_from(&*self.fd).map_err(wrong)?;
         for entry in entries {
@@ -263,15 +285,19 @@ impl Dir {
 
     /// Free and total bytes of the file system, as far as we may use them.
     pub fn space(&self) -> Result<(u64, u64), Error> {
+        Error::inject("measure", &self.path)?;
         let space =
-            rustix::fs::fstatvfs(&*self.fd).map_err(|error| Error::new("look at", &self.path, error))?;
-        Ok((space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize)))
+            rustix::fs::fstatvfs(&*self.fd).map_err(|error| Error::new("measure", &self.path, error))?;
+        let free = seams::injected_space();
+        let free = free.unwrap_or_else(|| space.f_bavail.saturating_mul(space.f_frsize));
+        Ok((free, space.f_blocks.saturating_mul(space.f_frsize)))
     }
 
     /// Free and total inodes of the file system, as far as we may use them; `None` where it has no such limit.
     pub fn inodes(&self) -> Result<Option<(u64, u64)>, Error> {
+        Error::inject("measure", &self.path)?;
         let space =
-            rustix::fs::fstatvfs(&*self.fd).map_err(|error| Error::new("look at", &self.path, error))?;
+            rustix::fs::fstatvfs(&*self.fd).map_err(|error| Error::new("measure", &self.path, error))?;
         Ok((space.f_files > 0).then_some((space.f_favail, space.f_files)))
     }
 

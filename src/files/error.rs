@@ -32,7 +32,8 @@ impl Error {
     }
 
     /// Lets a test make an operation fail before it is carried out.
-    pub(super) fn inject(operation: &'static str, path: &Path) -> Result<(), Self> {
+    #[track_caller]
+    pub(crate) fn inject(operation: &'static str, path: &Path) -> Result<(), Self> {
         seams::injected_fault(operation).map_err(|source| Self::new(operation, path, source))
     }
 

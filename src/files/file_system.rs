@@ -45,6 +45,7 @@ const KNOWN: [(u64, &str, bool); 28] = [
 impl FileSystem {
     /// The file system that a folder lies on.
     pub fn of(folder: &Dir) -> Result<Self, Error> {
+        Error::inject("look at the file system of", folder.path())?;
         let found = rustix::fs::fstatfs(&*folder.fd)
             .map_err(|error| Error::new("look at the file system of", folder.path(), error))?;
         // The type of the field differs between architectures; the numbers have 32 bits.

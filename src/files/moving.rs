@@ -75,6 +75,7 @@ impl Dir {
                     .map_err(|error| self.error("move", name, error)),
             };
         }
+        Error::inject("link", &self.path)?;
         match rustix::fs::linkat(&*self.fd, name, &*to.fd, new_name, AtFlags::empty()) {
             Ok(()) => {}
             // The link was made before, by us: a crash came between the two, or the answer was lost.

@@ -68,6 +68,13 @@ pub struct Claimed {
     number: u64,
 }
 
+impl Claimed {
+    /// Whether what is claimed still fits: what it lacks otherwise, and then it is claimed no more. Blocks.
+    pub fn look(&self, folder: &Dir, min_free: impl Fn(u64) -> u64) -> Result<Option<Lack>, Error> {
+        self.room.look(self.number, folder, min_free)
+    }
+}
+
 impl Drop for Claimed {
     fn drop(&mut self) {
         self.room.claims().held.remove(&self.number);
@@ -100,6 +107,23 @@ impl Room {
         }
         writer.reserve(size)?;
         Ok(Ok(self.hold(claim)))
+    }
+
+    /// Whether a claim still fits: others may have filled the file system since it was made. One that does not is
+    /// given up at once, so that of several that fill it together no more stop than have to.
+    fn look(&self, number: u64, folder: &Dir, min_free: impl Fn(u64) -> u64) -> Result<Option<Lack>, Error> {
+        let Some(device) = self.claims().held.get(&number).map(|claim| claim.device) else { return Ok(None) };
+        let turn = self.turn(device);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.on_device(device);
+        let (free, total) = folder.space()?;
+        let claimed = all.iter().fold(0_u64, |sum, claim| sum.saturating_add(claim.outstanding()));
+        let wanted = claimed.saturating_add(min_free(total));
+        if free >= wanted {
+            return Ok(None);
+        }
+        self.claims().held.remove(&number);
+        Ok(Some(Lack::Bytes(wanted - free)))
     }
 
     fn hold(self: &Arc<Self>, claim: Claim) -> Claimed {
@@ -139,8 +163,7 @@ mod tests {
     use crate::files::Mode;
 
     fn writer(dir: &Dir, name: &str) -> Writer {
-        let file = dir.open_or_create_file(name, Mode::PRIVATE_FILE).unwrap();
-        Writer::resume(file, dir.path().join(name)).unwrap()
+        Writer::open(dir, name).unwrap()
     }
 
     #[test]
@@ -207,6 +230,24 @@ mod tests {
         assert_eq!(room.on_device(dir.entry().unwrap().identity.device)[0].outstanding(), 0, "it is closed");
         drop(held);
         assert!(room.claims.lock().unwrap().held.is_empty());
+    }
+
+    #[test]
+    fn where_others_fill_the_file_system_one_claim_is_given_up_and_no_more() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temporary.path()).unwrap();
+        let room = Arc::new(Room::default());
+        let (free, _) = dir.space().unwrap();
+        let (one, _hole) = hold(&room, &dir, "one", free / 4);
+        let (other, _other_hole) = hold(&room, &dir, "other", free / 4);
+        assert_eq!(one.look(&dir, |_| free / 4).unwrap(), None);
+        // Somebody has taken a third of it.
+        let leave = |_total: u64| free / 3 * 2;
+        assert!(matches!(one.look(&dir, leave).unwrap(), Some(Lack::Bytes(_))));
+        assert_eq!(other.look(&dir, leave).unwrap(), None, "there is room for this one alone");
+        assert_eq!(one.look(&dir, leave).unwrap(), None, "it claims nothing any more");
+        drop(one);
+        assert_eq!(room.claims().held.len(), 1);
     }
 
     #[test]

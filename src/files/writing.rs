@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use super::access::Permissions;
 use super::dir::component;
 use super::{Dir, Error, Mode};
+use crate::seams::crash_point;
 
 impl Dir {
     /// Puts a small file in place durably, whether or not one was there: readers see the old content or the
@@ -22,8 +23,11 @@ impl Dir {
     ) -> Result<(), Error> {
         let name = component(&self.path, name.as_ref())?;
         let temporary = self.write_temporary(name, content, permissions.into())?;
+        crash_point("replace:written");
+        Error::inject("replace", &self.path)?;
         rustix::fs::renameat(&*self.scratch().fd, &temporary, &*self.fd, name)
             .map_err(|error| self.error("replace", name, error))?;
+        crash_point("replace:renamed");
         self.sync()
     }
 
@@ -84,7 +88,7 @@ impl Dir {
         };
         let written = written
             .and_then(|()| file.write_all(content).map_err(wrong))
-            .and_then(|()| file.sync_all().map_err(wrong));
+            .and_then(|()| scratch.sync_file(&file, &temporary));
         if let Err(error) = written {
             scratch.remove_file(&temporary)?;
             return Err(error);

@@ -18,11 +18,13 @@ const LARGEST_REPLY_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Clients(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     remote: Set,
     loopback: Set,
     timeouts: Timeouts,
+    #[cfg(debug_assertions)]
+    network: Option<Arc<dyn super::Network>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +35,7 @@ pub(super) struct Timeouts {
 }
 
 /// One client for each purpose, since a read timeout belongs to a client and not to a request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Set {
     calls: Client,
     downloads: Client,
@@ -96,7 +98,23 @@ impl Clients {
                 call: settings.call_timeout,
                 answer: settings.answer_timeout,
             },
+            #[cfg(debug_assertions)]
+            network: None,
         })))
+    }
+
+    /// The same clients on another network, which answers every request.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn on(&self, network: Arc<dyn super::Network>) -> Self {
+        let mut inner = (*self.0).clone();
+        inner.network = Some(network);
+        Self(Arc::new(inner))
+    }
+
+    #[cfg(debug_assertions)]
+    pub(super) fn network(&self) -> Option<&dyn super::Network> {
+        self.0.network.as_deref()
     }
 
     pub(super) fn timeouts(&self) -> Timeouts {
@@ -125,7 +143,23 @@ impl Clients {
 
     /// Sends a request and gives the answer when its body is yet to come.
     pub async fn open(&self, request: RequestBuilder) -> Result<Response, Error> {
-        request.send().await.map_err(|error| failure(error, Sent::Whole))
+        let (client, request) = request.build_split();
+        let request = request.map_err(|error| failure(error, Sent::Nothing))?;
+        self.execute(&client, request, || Sent::Whole).await
+    }
+
+    /// The one way out to the network. `sent` tells, after a failure, how much of the request may have left.
+    pub(super) async fn execute(
+        &self,
+        client: &Client,
+        request: reqwest::Request,
+        sent: impl Fn() -> Sent,
+    ) -> Result<Response, Error> {
+        #[cfg(debug_assertions)]
+        if let Some(network) = self.network() {
+            return super::network::answer(network, request, sent).await;
+        }
+        client.execute(request).await.map_err(|error| failure(error, sent()))
     }
 
     /// Reads the rest of an answer that turned out to be small, as a refusal is.

@@ -6,12 +6,16 @@
 
 mod clients;
 mod error;
+#[cfg(debug_assertions)]
+mod network;
 mod secret;
 mod settings;
 mod upload;
 
 pub use clients::{Clients, Purpose, Reply, date, install_crypto_provider, is_loopback, retry_after};
 pub use error::{Error, Sent};
+#[cfg(debug_assertions)]
+pub use network::{Answer, Lost, Network};
 pub use secret::Secret;
 pub use settings::{Credentials, Proxy, Settings};
 

@@ -27,7 +27,18 @@ impl Clients {
         size: u64,
         body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     ) -> Result<Reply, Error> {
-        let progress = Arc::new(Progress::new(size, self.timeouts()));
+        self.upload_and_wait(request, size, body, self.timeouts().answer).await
+    }
+
+    /// The same, with another patience for the answer.
+    pub async fn upload_and_wait(
+        &self,
+        request: RequestBuilder,
+        size: u64,
+        body: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
+        answer: Duration,
+    ) -> Result<Reply, Error> {
+        let progress = Arc::new(Progress::new(size, Timeouts { answer, ..self.timeouts() }));
         // The library goes on sending when the answer is there before the whole body has left.
         let _end = End(Arc::clone(&progress));
         let watched = Watched { body: Box::pin(body), progress: Arc::clone(&progress) };
@@ -36,12 +47,12 @@ impl Clients {
         let request = request.map_err(|error| failure(error, Sent::Nothing))?;
         let host = host(request.url());
         let answer = tokio::select! {
-            answer = client.execute(request) => answer,
+            answer = self.execute(&client, request, || progress.sent()) => answer,
             (idle, sent) = progress.standstill() => return Err(Error::Stalled { host, idle, sent }),
         };
         match answer {
             Ok(response) => self.read(response).await,
-            Err(error) => Err(progress.explain(failure(error, progress.sent()))),
+            Err(error) => Err(progress.explain(error)),
         }
     }
 }

@@ -29,7 +29,7 @@ pub use skew::{Skew, in_words};
 pub use token::{AccessToken, Scope};
 
 use crate::http::{Clients, Secret};
-use crate::pace::Backoff;
+use crate::pace::{Backoff, Breaker};
 use crate::seams::Clock;
 use crate::transfer::{IdentityName, OrgNumber};
 use source::Source;
@@ -78,6 +78,10 @@ pub struct Means {
     pub skew: Arc<Skew>,
     /// The waits while Maskinporten or the exchange is down.
     pub backoff: Backoff,
+    /// One for Maskinporten, whoever we are.
+    pub issuer: Arc<Breaker>,
+    /// One for Altinn's platform, whoever we are: it exchanges tokens, too.
+    pub platform: Arc<Breaker>,
 }
 
 /// An organisation that we act for, and its tokens.

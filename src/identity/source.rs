@@ -157,14 +157,29 @@ impl Source {
         stage: Stage,
         request: reqwest::RequestBuilder,
     ) -> Result<http::Reply, Error> {
-        let answer = self.means.clients.call(request).await;
-        let reply = answer.map_err(|source| self.no_answer(scope, stage, source))?;
+        let breaker = match stage {
+            Stage::Grant => &self.means.issuer,
+            Stage::Exchange => &self.means.platform,
+        };
+        let permit = breaker.permit().await;
+        let reply = match self.means.clients.call(request).await {
+            Ok(reply) => reply,
+            Err(source) => {
+                permit.failed(None);
+                return Err(self.no_answer(scope, stage, source));
+            }
+        };
+        match reply.status {
+            502..=504 => permit.failed(http::retry_after(&reply.headers)),
+            _ => permit.succeeded(),
+        }
         self.observe(&reply.headers);
         Ok(reply)
     }
 
     fn observe(&self, headers: &HeaderMap) {
         if let Some(server) = http::date(headers) {
+            self.means.clock.observe(server);
             self.means.skew.observe(server, self.means.clock.now());
         }
     }

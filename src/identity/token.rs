@@ -78,7 +78,7 @@ impl AccessToken {
     }
 
     /// Whether it may be used for a while yet.
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         Instant::now() < self.0.renew_at
     }
 

@@ -85,7 +85,7 @@ impl Route {
         Ok(Next::Step)
     }
 
-    async fn confirmed(
+    pub(super) async fn confirmed(
         self: &Arc<Self>,
         transfer: &mut Transfer,
         id: BrokerTransferId,

@@ -198,7 +198,7 @@ fn withdraw(into: &Dir, companion: &str, marker: &Marker) -> Result<Laid, Error>
 fn share(own: &Dir, into: &Dir, folders: &Folders) -> Result<(), Error> {
     let file = own.open_file(FILE)?;
     if into.share_file(&file, folders.access)? {
-        file.sync_all().map_err(|error| Error::new("sync", own.path().join(FILE), error))?;
+        own.sync_file(&file, FILE)?;
     }
     Ok(())
 }

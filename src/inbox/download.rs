@@ -3,26 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use tokio::sync::mpsc;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::Route;
+use super::damage::Found;
 use super::deliver;
+use super::fetch::Stop;
 use super::folders::{FILE, Folders};
 use super::quota::Fetching;
-use crate::broker::{self, Role, Status};
+use crate::broker::{Role, Status};
 use crate::files::{Access, Claimed, Dir, Error, Lack, Mode, Writer};
 use crate::route::{Kind, Next, Trouble, later};
 use crate::seams::{self, crash_point};
-use crate::transfer::{Effect, Incoming, IncomingEvent, Offer, Received, Transfer, TransferId, Work};
+use crate::transfer::{
+    BrokerTransferId, Incoming, IncomingEvent, Offer, Received, Transfer, TransferId, Work,
+};
 
-/// Blocks that wait for the disk.
-const BLOCKS_WAITING: usize = 2;
-/// Breaks in one download after which it is put off; each that brought something new begins the count again.
-const MAX_BREAKS: u32 = 5;
-/// Complete downloads that were not what Altinn has, after which a person has to look.
-const MAX_DAMAGED: u32 = 3;
 /// Altinn computes the checksum of a scanned file some time after it is published; it is waited for this long.
 const CHECKSUM_PATIENCE: Duration = Duration::from_mins(30);
 /// Files of this size and more are worth remembering that their download was begun.
@@ -54,12 +50,17 @@ impl Route {
             self.happened(transfer, IncomingEvent::DownloadBegun).await?;
         }
         crash_point("download:begun");
-        let (writer, _claimed) = self.open_partial(transfer.id, &offer).await?;
-        let writer = match self.fetch(&offer, writer).await {
+        let (writer, claimed) = self.open_partial(transfer.id, &offer).await?;
+        let room = Arc::new(claimed);
+        let writer = match self.fetch(&offer, writer, &room).await {
             Ok(writer) => writer,
             Err(Stop::Trouble(trouble)) => return Err(trouble),
             Err(Stop::AskOverview(trouble)) => return self.settle_refused(transfer, trouble).await,
-            Err(Stop::TooMuch) => return self.settle_damage(transfer, &offer).await,
+            Err(Stop::NoRoom(lack)) => return Err(self.no_room(transfer.id, &offer, lack)),
+            Err(Stop::TooMuch(writer)) => {
+                let found = self.finish(writer).await?;
+                return self.settle_damage(transfer, &offer, Found { more_came: true, ..found }).await;
+            }
         };
         crash_point("download:fetched");
         self.verify(transfer, &offer, writer).await
@@ -108,102 +109,33 @@ impl Route {
             .on_files(move |folders| {
                 let own = folders.incoming.ensure_subfolder(id.to_string(), Mode::PRIVATE_FOLDER)?;
                 let mut writer = open(folders, &own)?;
+                let claimed = match room.claim(&own, &writer, size, |total| min_free.bytes(total))? {
+                    Ok(claimed) => claimed,
+                    Err(lack) => return Ok(Err(lack)),
+                };
+                // Only now, since a large file takes long to read.
+                writer.load()?;
                 if writer.offset() > size {
                     writer.restart()?;
                 }
-                let claimed = room.claim(&own, &writer, size, |total| min_free.bytes(total))?;
-                Ok(claimed.map(|claimed| (writer, claimed)))
+                Ok(Ok((writer, claimed)))
             })
             .await?;
-        opened.map_err(|lack| {
-            // There may be room for others, which are smaller.
-            self.backlog.set_apart(id);
-            let lack = match lack {
-                Lack::Bytes(bytes) => format!("{bytes} bytes"),
-                Lack::Inodes(inodes) => format!("{inodes} inodes"),
-            };
-            let message = format!("the inbox's file system lacks {lack} to receive a file of {size} bytes");
-            let remedy = "make room, or set min_free_space lower; nothing is lost meanwhile: Altinn keeps the file until it expires";
-            Trouble::new(Kind::Temporary(None), "not_enough_room", message, remedy, self.means.now())
-        })
+        opened.map_err(|lack| self.no_room(id, offer, lack))
     }
 
-    /// Fetches what is missing, and goes on after breaks.
-    async fn fetch(self: &Arc<Self>, offer: &Offer, mut writer: Writer) -> Result<Writer, Stop> {
-        let mut breaks = 0;
-        // An empty file is asked for, too: Altinn takes a confirmation only after a download.
-        let mut is_asked_for = writer.offset() > 0;
-        while !is_asked_for || writer.offset() < offer.size {
-            is_asked_for = true;
-            let from = writer.offset();
-            let (returned, broken) = self.fetch_once(offer, writer).await?;
-            writer = returned;
-            let Some(trouble) = broken else { continue };
-            breaks = if writer.offset() > from { 1 } else { breaks + 1 };
-            if breaks > MAX_BREAKS {
-                return Err(Stop::Trouble(trouble));
-            }
-            debug!(code = %trouble.failure.code, at = writer.offset(), "download broke off: going on");
-            tokio::time::sleep(self.means.backoff.delay(breaks - 1)).await;
-        }
-        Ok(writer)
-    }
-
-    /// One request, from where the file ends; with the trouble that ended it early, if any did.
-    async fn fetch_once(&self, offer: &Offer, mut writer: Writer) -> Result<(Writer, Option<Trouble>), Stop> {
-        let download = match self.means.broker.download(offer.id, writer.offset()).await {
-            Ok(download) => download,
-            Err(error) => return self.refused(writer, &error),
+    /// A file for which there is no room, before its first byte or in its middle. It goes on by itself.
+    fn no_room(&self, id: TransferId, offer: &Offer, lack: Lack) -> Trouble {
+        // There may be room for others, which are smaller.
+        self.backlog.set_apart(id);
+        let lack = match lack {
+            Lack::Bytes(bytes) => format!("{bytes} bytes"),
+            Lack::Inodes(inodes) => format!("{inodes} inodes"),
         };
-        let now = self.means.now();
-        if download.offset != writer.offset() {
-            let restarted = seams::blocking(move || writer.restart().map(|()| writer)).await;
-            writer = restarted.map_err(|error| Stop::Trouble(Trouble::files(&error, now)))?;
-        }
-        let room = offer.size.saturating_sub(writer.offset());
-        let (sender, mut receiver) = mpsc::channel(BLOCKS_WAITING);
-        let writing = seams::blocking(move || {
-            let written = writer.append_all(&mut receiver);
-            (writer, written)
-        });
-        let mut body = Box::pin(download.body);
-        let pumping = async move {
-            let mut left = room;
-            while let Some(block) = body.next().await {
-                let block = block?;
-                left = match left.checked_sub(block.len() as u64) {
-                    Some(left) => left,
-                    None => return Ok(Pumped::TooMuch),
-                };
-                if sender.send(block).await.is_err() {
-                    break;
-                }
-            }
-            Ok::<_, broker::Error>(Pumped::Ended)
-        };
-        let ((writer, written), pumped) = tokio::join!(writing, pumping);
-        written.map_err(|error| Stop::Trouble(Trouble::files(&error, now)))?;
-        match pumped {
-            Ok(Pumped::Ended) if writer.offset() >= offer.size => Ok((writer, None)),
-            Ok(Pumped::Ended) => Ok((writer, Some(cut(now)))),
-            Ok(Pumped::TooMuch) => Err(Stop::TooMuch),
-            Err(error) => Ok((writer, Some(Trouble::broker(&error, now)))),
-        }
-    }
-
-    /// A request for bytes that was answered with something else.
-    fn refused(&self, writer: Writer, error: &broker::Error) -> Result<(Writer, Option<Trouble>), Stop> {
-        use broker::Trouble as Found;
-        let trouble = Trouble::broker(error, self.means.now());
-        match error.trouble() {
-            Found::NotReady | Found::Gone | Found::Range | Found::AskOverview => {
-                Err(Stop::AskOverview(trouble))
-            }
-            Found::Server | Found::Platform if error.effect() != Effect::Refused => {
-                Ok((writer, Some(trouble)))
-            }
-            _ => Err(Stop::Trouble(trouble)),
-        }
+        let message =
+            format!("the inbox's file system lacks {lack} to receive a file of {} bytes", offer.size);
+        let remedy = "make room, or set min_free_space lower; nothing is lost meanwhile: Altinn keeps the file until it expires";
+        Trouble::new(Kind::Temporary(None), "not_enough_room", message, remedy, self.means.now())
     }
 
     /// Altinn does not hand the file out: the overview says whether it ever will.
@@ -216,13 +148,23 @@ impl Route {
         let overview = self.means.broker.overview(id, Role::Recipient).await;
         let overview = overview.map_err(|error| Trouble::broker(&error, self.means.now()))?;
         if matches!(overview.status, Status::Purged | Status::Failed) {
-            error!(file_transfer = %id, status = %overview.status, "the file was deleted at Altinn before it was received: ask its sender to send it again");
-            let own = transfer.id;
-            self.on_files(move |folders| folders.remove_own(own)).await?;
-            self.happened(transfer, IncomingEvent::Expired { at: self.means.now() }).await?;
-            return Ok(Next::Step);
+            return self.expire(transfer, id, &overview.status).await;
         }
         Err(Trouble { kind: Kind::Temporary(None), ..trouble })
+    }
+
+    /// Altinn has deleted the file before it was received.
+    pub(super) async fn expire(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        id: BrokerTransferId,
+        status: &Status,
+    ) -> Result<Next, Trouble> {
+        error!(file_transfer = %id, %status, "the file was deleted at Altinn before it was received: ask its sender to send it again");
+        let own = transfer.id;
+        self.on_files(move |folders| folders.remove_own(own)).await?;
+        self.happened(transfer, IncomingEvent::Expired { at: self.means.now() }).await?;
+        Ok(Next::Step)
     }
 
     fn must_wait_for_checksum(&self, offer: &Offer) -> bool {
@@ -253,6 +195,15 @@ impl Route {
         }
     }
 
+    /// Makes the bytes durable, and tells what they are.
+    async fn finish(&self, writer: Writer) -> Result<Found, Trouble> {
+        let digests = seams::blocking(move || writer.finish()).await;
+        let digests = digests.map_err(|error| Trouble::files(&error, self.means.now()))?;
+        let size = digests.bytes();
+        let (md5, sha256) = digests.finish();
+        Ok(Found { md5, sha256, size, more_came: false })
+    }
+
     /// Makes the bytes durable and compares them with what Altinn says they are.
     async fn verify(
         self: &Arc<Self>,
@@ -260,12 +211,11 @@ impl Route {
         offer: &Offer,
         writer: Writer,
     ) -> Result<Next, Trouble> {
-        let digests = seams::blocking(move || writer.finish()).await;
-        let digests = digests.map_err(|error| Trouble::files(&error, self.means.now()))?;
-        let size = digests.bytes();
-        let (md5, sha256) = digests.finish();
-        if offer.checksum.is_some_and(|checksum| checksum != md5) {
-            return self.settle_damage(transfer, offer).await;
+        let found = self.finish(writer).await?;
+        let Found { md5, sha256, size, .. } = found;
+        crash_point("verify:synced");
+        if size != offer.size || offer.checksum.is_some_and(|checksum| checksum != md5) {
+            return self.settle_damage(transfer, offer, found).await;
         }
         if offer.checksum.is_none() {
             warn!(file_transfer = %offer.id, "Altinn has no checksum of the file: only its size is verified");
@@ -280,6 +230,7 @@ impl Route {
         let place = self.choose_place(transfer.id, offer).await?;
         let marker = deliver::marker(transfer.id, offer, &received, &place);
         self.on_files(move |folders| folders.write_marker(&marker)).await?;
+        crash_point("verify:marked");
         let events = [
             IncomingEvent::DownloadBegun,
             IncomingEvent::DownloadVerified(received),
@@ -289,62 +240,14 @@ impl Route {
         crash_point("deliver:intended");
         Ok(Next::Step)
     }
-
-    async fn settle_damage(
-        self: &Arc<Self>,
-        transfer: &mut Transfer,
-        offer: &Offer,
-    ) -> Result<Next, Trouble> {
-        let Work::Incoming { damaged, .. } = &transfer.work else { return Ok(Next::Wait) };
-        let (id, damaged, now) = (transfer.id, *damaged, self.means.now());
-        let message = format!(
-            "the bytes that came are not the {} bytes of checksum {:?} that Altinn has",
-            offer.size, offer.checksum
-        );
-        if damaged + 1 >= MAX_DAMAGED {
-            let remedy =
-                "ask the sender to send the file again; what came is kept under .formidlingd/rejected";
-            return Err(Trouble::new(Kind::Permanent, "checksum_mismatch", message, remedy, now));
-        }
-        self.on_files(move |folders| folders.remove_own(id)).await?;
-        self.all_happened(transfer, [IncomingEvent::DownloadBegun, IncomingEvent::DownloadDamaged]).await?;
-        Err(Trouble::new(
-            Kind::Temporary(None),
-            "download_damaged",
-            message,
-            "nothing: it is fetched again",
-            now,
-        ))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pumped {
-    Ended,
-    TooMuch,
-}
-
-/// Why fetching ended without the file.
-#[derive(Debug)]
-enum Stop {
-    Trouble(Trouble),
-    AskOverview(Trouble),
-    /// More bytes came than the file has.
-    TooMuch,
 }
 
 fn open(folders: &Folders, own: &Dir) -> Result<Writer, Error> {
-    let path = own.path().join(FILE);
-    let file = own.open_or_create_file(FILE, Mode::PRIVATE_FILE)?;
+    let writer = Writer::open(own, FILE)?;
     // Here already, so that at the end nothing has to be synced again for it.
     let ours = Access { mode: Mode(folders.access.mode.0 | Mode::PRIVATE_FILE.0), ..folders.access };
-    folders.inbox.share_file(&file, ours)?;
-    Writer::resume(file, path)
-}
-
-fn cut(now: jiff::Timestamp) -> Trouble {
-    let message = "the download ended before the end of the file".to_owned();
-    Trouble::new(Kind::Temporary(None), "download_cut", message, "nothing: it is resumed", now)
+    folders.inbox.share_file(writer.as_file(), ours)?;
+    Ok(writer)
 }
 
 fn expired(offer: &Offer, now: jiff::Timestamp) -> Trouble {

@@ -8,7 +8,7 @@ use tracing::error;
 
 use super::Route;
 use crate::broker::{self, Role, Status};
-use crate::route::{Drive, Hold, Kind, Means, Next, Trouble, later};
+use crate::route::{Decision, Drive, Hold, Kind, Means, Next, Recovery, Trouble, later};
 use crate::transfer::{
     Failure, Incoming, IncomingEvent, IncomingStep, Notification, RouteName, Transfer, Work,
 };
@@ -33,10 +33,21 @@ impl Drive for Driver {
         &self.0.hold
     }
 
+    fn recovery(&self) -> &Recovery {
+        &self.0.recovery
+    }
+
+    fn decided(&self, was: &'static str, transfer: &Transfer) -> (Option<&'static str>, Decision) {
+        super::recover::decided(was, transfer)
+    }
+
     async fn step(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let route = &self.0;
         match progress.next_step() {
+            IncomingStep::Download | IncomingStep::Confirm if route.recovery.is_open(transfer.id) => {
+                route.compare(transfer).await
+            }
             IncomingStep::Download => route.download(transfer).await,
             IncomingStep::IntendDelivery => route.intend_delivery(transfer).await,
             IncomingStep::Deliver => route.deliver(transfer).await,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Names;
 use crate::config;
-use crate::files::{Access, Dir, Error, Mode};
+use crate::files::{Access, DURABLE, Dir, Error, Mode};
 use crate::route::Opening;
 use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, SafeFileName, TransferId};
 
@@ -88,6 +88,7 @@ impl Folders {
         match self.own(id) {
             Ok(own) => {
                 own.remove_file(FILE)?;
+                own.remove_file(DURABLE)?;
                 self.incoming.remove_folder(id.to_string())?;
                 self.incoming.sync()
             }
@@ -96,7 +97,10 @@ impl Folders {
         }
     }
 
+    /// Writes the marker, before the store says that the file is to be delivered. From then on the absence of the
+    /// private file proves delivery, so that the name of that file must last as its content does.
     pub(super) fn write_marker(&self, marker: &Marker) -> Result<(), Error> {
+        self.own(marker.transfer_id)?.sync()?;
         // A marker is texts and numbers: there is nothing in it that JSON cannot say.
         let content = serde_json::to_vec(marker).unwrap_or_default();
         self.markers.replace(marker.offer.id.to_string(), &content, Mode::PRIVATE_FILE)

@@ -80,7 +80,9 @@ async fn prune(route: &Arc<Route>) {
 fn wait_after(route: &Route, trouble: Trouble, failures: u32) -> Result<Duration, Trouble> {
     let now = route.means.now();
     let until = |next: Timestamp| next.duration_since(now).unsigned_abs();
-    let backoff = route.means.backoff.delay(failures - 1).max(route.settings.poll_interval.min(SOON));
+    let named = if let Kind::Temporary(named) = trouble.kind { named } else { None };
+    let backoff =
+        route.means.backoff.delay_after(failures - 1, named).max(route.settings.poll_interval.min(SOON));
     Ok(match trouble.kind {
         Kind::Fatal => return Err(trouble),
         Kind::Route => until(route.hold.hold(&trouble.failure, now)),
@@ -88,10 +90,7 @@ fn wait_after(route: &Route, trouble: Trouble, failures: u32) -> Result<Duration
         Kind::Temporary(_) | Kind::Slow | Kind::Permanent => {
             let failure = &trouble.failure;
             warn!(route = route.settings.name.as_str(), code = %failure.code, reason = %failure.message, failures, "cannot ask for incoming files: trying again");
-            match trouble.kind {
-                Kind::Temporary(named) => backoff.max(named.unwrap_or_default()),
-                _ => backoff,
-            }
+            backoff
         }
     })
 }

@@ -10,8 +10,10 @@ pub mod hook;
 
 mod backlog;
 mod confirm;
+mod damage;
 mod deliver;
 mod download;
+mod fetch;
 mod folders;
 mod hear;
 mod names;
@@ -33,7 +35,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Layout;
-use crate::route::{Hold, Means, Mount, Trouble, work_off};
+use crate::route::{Hold, Means, Mount, Recovery, Trouble, work_off};
 use crate::seams::OsRandom;
 use crate::transfer::{Incoming, IncomingEvent, Transfer, Work};
 use crate::{config, files};
@@ -56,6 +58,7 @@ struct Route {
     hooks: config::Hooks,
     means: Means,
     hold: Hold,
+    recovery: Recovery,
     folders: Arc<Mount<Folders>>,
     /// Which names are taken in the inbox.
     names: Arc<Names>,
@@ -90,6 +93,7 @@ impl Inbox {
         };
         let folders = means.mount(&settings.name, &settings.path, opener, prober);
         let hold = Hold::new(settings.name.clone(), means.retry.max);
+        let recovery = Recovery::new(settings.name.clone());
         let quota = Quota::new(settings.name.clone(), settings.layout, settings.max_waiting);
         let quota = Arc::new(quota);
         let slots = Semaphore::new(settings.max_concurrent);
@@ -99,6 +103,7 @@ impl Inbox {
             hooks,
             means,
             hold,
+            recovery,
             folders,
             names,
             quota,
@@ -117,9 +122,15 @@ impl Inbox {
 
     async fn serve(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
         recover::recover(&route).await?;
-        let hear = hear::run(Arc::clone(&route), stop.clone());
+        let hear = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = route.recovery.first_done() => {}
+            }
+            hear::run(Arc::clone(&route), stop.clone()).await
+        };
         let wake = Arc::clone(&route.wake);
-        let work = work_off(Arc::new(driver::Driver(route)), wake, stop);
+        let work = work_off(Arc::new(driver::Driver(Arc::clone(&route))), wake, stop.clone());
         tokio::try_join!(hear, work).map(|((), ())| ())
     }
 }

@@ -8,9 +8,10 @@ use tracing::warn;
 use super::Route;
 use super::download::{FULL, TOO_LARGE};
 use super::folders::{FILE, Folders, WHOLE};
+use crate::broker::{RecipientStatus, Role, Status, Trouble as Found};
 use crate::files::Error;
-use crate::route::Trouble;
-use crate::transfer::{Transfer, TransferId};
+use crate::route::{Decision, Next, Trouble};
+use crate::transfer::{Confirmation, Incoming, Transfer, TransferId, Work};
 
 /// Codes of trouble that other settings would end.
 const WAIT_FOR_SETTINGS: [&str; 3] = [TOO_LARGE, FULL, "not_enough_room"];
@@ -18,10 +19,12 @@ const WAIT_FOR_SETTINGS: [&str; 3] = [TOO_LARGE, FULL, "not_enough_room"];
 /// Counts what the store has, and removes partial downloads that it does not know: Altinn still has those files,
 /// and they are fetched anew.
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
+    route.recovery.begin();
     let mut seen = None;
     while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
         for transfer in transfers {
             route.note(&transfer);
+            route.note_in_flight(&transfer);
             look_again(route, transfer).await?;
         }
     }
@@ -39,7 +42,68 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
             warn!(transfer = %id, code = %trouble.failure.code, error = %trouble.failure.message, "a partial download that the state store does not know cannot be removed");
         }
     }
+    route.recovery.all_found();
     Ok(())
+}
+
+impl Route {
+    /// Notes a transfer that Altinn may know more of than its record does: whose download was begun, or whose
+    /// confirmation may have been sent.
+    fn note_in_flight(&self, transfer: &Transfer) {
+        let Work::Incoming { progress, .. } = &transfer.work else { return };
+        let is_in_flight = matches!(
+            progress,
+            Incoming::Downloading { .. }
+                | Incoming::Downloaded { .. }
+                | Incoming::Delivering { .. }
+                | Incoming::Delivered { confirmation: Confirmation::Due, .. }
+        );
+        if is_in_flight {
+            self.recovery.found(transfer, progress.phase());
+        }
+    }
+
+    /// Sees what Altinn knows of a transfer, before its download goes on or it is confirmed.
+    pub(super) async fn compare(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
+        let overview = self.means.broker.overview(id, Role::Recipient).await;
+        let overview = match overview {
+            Ok(overview) => overview,
+            // What there is not cannot be compared: the call that follows is answered in the same way, and settled.
+            Err(error) if error.trouble() == Found::Gone => {
+                self.recovery.said(id, &"does not know it");
+                return Ok(Next::Step);
+            }
+            Err(error) => return Err(Trouble::broker(&error, self.means.now())),
+        };
+        let own = overview.recipient(self.identity.organization);
+        let is_confirmed = own.is_some_and(|own| own.status == RecipientStatus::DownloadConfirmed);
+        let own = own.map(|own| own.status.to_string()).unwrap_or_default();
+        self.recovery.said(id, &format_args!("{}, {own}", overview.status));
+        match &transfer.work {
+            Work::Incoming { progress: Incoming::Delivered { .. }, .. } if is_confirmed => {
+                self.confirmed(transfer, id).await
+            }
+            Work::Incoming { progress: Incoming::Downloading { .. }, .. }
+                if matches!(overview.status, Status::Purged | Status::Failed) =>
+            {
+                self.expire(transfer, id, &overview.status).await
+            }
+            _ => Ok(Next::Step),
+        }
+    }
+}
+
+/// What a step made of a transfer that was in flight as `was`.
+pub(super) fn decided(_was: &'static str, transfer: &Transfer) -> (Option<&'static str>, Decision) {
+    let (what, why) = match transfer.phase() {
+        "downloading" => ("resumed", "what has come is kept, and the rest fetched"),
+        "delivered" => ("confirmed", "it is safe here, and Altinn has no confirmation"),
+        "confirmed" => ("closed", "Altinn has the confirmation"),
+        "expired" => ("given up", "Altinn has deleted the file"),
+        _ => ("goes on", "nothing Altinn says is against it"),
+    };
+    (None, Decision { what, why })
 }
 
 /// What waited for the settings is tried at once: they may have been changed.

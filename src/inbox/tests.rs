@@ -217,18 +217,21 @@ fn means(server: &Server, state: &std::path::Path) -> Means {
         subscription_key: None,
         slow_probe: SLOW_PROBE,
     };
+    let platform = Arc::new(Breaker::new("platform", wait, Arc::new(SeededRandom::new(2))));
     let identity = identity::Means {
         clients: clients.clone(),
         clock: Arc::<SystemClock>::clone(&clock),
         skew: Arc::clone(&skew),
         backoff: backoff.clone(),
+        issuer: Arc::new(Breaker::new("issuer", wait, Arc::new(SeededRandom::new(2)))),
+        platform: Arc::clone(&platform),
     };
     let broker = Client::new(Parts {
         platform_url: server.url.clone(),
         clients,
         identity: Arc::new(Identity::new(parameters, identity).unwrap()),
         budget: Arc::new(Budget::new(Limits::default())),
-        breaker: Arc::new(Breaker::new(backoff.clone())),
+        breaker: platform,
         subscription_key: None,
         clock: Arc::<SystemClock>::clone(&clock),
     });
@@ -238,6 +241,8 @@ fn means(server: &Server, state: &std::path::Path) -> Means {
         give_up_after: Duration::from_hours(1),
         cut_upload_wait: wait,
         settle_initialize: wait,
+        wedged_after: wait,
+        probe_every: wait,
     };
     let store = Store::open(state, Arc::<SystemClock>::clone(&clock), random).unwrap().store;
     let slots = Arc::new(Semaphore::new(4));

@@ -10,7 +10,7 @@ use super::Route;
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
 use super::take;
 use crate::files::Error;
-use crate::route::{Kind, Trouble, text_for_people};
+use crate::route::{Kind, Trouble, passes_by_itself, text_for_people};
 use crate::seams;
 use crate::transfer::document::ClaimFile;
 use crate::transfer::{Booking, BrokerTransferId, Outgoing, OutgoingEvent, Transfer, TransferId, Work};
@@ -20,11 +20,13 @@ const MAX_CLAIM_BYTES: u64 = 1024 * 1024;
 
 /// Counts what the store has, and makes new records for files that it does not know.
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
+    route.recovery.begin();
     let mut seen = None;
     while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
         for transfer in &transfers {
             route.note(transfer);
             take_back(route, transfer).await;
+            route.note_in_flight(transfer);
             describe_anew(route, transfer).await?;
         }
     }
@@ -41,6 +43,7 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
             error!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "cannot look for files that the state store does not know");
         }
     }
+    route.recovery.all_found();
     Ok(())
 }
 
@@ -94,6 +97,7 @@ async fn catch_up(route: &Arc<Route>, transfer: Transfer) -> Result<(), Trouble>
         transfer.clone().after_outgoing(event, now).unwrap_or(transfer)
     });
     route.note(&after);
+    route.note_in_flight(&after);
     route.means.store.update(&transfer, after).await.map_err(|error| Trouble::store(&error, now))
 }
 
@@ -124,7 +128,18 @@ fn sent_events(claim_file: &ClaimFile, now: Timestamp) -> Vec<OutgoingEvent> {
 async fn describe_anew(route: &Arc<Route>, transfer: &Transfer) -> Result<(), Trouble> {
     match &transfer.work {
         Work::Outgoing { progress: Outgoing::Described { .. }, .. } => {
-            route.happened(&mut transfer.clone(), OutgoingEvent::DescriptionOutdated).await
+            let (mut transfer, now) = (transfer.clone(), route.means.now());
+            // What other settings cannot end is not tried the sooner for a new start.
+            let passing = transfer.problem.clone().filter(|problem| passes_by_itself(&problem.code));
+            let (attempts, next_attempt) = (transfer.attempts, transfer.next_attempt);
+            let change = |before: Transfer| {
+                let after = before.after_outgoing(OutgoingEvent::DescriptionOutdated, now)?;
+                Ok(match passing {
+                    Some(problem) => Transfer { problem: Some(problem), attempts, next_attempt, ..after },
+                    None => after,
+                })
+            };
+            route.means.store_change(&mut transfer, change).await
         }
         _ => Ok(()),
     }
@@ -196,6 +211,7 @@ async fn adopt(route: &Arc<Route>, claim_file: ClaimFile) -> Result<(), Trouble>
         events.into_iter().try_fold(transfer, |transfer, event| transfer.after_outgoing(event, now));
     let transfer = transfer.map_err(|illegal| Trouble::illegal(illegal, now))?;
     route.note(&transfer);
+    route.note_in_flight(&transfer);
     match route.means.store.insert(transfer).await {
         Ok(()) => {
             seams::crash_point("claims:adopted");

@@ -14,7 +14,7 @@ use super::receipt;
 use super::take::{self, Taken};
 use crate::config::AfterSend;
 use crate::files::Entry;
-use crate::route::{Drive, Hold, Kind, Means, Next, Trouble};
+use crate::route::{Decision, Drive, Hold, Kind, Means, Next, Recovery, Trouble};
 use crate::seams::crash_point;
 use crate::transfer::document::to_json;
 use crate::transfer::{
@@ -39,6 +39,14 @@ impl Drive for Driver {
         &self.0.hold
     }
 
+    fn recovery(&self) -> &Recovery {
+        &self.0.recovery
+    }
+
+    fn decided(&self, was: &'static str, transfer: &Transfer) -> (Option<&'static str>, Decision) {
+        super::recovery::decided(was, transfer)
+    }
+
     async fn step(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let route = &self.0;
@@ -52,7 +60,11 @@ impl Drive for Driver {
             OutgoingStep::Describe => route.describe(transfer).await,
             OutgoingStep::Initialize => route.initialize(transfer).await,
             OutgoingStep::SettleInitialize => route.settle_initialize(transfer).await,
+            OutgoingStep::Upload | OutgoingStep::Resume if route.recovery.is_open(transfer.id) => {
+                route.compare(transfer).await
+            }
             OutgoingStep::Upload => route.upload(transfer).await,
+            OutgoingStep::Resume => route.resume(transfer).await,
             OutgoingStep::SettleUpload => route.settle_upload(transfer).await,
             OutgoingStep::Follow => route.follow(transfer).await,
             OutgoingStep::IntendArchive => route.intend_archive(transfer).await,
@@ -77,7 +89,7 @@ fn give_up(transfer: &Transfer, now: jiff::Timestamp) -> Trouble {
     let message = last.map_or_else(String::new, |problem| format!("{}: {}", problem.code, problem.message));
     let remedy = last.map_or("", |problem| &problem.remedy);
     let message =
-        format!("the file could not be sent in the time that retry.give_up_after allows; last: {message}");
+        format!("the file could not be sent in the time that give_up_after allows; last: {message}");
     Trouble::new(Kind::Permanent, "gave_up", message, remedy, now)
 }
 

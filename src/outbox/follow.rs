@@ -24,6 +24,11 @@ const MAX_TEXT: usize = 500;
 /// New transfers for one file after Altinn failed the ones before; then a person has to look.
 const MAX_ABANDONED: usize = 5;
 
+/// The code of a file that Altinn has and does nothing about.
+const OVERDUE: &str = "processing_overdue";
+/// The alarm about it is raised again this often.
+const ALARM_EVERY: Duration = Duration::from_hours(24);
+
 /// What an overview says of the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
@@ -69,13 +74,20 @@ impl Route {
     pub(super) async fn settle_upload(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Some((id, last_byte)) = uploading(transfer) else { return Ok(Next::Step) };
         let overview = self.overview(id).await?;
+        if is_session(transfer) {
+            // Given up, and its last byte may have left: Altinn is watched until it has published or failed it.
+            return match seen(&overview) {
+                Seen::NothingArrived | Seen::Begun => self.leave_alone(transfer).await,
+                _ => self.take_in(transfer, &overview).await,
+            };
+        }
         let has_waited = transfer.problem.as_ref().is_some_and(|problem| problem.code == CUT)
             && later(transfer.updated, self.means.retry.cut_upload_wait) <= self.means.now();
         match (seen(&overview), last_byte) {
-            (Seen::NothingArrived | Seen::Begun, LastByte::Kept) if has_waited => self.upload(transfer).await,
+            (Seen::NothingArrived | Seen::Begun, LastByte::Kept) if has_waited => self.stream(transfer).await,
             (Seen::NothingArrived, LastByte::MayHaveLeft) if has_waited => {
                 self.happened(transfer, OutgoingEvent::NothingArrived).await?;
-                self.upload(transfer).await
+                self.stream(transfer).await
             }
             (Seen::NothingArrived | Seen::Begun, _) => self.leave_alone(transfer).await,
             _ => self.take_in(transfer, &overview).await,
@@ -107,7 +119,7 @@ impl Route {
         self.take_in(transfer, &overview).await
     }
 
-    async fn take_in(
+    pub(super) async fn take_in(
         self: &Arc<Self>,
         transfer: &mut Transfer,
         overview: &Overview,
@@ -155,7 +167,7 @@ impl Route {
                 message: "Altinn's malware scan refused the file",
                 remedy: "see what is in the file; send a clean one",
             })
-        } else if abandoned(transfer) >= MAX_ABANDONED {
+        } else if failed_by_altinn(transfer) >= MAX_ABANDONED {
             Some(Verdict {
                 code: "altinn_failed",
                 message: "Altinn failed every attempt to send the file",
@@ -178,7 +190,7 @@ impl Route {
         warn!(file_transfer = %overview.id, text = %text, "Altinn failed the transfer without publishing it: a new one is made");
         self.happened(transfer, OutgoingEvent::Abandoned(proof)).await?;
         let wait = self.means.backoff.delay(u32::try_from(abandoned(transfer)).unwrap_or(u32::MAX));
-        self.wait(transfer, wait).await
+        self.wait(transfer, wait, None).await
     }
 
     /// Whether the history of a failed transfer shows that it was published, or that somebody fetched it: with
@@ -248,21 +260,38 @@ impl Route {
                 (publication.published, Duration::from_secs(2), Duration::from_hours(6))
             }
             Outgoing::Uploaded { uploaded, .. } | Outgoing::Processing { uploaded, .. } => {
-                self.alarm_if_overdue(transfer, *uploaded, now);
                 (*uploaded, Duration::from_millis(500), Duration::from_mins(5))
             }
             _ => (transfer.updated, Duration::from_secs(1), Duration::from_mins(5)),
         };
         let age = now.duration_since(since).unsigned_abs();
-        self.wait(transfer, (age / 3).clamp(shortest, longest)).await
+        let problem = match progress {
+            Outgoing::Uploaded { .. } | Outgoing::Processing { .. } => self.overdue(transfer, since, now),
+            _ => None,
+        };
+        self.wait(transfer, (age / 3).clamp(shortest, longest), problem).await
     }
 
-    fn alarm_if_overdue(&self, transfer: &Transfer, uploaded: Timestamp, now: Timestamp) {
-        // The moment is crossed between two looks once: the look before was earlier than it.
-        let overdue = later(uploaded, self.settings.processing_patience);
-        if self.means.skew.is_confirmed() && overdue <= now && transfer.updated < overdue {
-            error!(uploaded = %uploaded, "Altinn has neither published nor failed the file: ask Altinn's support");
+    /// Altinn has every byte, and neither publishes nor fails the file: an alarm, and one more each day. The file is
+    /// not sent again, since the first may be published at any time.
+    fn overdue(&self, transfer: &Transfer, uploaded: Timestamp, now: Timestamp) -> Option<Failure> {
+        if !self.means.skew.is_confirmed() || now < later(uploaded, self.settings.processing_patience) {
+            return None;
         }
+        let told = transfer.problem.as_ref().filter(|problem| problem.code == OVERDUE);
+        if let Some(told) = told.filter(|told| told.at <= now && now < later(told.at, ALARM_EVERY)) {
+            return Some(told.clone());
+        }
+        let failure = Failure {
+            code: OVERDUE.to_owned(),
+            message: format!("Altinn has had the file since {uploaded:.0}, and has neither published nor failed it"),
+            remedy: "ask Altinn's support, and name the fileTransferId; do not send the file again: it may be published yet".to_owned(),
+            at: now,
+            altinn: None,
+        };
+        let file_transfer = transfer.broker_id().map(|id| id.to_string()).unwrap_or_default();
+        error!(code = OVERDUE, %file_transfer, uploaded = %uploaded, reason = %failure.message, remedy = %failure.remedy, "somebody must act");
+        Some(failure)
     }
 
     /// An upload broke off: it is left alone for a while, since Altinn may still be writing.
@@ -294,19 +323,27 @@ impl Route {
         Ok(Next::Wait)
     }
 
-    /// Puts the next look off.
-    async fn wait(&self, transfer: &mut Transfer, wait: Duration) -> Result<Next, Trouble> {
+    /// Puts the next look off; `problem` is what is to be shown meanwhile.
+    pub(super) async fn wait(
+        &self,
+        transfer: &mut Transfer,
+        wait: Duration,
+        problem: Option<Failure>,
+    ) -> Result<Next, Trouble> {
         let (now, next) = (self.means.now(), self.means.after(wait));
         self.means
             .store_change(transfer, |before| {
-                Ok(Transfer { next_attempt: next, updated: now, problem: None, ..before })
+                Ok(Transfer { next_attempt: next, updated: now, problem, ..before })
             })
             .await?;
         Ok(Next::Wait)
     }
 
-    async fn overview(&self, id: BrokerTransferId) -> Result<Overview, Trouble> {
-        self.means.broker.overview(id, Role::Sender).await.map_err(|error| self.asking_failed(&error))
+    pub(super) async fn overview(&self, id: BrokerTransferId) -> Result<Overview, Trouble> {
+        let overview = self.means.broker.overview(id, Role::Sender).await;
+        let overview = overview.map_err(|error| self.asking_failed(&error))?;
+        self.recovery.said(id, &overview.status);
+        Ok(overview)
     }
 
     /// Asking about a transfer that is under way neither puts its file aside nor holds the route: only sending
@@ -329,6 +366,10 @@ fn uploading(transfer: &Transfer) -> Option<(BrokerTransferId, LastByte)> {
     }
 }
 
+fn is_session(transfer: &Transfer) -> bool {
+    matches!(&transfer.work, Work::Outgoing { progress, .. } if progress.session().is_some())
+}
+
 fn is_before_processing(transfer: &Transfer) -> bool {
     matches!(
         &transfer.work,
@@ -343,9 +384,19 @@ fn uploads(transfer: &Transfer) -> u32 {
     }
 }
 
-fn abandoned(transfer: &Transfer) -> usize {
+pub(super) fn abandoned(transfer: &Transfer) -> usize {
     match &transfer.work {
         Work::Outgoing { abandoned, .. } => abandoned.len(),
+        Work::Incoming { .. } => 0,
+    }
+}
+
+/// The transfers that Altinn failed, and not we.
+fn failed_by_altinn(transfer: &Transfer) -> usize {
+    match &transfer.work {
+        Work::Outgoing { abandoned, never_whole, .. } => {
+            abandoned.len().saturating_sub(usize::try_from(*never_whole).unwrap_or(usize::MAX))
+        }
         Work::Incoming { .. } => 0,
     }
 }

@@ -23,6 +23,8 @@ use crate::transfer::{
 
 /// Clocks differ and answers take time: a transfer of ours was made this much before we think at the earliest.
 const MARGIN: Duration = Duration::from_mins(5);
+/// The code of a lost answer that is being looked for.
+pub(super) const UNSETTLED: &str = "initialize_unsettled";
 /// What one search answers with at most.
 const PAGE: usize = 100;
 
@@ -71,13 +73,7 @@ impl Route {
                 let message =
                     "the answer to the request for a transfer was lost, and Altinn does not show one yet";
                 let remedy = "nothing: it is looked for again, then asked for anew";
-                Err(Trouble::new(
-                    Kind::Temporary(None),
-                    "initialize_unsettled",
-                    message.into(),
-                    remedy,
-                    self.means.now(),
-                ))
+                Err(Trouble::new(Kind::Temporary(None), UNSETTLED, message.into(), remedy, self.means.now()))
             }
             Err(error) if error.trouble() == broker::Trouble::Rights => {
                 self.happened(transfer, OutgoingEvent::InitializeHadNoEffect).await?;

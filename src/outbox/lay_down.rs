@@ -98,8 +98,12 @@ pub(super) fn lay_down(folders: &Folders, laying: &Laying<'_>) -> Result<Laid, E
             into.remove_file(&companion)?;
             return Err(error);
         }
-        // Everything was moved, and only the store did not hear of it.
-        Err(error) if error.is_missing() => return Ok(Laid::Down),
+        // Everything was moved, and only the store did not hear of it. The folder must not be back after a loss of
+        // power: its claim would be taken for that of a file that is still to be sent.
+        Err(error) if error.is_missing() => {
+            folders.sending.sync()?;
+            return Ok(Laid::Down);
+        }
         Err(error) => return Err(error),
     };
     if own.look(FILE)?.is_some() {

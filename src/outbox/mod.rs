@@ -3,7 +3,7 @@
 //!
 //! [`watch`] hears of files, [`listing`] finds them, [`observe`] says when they have come to rest, [`intake`] claims
 //! them, [`take`] makes them ours, [`describe`] finds out what Altinn is to be told, [`initialize`] and
-//! [`upload`] send, [`follow`] sees what becomes of it, [`lay_down`] puts file and
+//! [`upload`] send (large files by [`resumable`]), [`follow`] sees what becomes of it, [`lay_down`] puts file and
 //! receipt (or error file) in place. The [`driver`] takes these steps, one at a time, as the state machine says.
 
 pub mod driver;
@@ -23,7 +23,10 @@ mod orphans;
 mod probe;
 mod receipt;
 mod receipts;
+mod recovery;
+mod resumable;
 mod retention;
+mod sending;
 mod set_back;
 mod take;
 mod upload;
@@ -42,7 +45,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::route::{Hold, Means, Mount, Trouble, work_off};
+use crate::route::{Hold, Means, Mount, Recovery, Trouble, work_off};
 use crate::seams::OsRandom;
 use crate::transfer::{Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 use crate::{config, files};
@@ -78,6 +81,7 @@ struct Route {
     identity: config::Identity,
     means: Means,
     hold: Hold,
+    recovery: Recovery,
     set_back: SetBack,
     folders: Arc<Mount<Folders>>,
     /// Hashing and uploading at once, in this route.
@@ -89,6 +93,10 @@ struct Route {
     apart: Mutex<HashSet<TransferId>>,
     /// What cannot be moved out of the drop folder, and since when: it is tried again after a while.
     immovable: Mutex<HashMap<Immovable, Instant>>,
+    /// How resumable uploads have gone.
+    tempo: resumable::Tempo,
+    /// The service is about to stop: what takes long ends where it can be gone on with.
+    stopping: CancellationToken,
     /// Transfers have become due, or there is room for more.
     wake: Arc<Notify>,
     room: Notify,
@@ -98,7 +106,8 @@ impl Outbox {
     /// Opens the route's folders, making those that are the service's own; where they cannot be opened, the route
     /// waits for them. Blocks.
     #[must_use]
-    pub fn open(settings: config::Outbox, identity: config::Identity, means: Means) -> Self {
+    pub fn open(settings: config::Outbox, identity: config::Identity, mut means: Means) -> Self {
+        means.retry.give_up_after = settings.give_up_after.unwrap_or(means.retry.give_up_after);
         let opener = {
             let (settings, known) = (settings.clone(), means.store.known_folders().clone());
             move |opening| Folders::open(&settings, &known, opening)
@@ -109,6 +118,7 @@ impl Outbox {
         };
         let folders = means.mount(&settings.name, &settings.path, opener, prober);
         let hold = Hold::new(settings.name.clone(), means.retry.max);
+        let recovery = Recovery::new(settings.name.clone());
         let slots = Semaphore::new(settings.max_concurrent);
         let route = Route {
             number: number(settings.name.as_str()),
@@ -117,11 +127,14 @@ impl Outbox {
             means,
             hold,
             set_back: SetBack::default(),
+            recovery,
             folders,
             slots,
             unsent: Mutex::default(),
             apart: Mutex::default(),
             immovable: Mutex::default(),
+            tempo: resumable::Tempo::default(),
+            stopping: CancellationToken::new(),
             wake: Arc::new(Notify::new()),
             room: Notify::new(),
         };
@@ -136,7 +149,13 @@ impl Outbox {
 
     async fn serve(route: Arc<Route>, stop: CancellationToken) -> Result<(), Trouble> {
         claims::recover(&route).await?;
-        let intake = intake::run(Arc::clone(&route), stop.clone());
+        let intake = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = route.recovery.first_done() => {}
+            }
+            intake::run(Arc::clone(&route), stop.clone()).await
+        };
         let wake = Arc::clone(&route.wake);
         let retention = retention::run(Arc::clone(&route), stop.clone());
         let receipts = {
@@ -148,8 +167,14 @@ impl Outbox {
                 }
             }
         };
-        let work = work_off(Arc::new(driver::Driver(route)), wake, stop);
-        tokio::try_join!(intake, retention, receipts, work).map(|((), (), (), ())| ())
+        let stopping = route.stopping.clone();
+        let work = work_off(Arc::new(driver::Driver(Arc::clone(&route))), wake, stop.clone());
+        let stopped = async {
+            stop.cancelled().await;
+            stopping.cancel();
+            Ok(())
+        };
+        tokio::try_join!(intake, retention, receipts, work, stopped).map(|((), (), (), (), ())| ())
     }
 }
 

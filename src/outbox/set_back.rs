@@ -328,7 +328,8 @@ impl Route {
         note: &mut SetBackNote,
         any: bool,
     ) -> Result<Option<BrokerTransferId>, Trouble> {
-        let Work::Outgoing { claim, abandoned, progress: Outgoing::Described { dispatch } } = &transfer.work
+        let Work::Outgoing { claim, abandoned, progress: Outgoing::Described { dispatch }, .. } =
+            &transfer.work
         else {
             return Ok(None);
         };

@@ -176,12 +176,11 @@ fn is_still_there(source: &Dir, claim: &Claim) -> Result<bool, Error> {
         Err(error) if error.is_missing() => return Ok(false),
         Err(error) => return Err(error),
     };
-    let path = source.path().join(&claim.name);
-    let entry = crate::files::Entry::of_file(&file).map_err(|error| Error::new("look at", &path, error))?;
+    let entry = source.entry_of(&file, &claim.name)?;
     if entry.kind != EntryKind::File || !entry.identity.is_same_file(&claim.file) {
         return Ok(false);
     }
-    file.sync_all().map_err(|error| Error::new("sync", &path, error))?;
+    source.sync_file(&file, &claim.name)?;
     Ok(true)
 }
 

@@ -1,61 +1,77 @@
-//! One probe instead of many: when the platform is down, one caller tries and the others wait for what it finds.
+//! One probe instead of many: when a host is down, one caller tries and the others wait for what it finds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
-use super::Backoff;
+use super::LONGEST_RETRY_AFTER;
+use crate::seams::Random;
 
-/// Guards one platform.
+/// Calls in a row that get no answer, after which nobody but the probe calls. One alone is a hiccup, such as a gateway
+/// that is being replaced, and must not make everybody wait.
+const OPENS_AFTER: u32 = 3;
+/// By how much of its length a wait is drawn out at random, so that those who lost the host together do not come back
+/// together.
+const JITTER: f64 = 0.25;
+
+/// Guards one host.
 ///
 /// ```text
-///            failed                    wait is over: one caller
-///   Closed ─────────► Open(until) ──────────────────────────────► Probing
-///      ▲                  ▲                                          │
-///      │                  └───────────── failed (longer wait) ───────┤
-///      └──────────────────────────────── succeeded ──────────────────┘
+///         failed three times in a row             wait is over: one caller
+///   Closed ─────────────────────────► Open(until) ───────────────────────► Probing
+///      ▲                                  ▲                                   │
+///      │                                  └───────────── failed ──────────────┤
+///      └──────────────────────────────────────────────── succeeded ───────────┘
 /// ```
 ///
-/// A probe that is dropped without a report lets the next caller probe at once.
+/// A probe that is dropped without a report has not called, and lets the next caller probe at once.
 #[derive(Debug)]
 pub struct Breaker {
+    host: String,
+    probe_every: Duration,
+    random: Arc<dyn Random>,
     state: watch::Sender<State>,
-    backoff: Backoff,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed,
-    Open { failures: u32, until: Instant },
-    Probing { failures: u32 },
+    Closed { failures: u32 },
+    Open { since: Instant, until: Instant },
+    Probing { since: Instant },
 }
 
 /// Leave to make one call. What came of it is to be reported; a permit that is dropped says nothing.
 #[derive(Debug)]
 pub struct Permit<'a> {
     breaker: &'a Breaker,
-    /// How many failures went before, when this is the probe.
-    probe: Option<u32>,
+    /// Since when the host is down, when this is the probe.
+    probe: Option<Instant>,
 }
 
 impl Breaker {
-    /// A breaker that lets everything through until a failure is reported.
+    /// A breaker that lets everything through until enough failures are reported; then a probe follows the one before
+    /// after `probe_every` at the earliest. `host` is for messages.
     #[must_use]
-    pub fn new(backoff: Backoff) -> Self {
-        Self { state: watch::Sender::new(State::Closed), backoff }
+    pub fn new(host: impl Into<String>, probe_every: Duration, random: Arc<dyn Random>) -> Self {
+        let state = watch::Sender::new(State::Closed { failures: 0 });
+        Self { host: host.into(), probe_every, random, state }
     }
 
     /// Whether calls go through without waiting.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(*self.state.borrow(), State::Closed)
+        matches!(*self.state.borrow(), State::Closed { .. })
     }
 
     /// Waits until calls no longer go through, for those who wait for something else meanwhile.
     pub async fn opened(&self) {
+        let is_open = |state: &State| !matches!(state, State::Closed { .. });
         // The sender lives as long as `self`, so that this ends for the one reason.
-        drop(self.state.subscribe().wait_for(|state| *state != State::Closed).await);
+        drop(self.state.subscribe().wait_for(is_open).await);
     }
 
     /// Waits until a call may be made: at once while all is well, else when a probe has succeeded or it is this
@@ -65,17 +81,17 @@ impl Breaker {
         loop {
             let seen = *state.borrow_and_update();
             match seen {
-                State::Closed => return Permit { breaker: self, probe: None },
-                State::Open { failures, until } if Instant::now() >= until => {
+                State::Closed { .. } => return Permit { breaker: self, probe: None },
+                State::Open { since, until } if Instant::now() >= until => {
                     let won = self.state.send_if_modified(|now| {
                         let won = *now == seen;
                         if won {
-                            *now = State::Probing { failures };
+                            *now = State::Probing { since };
                         }
                         won
                     });
                     if won {
-                        return Permit { breaker: self, probe: Some(failures) };
+                        return Permit { breaker: self, probe: Some(since) };
                     }
                 }
                 State::Open { until, .. } => {
@@ -86,6 +102,12 @@ impl Breaker {
             }
         }
     }
+
+    /// When the next probe may be made.
+    fn next_probe(&self, retry_after: Option<Duration>) -> Instant {
+        let wait = self.probe_every.mul_f64(self.random.fraction().mul_add(JITTER, 1.0));
+        Instant::now() + wait.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
+    }
 }
 
 impl Permit<'_> {
@@ -95,86 +117,127 @@ impl Permit<'_> {
         self.probe.is_some()
     }
 
-    /// The platform answered, be it with a refusal.
+    /// The host answered, be it with a refusal.
     pub fn succeeded(mut self) {
-        if self.probe.take().is_some() {
-            self.breaker.state.send_replace(State::Closed);
+        if let Some(since) = self.probe.take() {
+            let down = SignedDuration::try_from(since.elapsed()).unwrap_or_default();
+            info!(host = %self.breaker.host, down = %format_args!("{down:#}"), "answers again");
+            self.breaker.state.send_replace(State::Closed { failures: 0 });
+        } else {
+            self.breaker.state.send_if_modified(|state| {
+                // Nobody waits for this.
+                if let State::Closed { failures } = state {
+                    *failures = 0;
+                }
+                false
+            });
         }
     }
 
-    /// The platform as a whole does not answer, or asks us all to wait.
+    /// The host as a whole does not answer, or asks us all to wait.
     pub fn failed(mut self, retry_after: Option<Duration>) {
-        let probe = self.probe.take();
-        let attempt = probe.unwrap_or(0);
-        let until = Instant::now() + self.breaker.backoff.delay_after(attempt, retry_after);
-        self.breaker.state.send_if_modified(|state| {
-            // A late failure of a call that set out before the breaker opened says nothing new.
-            let news = probe.is_some() || *state == State::Closed;
-            if news {
-                *state = State::Open { failures: attempt.saturating_add(1), until };
+        let until = self.breaker.next_probe(retry_after);
+        if let Some(since) = self.probe.take() {
+            self.breaker.state.send_replace(State::Open { since, until });
+            return;
+        }
+        let opened = self.breaker.state.send_if_modified(|state| match state {
+            State::Closed { failures } if *failures + 1 < OPENS_AFTER => {
+                *failures += 1;
+                false
             }
-            news
+            State::Closed { .. } => {
+                *state = State::Open { since: Instant::now(), until };
+                true
+            }
+            // A late failure of a call that set out before the breaker opened says nothing new.
+            State::Open { .. } | State::Probing { .. } => false,
         });
+        if opened {
+            let every = humantime::format_duration(self.breaker.probe_every);
+            warn!(host = %self.breaker.host, %every, "does not answer: one call at a time looks whether it does again, the others wait");
+        }
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if let Some(failures) = self.probe {
-            self.breaker.state.send_replace(State::Open { failures, until: Instant::now() });
+        if let Some(since) = self.probe {
+            self.breaker.state.send_replace(State::Open { since, until: Instant::now() });
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, PoisonError};
 
     use futures_util::future::join_all;
 
     use super::*;
     use crate::seams::SeededRandom;
 
+    const MINUTE: Duration = Duration::from_mins(1);
+
     fn breaker() -> Breaker {
-        let random = Arc::new(SeededRandom::new(1));
-        Breaker::new(Backoff::new(Duration::from_secs(1), Duration::from_mins(1), random).unwrap())
+        Breaker::new("altinn", MINUTE, Arc::new(SeededRandom::new(1)))
+    }
+
+    async fn open(breaker: &Breaker) {
+        for _ in 0..OPENS_AFTER {
+            breaker.permit().await.failed(None);
+        }
+        assert!(!breaker.is_closed());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_probe_tries_while_the_others_wait() {
+    async fn one_probe_a_minute_tries_while_the_others_wait() {
         let (breaker, start) = (breaker(), Instant::now());
-        breaker.permit().await.failed(None);
-        assert!(!breaker.is_closed());
-        let (tries, probes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        open(&breaker).await;
+        let (tries, probes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let caller = async || {
             loop {
                 let permit = breaker.permit().await;
                 tries.fetch_add(1, Ordering::SeqCst);
                 if permit.is_probe() {
-                    probes.fetch_add(1, Ordering::SeqCst);
+                    probes.lock().unwrap_or_else(PoisonError::into_inner).push(start.elapsed());
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                if start.elapsed() > Duration::from_secs(30) {
+                if start.elapsed() > Duration::from_hours(6) {
                     return permit.succeeded();
                 }
                 permit.failed(None);
             }
         };
         join_all((0..1_000).map(|_| caller())).await;
-        let probes = probes.into_inner();
-        assert!((5..12).contains(&probes), "{probes}");
+        let probes = probes.into_inner().unwrap();
+        assert!((280..=360).contains(&probes.len()), "{}", probes.len());
+        assert!(probes.windows(2).all(|pair| pair[1] - pair[0] >= MINUTE), "{probes:?}");
         assert_eq!(
             tries.into_inner(),
-            1_000 + probes - 1,
+            1_000 + probes.len() - 1,
             "the rest go once, after the probe that succeeded"
         );
     }
 
     #[tokio::test(start_paused = true)]
+    async fn only_failures_in_a_row_open_it() {
+        let breaker = breaker();
+        for _ in 0..10 {
+            for _ in 1..OPENS_AFTER {
+                breaker.permit().await.failed(None);
+            }
+            breaker.permit().await.succeeded();
+        }
+        assert!(breaker.is_closed());
+        open(&breaker).await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_dropped_hands_over() {
         let breaker = breaker();
-        breaker.permit().await.failed(None);
+        open(&breaker).await;
         let probe = breaker.permit().await;
         assert!(probe.is_probe());
         assert!(tokio::time::timeout(Duration::from_mins(10), breaker.permit()).await.is_err());
@@ -188,12 +251,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_server_may_ask_for_a_longer_wait() {
-        let (breaker, start) = (breaker(), Instant::now());
-        let late = breaker.permit().await;
-        breaker.permit().await.failed(Some(Duration::from_secs(45)));
-        late.failed(None);
-        breaker.permit().await.succeeded();
-        assert_eq!(start.elapsed(), Duration::from_secs(45));
+    async fn the_server_may_ask_for_a_longer_wait_within_reason() {
+        for (asked, waited) in
+            [(Duration::from_mins(3), Duration::from_mins(3)), (Duration::MAX, LONGEST_RETRY_AFTER)]
+        {
+            let (breaker, start) = (breaker(), Instant::now());
+            let late = breaker.permit().await;
+            for _ in 1..OPENS_AFTER {
+                breaker.permit().await.failed(None);
+            }
+            breaker.permit().await.failed(Some(asked));
+            late.failed(None);
+            breaker.permit().await.succeeded();
+            assert_eq!(start.elapsed(), waited);
+        }
     }
 }

@@ -26,6 +26,8 @@ pub enum Operation {
     Initialize,
     /// Uploading content.
     Upload,
+    /// Uploading content resumably: Altinn states no limit, so none is kept; a 429 is honoured by who gets it.
+    Resumable,
     /// The overview of one transfer.
     Overview,
     /// Downloading content.
@@ -97,6 +99,7 @@ impl Budget {
             Operation::Details => &self.details,
             Operation::Initialize => &self.initialize,
             Operation::Upload => &self.upload,
+            Operation::Resumable => return,
             Operation::Overview => &self.overview,
             Operation::Download => &self.download,
             Operation::Confirm => &self.confirm,

@@ -42,7 +42,8 @@ impl Hold {
     pub fn pass(&self, now: Timestamp) -> Result<(), (Failure, Timestamp)> {
         self.with(|held| match held {
             None => Ok(()),
-            Some(held) if now >= held.next_probe => {
+            // One that is further away was named by a clock that has been set back since.
+            Some(held) if now >= held.next_probe || held.next_probe > later(now, self.probe_every) => {
                 held.next_probe = later(now, self.probe_every);
                 Ok(())
             }
@@ -69,7 +70,7 @@ impl Hold {
             });
             held.failure = failure.clone();
             // Whoever looked has moved the time already; others that fail meanwhile do not push it out further.
-            if now >= held.next_probe {
+            if now >= held.next_probe || held.next_probe > next_probe {
                 held.next_probe = next_probe;
             }
             let route = self.route.as_str();
@@ -113,6 +114,9 @@ mod tests {
         assert_eq!(hold.pass(later(start, Duration::from_secs(299))).unwrap_err().1, probe);
         assert!(hold.pass(probe).is_ok(), "the probe");
         assert!(hold.pass(probe).is_err(), "only one");
+        // The clock was wrong, and has been set back.
+        assert!(hold.pass(later(start, Duration::from_secs(1))).is_ok(), "it looks, and not in years alone");
+        assert!(hold.pass(later(start, Duration::from_secs(2))).is_err(), "only one");
         hold.release();
         assert!(hold.pass(probe).is_ok());
     }

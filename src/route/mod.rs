@@ -4,13 +4,15 @@
 mod hold;
 mod mount;
 mod probing;
+mod recovery;
 mod trouble;
 mod work;
 
 pub use hold::Hold;
 pub use mount::{Mount, Opening};
 pub use probing::{Finding, Report};
-pub use trouble::{Kind, Trouble, text_for_people};
+pub use recovery::{Decision, Recovery};
+pub use trouble::{Kind, Trouble, passes_by_itself, text_for_people};
 pub use work::{Drive, Next, work_off};
 
 use std::path::Path;

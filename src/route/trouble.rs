@@ -92,6 +92,7 @@ impl Trouble {
             | Found::AskOverview
             | Found::NotDownloaded
             | Found::Range
+            | Found::Offset
             | Found::Server
             | Found::Platform
             | Found::Source => Kind::Temporary(error.retry_after()),
@@ -105,6 +106,27 @@ impl Trouble {
         };
         Self { failure, kind }
     }
+}
+
+/// Codes of trouble that lies with the platform, the way to it, or Maskinporten, and ends without us.
+const PASSING: [&str; 11] = [
+    "altinn_error",
+    "altinn_unavailable",
+    "connect_failed",
+    "connection_broke",
+    "exchange_no_answer",
+    "exchange_unavailable",
+    "initialize_unsettled",
+    "maskinporten_no_answer",
+    "maskinporten_unavailable",
+    "stalled",
+    "timeout",
+];
+
+/// Whether trouble of this code ends without anybody changing the settings.
+#[must_use]
+pub fn passes_by_itself(code: &str) -> bool {
+    PASSING.contains(&code)
 }
 
 /// An error with its causes, one after the other.

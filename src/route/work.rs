@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
-use super::{Hold, Kind, Means, Trouble, later};
+use super::{Decision, Hold, Kind, Means, Recovery, Trouble, later};
 use crate::store;
 use crate::transfer::{Failure, RouteName, Transfer, TransferId};
 
@@ -24,6 +24,9 @@ const SLOW: Duration = Duration::from_mins(5);
 const LONGEST_WAIT: Duration = Duration::from_hours(7);
 /// The loop looks at the clock at least this often, since the wall clock may be set while it sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// While transfers that were in flight go first, it is looked this often whether they are waited for any longer.
+const RECOVERY_TICK: Duration = Duration::from_secs(1);
 
 /// What follows a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,11 @@ pub trait Drive: Send + Sync + 'static {
     fn means(&self) -> &Means;
     /// The hold on the route.
     fn hold(&self) -> &Hold;
+    /// What was in flight at the start.
+    fn recovery(&self) -> &Recovery;
+    /// What a step has decided of a transfer that was in flight as `was`; and what Altinn has said of it, where that
+    /// was not told to [`Recovery::said`].
+    fn decided(&self, was: &'static str, transfer: &Transfer) -> (Option<&'static str>, Decision);
     /// Does the one thing that is to be done next, and stores the outcome: `transfer` is what the store has.
     fn step(&self, transfer: &mut Transfer) -> impl Future<Output = Result<Next, Trouble>> + Send;
     /// A transfer waits for something that only people can change.
@@ -96,6 +104,12 @@ async fn due<D: Drive>(
     let means = driver.means();
     let now = means.now();
     let room = IN_HAND.saturating_sub(in_hand.len());
+    // What was in flight comes before everything else, whenever it was to be looked at again.
+    let first = driver.recovery().first();
+    if !first.is_empty() {
+        let first = first.into_iter().filter(|id| !in_hand.contains(id)).take(room).collect();
+        return Ok((first, RECOVERY_TICK));
+    }
     let limit = in_hand.len() + room + 1;
     let waiting = means.store.due(driver.route(), Timestamp::MAX, limit).await;
     let waiting = waiting.map_err(|error| Trouble::store(&error, now))?;
@@ -132,9 +146,14 @@ fn put_down(
 async fn drive<D: Drive>(driver: &D, id: TransferId, stop: &CancellationToken) -> Result<(), Trouble> {
     let means = driver.means();
     let stored = means.store.get(id).await.map_err(|error| Trouble::store(&error, means.now()))?;
-    let Some(mut transfer) = stored else { return Ok(()) };
+    let Some(mut transfer) = stored else {
+        driver.recovery().forget(id);
+        return Ok(());
+    };
     while !stop.is_cancelled() {
-        let trouble = match driver.step(&mut transfer).await {
+        let outcome = driver.step(&mut transfer).await;
+        driver.recovery().stepped(&transfer, &outcome, |was| driver.decided(was, &transfer));
+        let trouble = match outcome {
             Ok(Next::Step) => continue,
             Ok(Next::Wait) => return Ok(()),
             Err(trouble) => trouble,

@@ -3,9 +3,13 @@
 /// Runs `work` on the blocking threads and hands its value back.
 ///
 /// A panic in `work` goes on in the caller, where the supervisor of the calling part sees it. Work that has
-/// begun cannot be cancelled: if the returned future is dropped, `work` still runs to its end.
+/// begun cannot be cancelled: if the returned future is dropped, `work` still runs to its end. A thread that
+/// simulates does it itself, in place.
 #[expect(clippy::disallowed_methods, reason = "this is the one wrapper")]
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if super::is_simulated() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

@@ -6,6 +6,9 @@ use jiff::Timestamp;
 pub trait Clock: std::fmt::Debug + Send + Sync {
     /// The present moment, UTC.
     fn now(&self) -> Timestamp;
+
+    /// Takes note of what a server says the time is.
+    fn observe(&self, _server: Timestamp) {}
 }
 
 /// The clock of the machine.

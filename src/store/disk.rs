@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 
 use super::Error;
+use crate::seams;
 
 /// Creates a private directory where there is none, and makes its entry durable.
 pub(super) fn create_dir(path: &Path) -> Result<(), Error> {
@@ -25,7 +26,7 @@ pub(super) fn create_dir(path: &Path) -> Result<(), Error> {
 /// Makes the entries of a directory durable.
 pub(super) fn sync_dir(path: &Path) -> Result<(), Error> {
     File::open(path)
-        .and_then(|directory| directory.sync_all())
+        .and_then(|directory| seams::sync_file(&directory))
         .map_err(|source| Error::io("sync the directory", path, source))
 }
 
@@ -47,7 +48,7 @@ pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<(), Error> {
             copy_dir(&source, &target)?;
         } else {
             std::fs::copy(&source, &target).map_err(failed)?;
-            File::open(&target).and_then(|copy| copy.sync_all()).map_err(failed)?;
+            File::open(&target).and_then(|copy| seams::sync_file(&copy)).map_err(failed)?;
         }
     }
     sync_dir(to)

@@ -179,7 +179,7 @@ impl Store {
         let exported = self.export_named(&mut writer, anew, with_journal)?;
         crash_point("export:written");
         let file: File = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
+        crate::seams::sync_file(&file).map_err(failed)?;
         crash_point("export:synced");
         std::fs::rename(anew, path).map_err(|source| Error::io("rename", anew, source))?;
         crash_point("export:renamed");

@@ -16,7 +16,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use crate::seams::crash_point;
+use crate::seams::{self, crash_point};
 use crate::transfer::{BrokerTransferId, IdSuffix, Transfer, TransferId};
 
 use super::record::{Line, decode_line, encode_tombstone};
@@ -30,8 +30,9 @@ const HALF_WRITTEN: &str = ".new";
 #[derive(Debug)]
 pub(super) struct Journal {
     directory: PathBuf,
-    /// Held while files are appended to or deleted.
-    writing: Mutex<()>,
+    /// Held while files are appended to or deleted: the month whose name is known to be durable. An earlier process
+    /// may have died, or the disk refused, between a month's first line and the sync of its name.
+    writing: Mutex<Option<Month>>,
 }
 
 /// A month, as its first day.
@@ -66,13 +67,14 @@ impl Journal {
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
         disk::create_dir(directory)?;
         remove_half_written(directory)?;
-        Ok(Self { directory: directory.to_owned(), writing: Mutex::new(()) })
+        Ok(Self { directory: directory.to_owned(), writing: Mutex::new(None) })
     }
 
     /// Appends whole lines to the month of `now`, durably. After an error any of them may be there.
     pub(super) fn append(&self, lines: &[u8], now: Timestamp) -> Result<(), Error> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.directory.join(Month::of(now).file_name());
+        let mut named = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let month = Month::of(now);
+        let path = self.directory.join(month.file_name());
         let failed = |source| Error::io("append to the journal", &path, source);
         let mut file = OpenOptions::new()
             .create(true)
@@ -85,12 +87,17 @@ impl Journal {
         if !ends_with_line_feed(&file, length).map_err(failed)? {
             file.write_all(b"\n").map_err(failed)?;
         }
-        crate::seams::injected_fault("journal append").map_err(failed)?;
+        seams::injected_fault("journal append").map_err(failed)?;
         file.write_all(lines).map_err(failed)?;
         crash_point("journal:appended");
-        file.sync_data().map_err(failed)?;
+        seams::sync_file(&file).map_err(failed)?;
         crash_point("journal:synced");
-        if length == 0 { disk::sync_dir(&self.directory) } else { Ok(()) }
+        if length == 0 || *named != Some(month) {
+            *named = None;
+            disk::sync_dir(&self.directory)?;
+            *named = Some(month);
+        }
+        Ok(())
     }
 
     /// What is told of this id last. Its id tells the first month in which it can have finished, so that
@@ -284,7 +291,7 @@ fn write_without(path: &Path, anew: &Path, id: TransferId, tombstone: &[u8]) -> 
         Ok(true)
     })?;
     let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)
+    seams::sync_file(&file).map_err(failed)
 }
 
 /// Removes what a death has left of a month that was being written anew.

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Error, SetBackNotes, disk};
+use crate::seams;
 use crate::transfer::RouteName;
 
 /// `<state>/folders/`: a file for each route, with the path of its folder. Every function blocks.
@@ -94,7 +95,7 @@ impl KnownFolders {
         let (path, new) = (self.dir.join(key), self.dir.join(format!("{key}.new")));
         let written = std::fs::File::create(&new).and_then(|mut file| {
             file.write_all(folder.as_os_str().as_bytes())?;
-            file.sync_all()
+            seams::sync_file(&file)
         });
         written
             .and_then(|()| std::fs::rename(&new, &path))

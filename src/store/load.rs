@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::seams::Random;
+use crate::seams::{self, Random};
 use crate::transfer::{InstallationMark, RouteName, TransferId};
 
 use super::core::PAGE;
@@ -111,7 +111,7 @@ fn begin(state: &Path) -> Result<(), Error> {
     File::create(&format)
         .and_then(|mut file| {
             writeln!(file, "{VERSION}")?;
-            file.sync_all()
+            seams::sync_file(&file)
         })
         .map_err(|source| Error::io("write", format, source))?;
     disk::sync_dir(state)
@@ -159,7 +159,7 @@ fn check_schema(path: &Path, engine: &SledEngine, begun: bool) -> Result<(), Err
 }
 
 /// Looks at every record and every membership of a route.
-fn load(engine: &dyn Engine) -> Result<Loaded, Error> {
+pub(super) fn load(engine: &dyn Engine) -> Result<Loaded, Error> {
     let mut loaded = Loaded {
         last: engine.get(keys::LAST_ID)?.as_deref().and_then(keys::parse_id),
         changed: engine.get(keys::CHANGED)?.as_deref().and_then(parse_text),

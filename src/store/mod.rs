@@ -16,6 +16,8 @@
 //! never deletes or changes a record it cannot read, except for what is torn of a transfer that is forgotten, and
 //! never judges by itself that the clock can be trusted.
 //!
+//! Debug builds have a database in memory besides ([`Memory`]), for simulations.
+//!
 //! Read [`stage`] for what is checked and written, [`keys`] for how it is laid out.
 
 mod ballast;
@@ -30,6 +32,8 @@ mod journal;
 mod keys;
 mod known_folders;
 mod load;
+#[cfg(debug_assertions)]
+mod memory;
 mod owner;
 mod record;
 mod set_back;
@@ -68,6 +72,8 @@ pub use self::export::{Exported, exports_with, newest_export, remedy_in};
 pub use self::import::{ImportError, Imported, import};
 pub use self::keys::BrokerKey;
 pub use self::known_folders::KnownFolders;
+#[cfg(debug_assertions)]
+pub use self::memory::Memory;
 pub use self::record::{DecodeError, Step};
 pub use self::set_back::{SetBackNote, SetBackNotes, Unremembered};
 pub use self::tombstone::Tombstone;
@@ -124,9 +130,19 @@ struct Shared {
     /// Whether the disk has room for new work.
     has_room: AtomicBool,
     /// `None` only while being dropped.
-    jobs: Option<mpsc::Sender<Job>>,
-    /// `None` once somebody waits for its end.
+    jobs: Option<Jobs>,
+    /// `None` once somebody waits for its end, and where nothing runs by itself.
     owner: Mutex<Option<JoinHandle<Result<(), Error>>>>,
+}
+
+/// Who does what is asked for.
+#[derive(Debug)]
+enum Jobs {
+    /// The owner, on its thread.
+    Queue(mpsc::Sender<Job>),
+    /// Whoever asks, since nothing runs beside anything else in a simulation.
+    #[cfg(debug_assertions)]
+    InPlace(Owner),
 }
 
 impl Store {
@@ -164,17 +180,30 @@ impl Store {
             broken: AtomicBool::new(false),
             lock,
         });
-        let (jobs, queue) = mpsc::channel(QUEUE);
         let owner = Owner { core: Arc::clone(&core), clock: Arc::clone(&clock) };
-        let owner = std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || owner.run(queue))
-            .map_err(|source| Error::io("start the thread of", "the store", source))?;
+        let (jobs, owner) = Jobs::start(owner)?;
         let ids = IdSource::new(Arc::clone(&clock), random, mark, loaded.last);
-        let (changed, owner) = (loaded.changed, Mutex::new(Some(owner)));
+        let (changed, owner) = (loaded.changed, Mutex::new(owner));
         let (has_room, jobs) = (AtomicBool::new(true), Some(jobs));
         let shared = Shared { core, clock, ids, mark, changed, known_folders, has_room, jobs, owner };
         Ok((Self { shared: Arc::new(shared) }, loaded.unreadable))
+    }
+
+    /// Opens a store whose database is `memory`, with all else in the state directory `path`.
+    #[cfg(debug_assertions)]
+    pub fn open_in_memory(
+        path: &Path,
+        memory: &Memory,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, Error> {
+        disk::create_dir(path)?;
+        let lock = Lock::take(path)?;
+        let journal = Journal::open(&path.join("journal"))?;
+        let loaded = load::load(memory)?;
+        let known_folders = KnownFolders::open(path)?;
+        let engine = Box::new(memory.clone());
+        Self::start(engine, journal, lock, loaded, known_folders, clock, random).map(|(store, _)| store)
     }
 
     /// An id for a new transfer, above every id given before and every id ever stored here, also where the
@@ -410,7 +439,11 @@ impl Store {
 
     async fn ask(&self, task: Task) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
-        let jobs = self.shared.jobs.as_ref().ok_or(Error::Closed)?;
+        let jobs = match self.shared.jobs.as_ref().ok_or(Error::Closed)? {
+            Jobs::Queue(jobs) => jobs,
+            #[cfg(debug_assertions)]
+            Jobs::InPlace(owner) => return owner.outcomes(&[task]).pop().unwrap_or(Err(Error::Closed)),
+        };
         jobs.send(Job { task, done }).await.map_err(|_| self.gone())?;
         answer.await.unwrap_or_else(|_| Err(self.gone()))
     }
@@ -426,6 +459,22 @@ impl Store {
     ) -> Result<T, Error> {
         let core = Arc::clone(&self.shared.core);
         blocking(move || read(&core)).await
+    }
+}
+
+impl Jobs {
+    /// Starts the owner's thread, but in a simulation.
+    fn start(owner: Owner) -> Result<(Self, Option<JoinHandle<Result<(), Error>>>), Error> {
+        #[cfg(debug_assertions)]
+        if crate::seams::is_simulated() {
+            return Ok((Self::InPlace(owner), None));
+        }
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let owner = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || owner.run(queue))
+            .map_err(|source| Error::io("start the thread of", "the store", source))?;
+        Ok((Self::Queue(jobs), Some(owner)))
     }
 }
 

@@ -11,11 +11,15 @@ mod id;
 pub mod incoming;
 mod organization;
 pub mod outgoing;
+mod outgoing_event;
 mod record;
+mod session;
 mod visible;
 
 #[cfg(test)]
 mod incoming_tests;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod outgoing_tests;
 #[cfg(test)]
@@ -35,10 +39,11 @@ pub use incoming::{
 };
 pub use organization::OrgNumber;
 pub use outgoing::{
-    Archive, Booking, LastByte, Outgoing, OutgoingEvent, OutgoingStep, Place, Publication, RecipientProgress,
-    Unpublished,
+    Archive, Booking, LastByte, Outgoing, OutgoingStep, Place, Publication, RecipientProgress, Unpublished,
 };
+pub use outgoing_event::OutgoingEvent;
 pub use record::{Transfer, Work};
+pub use session::{MAX_BLOCKS, UploadPart, UploadSession};
 pub use visible::{is_invisible, visible};
 
 /// Why a text is not what it should be.

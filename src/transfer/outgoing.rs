@@ -18,7 +18,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BrokerTransferId, Dispatch, Failure, IllegalTransition, OrgNumber, SafeFileName};
+use super::{
+    BrokerTransferId, Dispatch, Failure, IllegalTransition, OrgNumber, OutgoingEvent, SafeFileName,
+    UploadSession,
+};
 
 /// The transfer at Altinn that a file goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +143,10 @@ pub enum Outgoing {
         /// in records from before this was remembered.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         never_whole: bool,
+        /// The resumable upload that the bytes go to. Without one they go as a stream; the way of a transfer at
+        /// Altinn is never changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<Box<UploadSession>>,
     },
     /// Altinn has said that it has every byte.
     Uploaded { dispatch: Box<Dispatch>, booking: Booking, uploaded: Timestamp, uploads: u32 },
@@ -164,92 +171,6 @@ pub enum Outgoing {
     Cancelled,
 }
 
-/// What happened to a file on its way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are the documented types; the variants say what they mean")]
-pub enum OutgoingEvent {
-    /// The file has been moved to our folder and the move is durable.
-    FileTaken,
-    /// The file is neither in the drop folder nor in ours: somebody took it back before the claim.
-    FileWithdrawn,
-    /// What Altinn is to be told is known.
-    Described(Box<Dispatch>),
-    /// Altinn was told nothing yet, and the settings may have changed since: it is described anew.
-    DescriptionOutdated,
-    /// Altinn is about to be asked for a transfer.
-    InitializeIntended { at: Timestamp },
-    /// Altinn provably made no transfer.
-    InitializeHadNoEffect,
-    /// Altinn's id for the file is known.
-    Adopted(Booking),
-    /// The first byte is about to leave.
-    UploadBegun { at: Timestamp },
-    /// The last byte is about to leave.
-    LastByteLeaving,
-    /// The last byte may have left, but Altinn has received none: some time after the upload broke off, the
-    /// status is still `Initialized`.
-    NothingArrived,
-    /// The upload that was just begun provably had no effect: it never reached Altinn, or not a byte of the content
-    /// left.
-    UploadHadNoEffect,
-    /// Altinn has answered that it has every byte.
-    UploadAccepted { at: Timestamp },
-    /// Altinn has every byte and is processing it.
-    ProcessingSeen { at: Timestamp },
-    /// Altinn has published it.
-    PublishedSeen { published: Timestamp, expires: Timestamp, recipients: Vec<RecipientProgress> },
-    /// The transfer at Altinn is given up on, with proof.
-    Abandoned(Unpublished),
-    /// The place of the archived file is chosen.
-    ArchiveIntended(Place),
-    /// File and receipt are at their place.
-    Archived,
-    /// Recipients have come this far.
-    RecipientsSeen(Vec<RecipientProgress>),
-    /// All have confirmed.
-    AllConfirmed { at: Timestamp },
-    /// Altinn has deleted it.
-    Expired { at: Timestamp },
-    /// It cannot be sent. `proof` is needed where bytes may have left.
-    FailureIntended { failure: Failure, place: Place, proof: Option<Unpublished> },
-    /// Nobody can say whether it was published: a person has to decide, and nothing more is sent.
-    DecisionNeeded { failure: Failure, place: Place },
-    /// The file lies in `failed/` with its error file.
-    FailureFiled,
-}
-
-impl OutgoingEvent {
-    /// The event's name, for messages.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::FileTaken => "file taken",
-            Self::FileWithdrawn => "file withdrawn",
-            Self::Described(_) => "described",
-            Self::DescriptionOutdated => "description outdated",
-            Self::InitializeIntended { .. } => "initialize intended",
-            Self::InitializeHadNoEffect => "initialize had no effect",
-            Self::Adopted(_) => "adopted",
-            Self::UploadBegun { .. } => "upload begun",
-            Self::LastByteLeaving => "last byte leaving",
-            Self::NothingArrived => "nothing arrived",
-            Self::UploadHadNoEffect => "upload had no effect",
-            Self::UploadAccepted { .. } => "upload accepted",
-            Self::ProcessingSeen { .. } => "processing seen",
-            Self::PublishedSeen { .. } => "published seen",
-            Self::Abandoned(_) => "abandoned",
-            Self::ArchiveIntended(_) => "archive intended",
-            Self::Archived => "archived",
-            Self::RecipientsSeen(_) => "recipients seen",
-            Self::AllConfirmed { .. } => "all confirmed",
-            Self::Expired { .. } => "expired",
-            Self::FailureIntended { .. } => "failure intended",
-            Self::DecisionNeeded { .. } => "decision needed",
-            Self::FailureFiled => "failure filed",
-        }
-    }
-}
-
 /// The one thing to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutgoingStep {
@@ -261,8 +182,10 @@ pub enum OutgoingStep {
     Initialize,
     /// Find out whether Altinn made a transfer when it was last asked.
     SettleInitialize,
-    /// Send the bytes.
+    /// Send the bytes, as a stream or in a session that is begun for them.
     Upload,
+    /// Send what is missing of a resumable upload.
+    Resume,
     /// Find out what became of bytes that were sent.
     SettleUpload,
     /// See whether Altinn has published it.
@@ -302,12 +225,24 @@ impl Outgoing {
                 Ok(S::Initialized { dispatch, booking })
             }
             (S::Initialized { dispatch, booking }, E::UploadBegun { at }) => {
-                let last_byte = LastByte::Kept;
-                Ok(S::Uploading { dispatch, booking, begun: at, uploads: 1, last_byte, never_whole: true })
+                Ok(begin(dispatch, booking, at, None))
+            }
+            (S::Initialized { dispatch, booking }, E::SessionBegun { at, session })
+                if session.is_untouched() =>
+            {
+                Ok(begin(dispatch, booking, at, Some(session)))
             }
             // Bytes go to the same id again only where the upload before provably never ended.
             (
-                S::Uploading { dispatch, booking, uploads, last_byte: LastByte::Kept, never_whole, .. },
+                S::Uploading {
+                    dispatch,
+                    booking,
+                    uploads,
+                    last_byte: LastByte::Kept,
+                    never_whole,
+                    session: None,
+                    ..
+                },
                 E::UploadBegun { at },
             ) => Ok(S::Uploading {
                 dispatch,
@@ -316,15 +251,55 @@ impl Outgoing {
                 uploads: uploads.saturating_add(1),
                 last_byte: LastByte::Kept,
                 never_whole,
+                session: None,
             }),
-            (S::Uploading { dispatch, booking, begun, uploads, .. }, E::LastByteLeaving) => {
+            // In the order of the file, and each in one place for good: Altinn joins by the order of their making.
+            (
+                S::Uploading {
+                    dispatch,
+                    booking,
+                    begun,
+                    uploads,
+                    last_byte: LastByte::Kept,
+                    never_whole,
+                    session: Some(mut session),
+                },
+                E::PartCreated { part, location },
+            ) if session.next_to_create() == Some(part) => {
+                session.create(part, location);
+                let (last_byte, session) = (LastByte::Kept, Some(session));
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole, session })
+            }
+            (S::Uploading { dispatch, booking, begun, uploads, session, .. }, E::LastByteLeaving)
+                if session.as_ref().is_none_or(|session| session.may_end()) =>
+            {
                 let last_byte = LastByte::MayHaveLeft;
-                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole: false })
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole: false, session })
             }
             (
-                S::Uploading { dispatch, booking, uploads, last_byte: LastByte::MayHaveLeft, .. },
+                S::Uploading {
+                    dispatch,
+                    booking,
+                    begun,
+                    uploads,
+                    last_byte: LastByte::MayHaveLeft,
+                    session: Some(mut session),
+                    ..
+                },
+                E::SessionGivenUp,
+            ) => {
+                session.given_up = true;
+                let (last_byte, session) = (LastByte::MayHaveLeft, Some(session));
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole: false, session })
+            }
+            (
+                S::Uploading {
+                    dispatch, booking, uploads, last_byte: LastByte::MayHaveLeft, session, ..
+                },
                 E::UploadAccepted { at },
-            ) => Ok(S::Uploaded { dispatch, booking, uploaded: at, uploads }),
+            ) if session.as_ref().is_none_or(|session| session.may_end()) => {
+                Ok(S::Uploaded { dispatch, booking, uploaded: at, uploads })
+            }
             (S::Uploading { dispatch, booking, uploads, .. }, E::ProcessingSeen { at }) => {
                 Ok(S::Processing { dispatch, booking, uploaded: at, uploads })
             }
@@ -350,17 +325,24 @@ impl Outgoing {
                 S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
                 E::Abandoned(Unpublished::Failed | Unpublished::Purged),
             ) => Ok(S::Claimed),
-            (S::Uploading { dispatch, booking, begun, uploads, never_whole, .. }, E::NothingArrived) => {
-                let last_byte = LastByte::Kept;
-                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole })
+            // Of a stream alone: a session says itself how far it has come, and is never begun anew.
+            (
+                S::Uploading { dispatch, booking, begun, uploads, never_whole, session: None, .. },
+                E::NothingArrived,
+            ) => {
+                let (last_byte, session) = (LastByte::Kept, None);
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole, session })
             }
-            (S::Uploading { dispatch, booking, uploads: 1, .. }, E::UploadHadNoEffect) => {
+            (S::Uploading { dispatch, booking, uploads: 1, session: None, .. }, E::UploadHadNoEffect) => {
                 Ok(S::Initialized { dispatch, booking })
             }
             // There was an upload before this one, and what became of it is as open as it was.
-            (S::Uploading { dispatch, booking, begun, uploads, never_whole, .. }, E::UploadHadNoEffect) => {
-                let (uploads, last_byte) = (uploads.saturating_sub(1), LastByte::Kept);
-                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole })
+            (
+                S::Uploading { dispatch, booking, begun, uploads, never_whole, session: None, .. },
+                E::UploadHadNoEffect,
+            ) => {
+                let (uploads, last_byte, session) = (uploads.saturating_sub(1), LastByte::Kept, None);
+                Ok(S::Uploading { dispatch, booking, begun, uploads, last_byte, never_whole, session })
             }
             // Again from Intended: the name was taken in the meantime, and nothing has been laid down.
             (S::Published { dispatch, booking, mut publication }, E::ArchiveIntended(place))
@@ -431,6 +413,7 @@ impl Outgoing {
             Self::Described { .. } => OutgoingStep::Initialize,
             Self::Initializing { .. } => OutgoingStep::SettleInitialize,
             Self::Initialized { .. } => OutgoingStep::Upload,
+            Self::Uploading { session: Some(session), .. } if !session.given_up => OutgoingStep::Resume,
             Self::Uploading { .. } => OutgoingStep::SettleUpload,
             Self::Uploaded { .. } | Self::Processing { .. } => OutgoingStep::Follow,
             Self::Published { publication, .. } => match publication.archive {
@@ -559,6 +542,15 @@ impl Outgoing {
         }
     }
 
+    /// The resumable upload that is under way.
+    #[must_use]
+    pub fn session(&self) -> Option<&UploadSession> {
+        match self {
+            Self::Uploading { session, .. } => session.as_deref(),
+            _ => None,
+        }
+    }
+
     /// How many times bytes were sent to the present transfer at Altinn.
     #[must_use]
     pub fn uploads(&self) -> u32 {
@@ -579,6 +571,16 @@ impl Outgoing {
             | Self::Cancelled => 0,
         }
     }
+}
+
+fn begin(
+    dispatch: Box<Dispatch>,
+    booking: Booking,
+    begun: Timestamp,
+    session: Option<Box<UploadSession>>,
+) -> Outgoing {
+    let last_byte = LastByte::Kept;
+    Outgoing::Uploading { dispatch, booking, begun, uploads: 1, last_byte, never_whole: true, session }
 }
 
 fn publish(

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::samples::{at, booking, dispatch, failure, outgoing_states, place, recipients};
-use super::{Archive, LastByte, Outgoing, OutgoingEvent as E, Unpublished};
+use super::samples::{
+    at, booking, dispatch, failure, outgoing_states, place, recipients, resumable_states, session,
+};
+use super::{Archive, LastByte, Outgoing, OutgoingEvent as E, Unpublished, UploadPart};
 
 /// Every event, with a name of its own for each that is treated in its own way.
 fn events() -> Vec<(&'static str, E)> {
@@ -18,6 +20,11 @@ fn events() -> Vec<(&'static str, E)> {
         ("adopted", E::Adopted(booking(9))),
         ("upload begun", E::UploadBegun { at: at(21) }),
         ("last byte leaving", E::LastByteLeaving),
+        ("session begun", E::SessionBegun { at: at(21), session: Box::new(session(0)) }),
+        ("session begun half made", E::SessionBegun { at: at(21), session: Box::new(session(1)) }),
+        ("part 0 created", E::PartCreated { part: 0, location: "/0".to_owned() }),
+        ("part 1 created", E::PartCreated { part: 1, location: "/1".to_owned() }),
+        ("session given up", E::SessionGivenUp),
         ("nothing arrived", E::NothingArrived),
         ("upload had no effect", E::UploadHadNoEffect),
         ("upload accepted", E::UploadAccepted { at: at(22) }),
@@ -84,6 +91,7 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
         "initialized",
         &[
             ("upload begun", "uploading"),
+            ("session begun", "session"),
             ("processing seen", "processing"),
             ("published seen", "published"),
             ("abandoned: failed", "claimed"),
@@ -175,6 +183,84 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
     ),
     ("failed", &[]),
     ("cancelled", &[]),
+    (
+        "session",
+        &[
+            ("part 0 created", "session, half made"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            ("abandoned: never whole", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            FAILURE_PARTIAL,
+            ("decision needed", "failing"),
+        ],
+    ),
+    (
+        "session, half made",
+        &[
+            ("part 1 created", "session, made"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            ("abandoned: never whole", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            FAILURE_PARTIAL,
+            ("decision needed", "failing"),
+        ],
+    ),
+    (
+        "session, made",
+        &[
+            ("last byte leaving", "session, to the end"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            ("abandoned: never whole", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            FAILURE_PARTIAL,
+            ("decision needed", "failing"),
+        ],
+    ),
+    (
+        "session, to the end",
+        &[
+            ("last byte leaving", "session, to the end"),
+            ("session given up", "session, dead"),
+            ("upload accepted", "uploaded"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            ("decision needed", "failing"),
+        ],
+    ),
+    (
+        "session, dead",
+        &[
+            ("session given up", "session, dead"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
+            FAILURE_NOTHING,
+            ("decision needed", "failing"),
+        ],
+    ),
 ];
 const FAILURE: (&str, &str) = ("failure", "failing");
 const FAILURE_FAILED: (&str, &str) = ("failure: failed", "failing");
@@ -182,9 +268,22 @@ const FAILURE_PURGED: (&str, &str) = ("failure: purged", "failing");
 const FAILURE_NOTHING: (&str, &str) = ("failure: nothing begun", "failing");
 const FAILURE_PARTIAL: (&str, &str) = ("failure: never whole", "failing");
 
+fn states() -> Vec<(&'static str, Outgoing)> {
+    outgoing_states().into_iter().chain(resumable_states()).collect()
+}
+
 /// The table's name of a state.
 fn name(state: &Outgoing) -> &'static str {
     match state {
+        Outgoing::Uploading { last_byte, session: Some(session), .. } => {
+            match (last_byte, session.next_to_create()) {
+                _ if session.given_up => "session, dead",
+                (LastByte::MayHaveLeft, _) => "session, to the end",
+                (LastByte::Kept, None) => "session, made",
+                (LastByte::Kept, Some(0)) => "session",
+                (LastByte::Kept, Some(_)) => "session, half made",
+            }
+        }
         Outgoing::Uploading { last_byte: LastByte::MayHaveLeft, .. } => "uploading to the end",
         Outgoing::Published { publication, .. } => match publication.archive {
             Archive::Due => "published",
@@ -197,7 +296,7 @@ fn name(state: &Outgoing) -> &'static str {
 
 #[test]
 fn every_pair_of_state_and_event_is_as_drawn() {
-    let states = outgoing_states();
+    let states = states();
     assert_eq!(
         states.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
         TABLE.iter().map(|(name, _)| *name).collect::<Vec<_>>()
@@ -217,7 +316,7 @@ fn every_pair_of_state_and_event_is_as_drawn() {
 
 #[test]
 fn what_altinn_was_told_and_gave_is_carried_along() {
-    for (from, state) in outgoing_states() {
+    for (from, state) in states() {
         for (label, event) in events() {
             let Ok(after) = state.clone().apply(event.clone()) else { continue };
             if let (Some(before), Some(after)) = (state.booking(), after.booking()) {
@@ -233,7 +332,7 @@ fn what_altinn_was_told_and_gave_is_carried_along() {
 
 #[test]
 fn every_state_is_read_back_as_it_was() {
-    for (label, state) in outgoing_states() {
+    for (label, state) in states() {
         let text = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<Outgoing>(&text).unwrap(), state, "{label}: {text}");
     }
@@ -252,6 +351,8 @@ struct Observer {
     published: bool,
     archived: bool,
     undecided: bool,
+    /// The transfer that is booked is sent as a stream (false) or resumably.
+    way: Option<bool>,
 }
 
 fn any_event() -> impl Strategy<Value = E> {
@@ -274,7 +375,16 @@ fn start() -> impl Strategy<Value = Vec<E>> {
         E::ArchiveIntended(place()),
         E::Archived,
     ];
-    (0..=way.len()).prop_map(move |length| way.iter().take(length).cloned().collect())
+    let mut resumable = way.to_vec();
+    let session = [
+        E::SessionBegun { at: at(21), session: Box::new(session(0)) },
+        E::PartCreated { part: 0, location: "/0".to_owned() },
+        E::PartCreated { part: 1, location: "/1".to_owned() },
+    ];
+    resumable.splice(4..5, session);
+    proptest::sample::select(vec![way.to_vec(), resumable]).prop_flat_map(|way| {
+        (0..=way.len()).prop_map(move |length| way.iter().take(length).cloned().collect())
+    })
 }
 
 fn number_of(state: &Outgoing) -> Option<u8> {
@@ -289,8 +399,13 @@ impl Observer {
             E::Adopted(_) => {
                 self.booked = number_of(after);
                 self.may_be_whole = false;
+                self.way = None;
             }
-            E::UploadBegun { .. } => {
+            E::UploadBegun { .. } | E::SessionBegun { .. } => {
+                let way = matches!(event, E::SessionBegun { .. });
+                prop_assert!(self.way != Some(!way), "a stream and a session to one transfer");
+                prop_assert!(!way || self.way.is_none(), "two sessions of one transfer");
+                self.way = Some(way);
                 prop_assert!(self.booked.is_some(), "bytes need a transfer");
                 prop_assert!(!self.undecided, "bytes while a person has to decide");
                 prop_assert!(
@@ -315,7 +430,10 @@ impl Observer {
                     "given up as never whole although a last byte may have left"
                 );
                 // Back before the first upload: what left of it provably never arrived.
-                self.may_be_whole &= !matches!(after, Outgoing::Initialized { .. });
+                if matches!(after, Outgoing::Initialized { .. }) {
+                    self.may_be_whole = false;
+                    self.way = None;
+                }
                 if matches!(event, E::Abandoned(_)) {
                     self.booked = None;
                 }
@@ -333,6 +451,17 @@ impl Observer {
                 // Nobody knows, and nothing may follow but the end.
                 self.may_publish = None;
                 self.undecided = true;
+            }
+            E::PartCreated { part, .. } => {
+                let parts = |state: &Outgoing| {
+                    state.session().map(|session| session.parts.clone()).unwrap_or_default()
+                };
+                let (before, after) = (parts(before), parts(after));
+                let created =
+                    |parts: &[UploadPart]| parts.iter().filter(|part| part.location.is_some()).count();
+                prop_assert_eq!(created(&before), *part, "not in the order of the file");
+                prop_assert_eq!(created(&after), *part + 1);
+                prop_assert_eq!(before.get(..*part), after.get(..*part), "a part was begun twice");
             }
             E::Archived => self.archived = true,
             E::AllConfirmed { .. } | E::Expired { .. } => {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BrokerTransferId, Claim, Confirmation, Failure, FileIdentity, IllegalTransition, Incoming, IncomingEvent,
-    Outgoing, OutgoingEvent, RouteName, TransferId,
+    Outgoing, OutgoingEvent, RouteName, TransferId, Unpublished,
 };
 
 /// Before everything that waits for a time: what is new is not kept waiting by a backlog of looks at what has
@@ -47,6 +47,9 @@ pub enum Work {
         /// Transfers at Altinn that were given up on, each with proof that it published nothing.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         abandoned: Vec<BrokerTransferId>,
+        /// How many of them never had the file whole, so that it was not Altinn that failed them.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        never_whole: u32,
         /// How far it has come.
         progress: Outgoing,
     },
@@ -61,11 +64,17 @@ pub enum Work {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl Transfer {
     /// A new outgoing transfer: the claim is intended.
     #[must_use]
     pub fn outgoing(id: TransferId, route: RouteName, claim: Claim, now: Timestamp) -> Self {
-        let work = Work::Outgoing { claim, abandoned: Vec::new(), progress: Outgoing::Claiming };
+        let work =
+            Work::Outgoing { claim, abandoned: Vec::new(), never_whole: 0, progress: Outgoing::Claiming };
         Self::new(id, route, work, now)
     }
 
@@ -91,7 +100,7 @@ impl Transfer {
 
     /// The transfer after `event`. A step that goes well ends the count of attempts.
     pub fn after_outgoing(mut self, event: OutgoingEvent, now: Timestamp) -> Result<Self, IllegalTransition> {
-        let Work::Outgoing { claim, mut abandoned, progress } = self.work else {
+        let Work::Outgoing { claim, mut abandoned, mut never_whole, progress } = self.work else {
             return Err(IllegalTransition { state: "incoming", event: event.name() });
         };
         // What was given up on with proof must not come back as the transfer that bytes are sent to.
@@ -109,12 +118,16 @@ impl Transfer {
         {
             abandoned.push(booking.id);
         }
+        if event == OutgoingEvent::Abandoned(Unpublished::NeverWhole) {
+            never_whole = never_whole.saturating_add(1);
+        }
         // These are attempts, or take one back: only what follows shows whether it went well.
         let is_attempt = matches!(
             event,
             OutgoingEvent::InitializeIntended { .. }
                 | OutgoingEvent::InitializeHadNoEffect
                 | OutgoingEvent::UploadBegun { .. }
+                | OutgoingEvent::SessionBegun { .. }
                 | OutgoingEvent::LastByteLeaving
                 | OutgoingEvent::NothingArrived
                 | OutgoingEvent::UploadHadNoEffect
@@ -122,7 +135,7 @@ impl Transfer {
                 | OutgoingEvent::DecisionNeeded { .. }
         );
         let attempts = if is_attempt { self.attempts } else { 0 };
-        self.work = Work::Outgoing { claim, abandoned, progress: progress.apply(event)? };
+        self.work = Work::Outgoing { claim, abandoned, never_whole, progress: progress.apply(event)? };
         Ok(Self { attempts, ..self.moved_on(now) })
     }
 
@@ -192,6 +205,15 @@ impl Transfer {
         match &self.work {
             Work::Outgoing { progress, .. } => progress.name(),
             Work::Incoming { progress, .. } => progress.name(),
+        }
+    }
+
+    /// The name of the state with nothing folded together.
+    #[must_use]
+    pub fn phase(&self) -> &'static str {
+        match &self.work {
+            Work::Outgoing { progress, .. } => progress.phase(),
+            Work::Incoming { progress, .. } => progress.phase(),
         }
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     Archive, Booking, BrokerTransferId, Claim, Confirmation, Delivery, Dispatch, Failure, FileIdentity,
     InboxPlace, Incoming, LastByte, Md5, Notification, Offer, Outgoing, Place, Publication, Received,
-    RecipientProgress, Sha256,
+    RecipientProgress, Sha256, UploadSession,
 };
 
 /// `2026-11-21T08:00:00.123456Z` and so many seconds.
@@ -51,6 +51,15 @@ pub(crate) fn booking(number: u8) -> Booking {
     Booking { id: broker_id(number), initialized: at(3) }
 }
 
+/// A resumable upload in two parts, so many of which Altinn has begun.
+pub(crate) fn session(created: usize) -> UploadSession {
+    let mut session = UploadSession::plan(10, 8, 2, 1_795_248_000_000_000_002);
+    for (number, part) in session.parts.iter_mut().enumerate().take(created) {
+        part.location = Some(format!("/upload/tus/1/partial/{number}"));
+    }
+    session
+}
+
 /// How far recipients have come.
 pub(crate) fn recipients() -> Vec<RecipientProgress> {
     vec![RecipientProgress {
@@ -92,6 +101,7 @@ pub(crate) fn outgoing_states() -> Vec<(&'static str, Outgoing)> {
         uploads: 1,
         last_byte,
         never_whole: false,
+        session: None,
     };
     let published = |archive| S::Published {
         dispatch: dispatch.clone(),
@@ -120,6 +130,26 @@ pub(crate) fn outgoing_states() -> Vec<(&'static str, Outgoing)> {
         ("failing", S::Failing { failure: failure(), place: place() }),
         ("failed", S::Failed { failure: failure(), place: place() }),
         ("cancelled", S::Cancelled),
+    ]
+}
+
+/// Every state of a resumable upload, in the same way.
+pub(crate) fn resumable_states() -> Vec<(&'static str, Outgoing)> {
+    let sending = |last_byte, session: UploadSession| Outgoing::Uploading {
+        dispatch: dispatch(),
+        booking: booking(1),
+        begun: at(4),
+        uploads: 1,
+        last_byte,
+        never_whole: last_byte == LastByte::Kept,
+        session: Some(Box::new(session)),
+    };
+    vec![
+        ("session", sending(LastByte::Kept, session(0))),
+        ("session, half made", sending(LastByte::Kept, session(1))),
+        ("session, made", sending(LastByte::Kept, session(2))),
+        ("session, to the end", sending(LastByte::MayHaveLeft, session(2))),
+        ("session, dead", sending(LastByte::MayHaveLeft, UploadSession { given_up: true, ..session(2) })),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Death at every point between two steps, found by reading the source, so that a new point is tried by itself.
 
-use crate::support::{Bench, INBOX, Setup, noise, points};
+use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, noise, points};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
@@ -53,6 +53,51 @@ fn a_sender_that_dies_at_any_point_of_a_small_file_publishes_once() {
         }
     }
     bench.assert_promises();
+}
+
+/// Dies at each point of a resumable upload in one or several parts, of which a chunk may be cut.
+fn dies_in_a_resumable_upload(points: &[String], parts: u64, cut: bool) {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.sender.set(OUTBOX, "chunk_size", "\"512KiB\"").set(OUTBOX, "parallel_parts", parts);
+    bench.recipient.start();
+    for (seed, point) in (0..).zip(points) {
+        let name = format!("{}.bin", point.replace(':', "-"));
+        if cut {
+            let rule = r#"{"operation":"tus-patch","effect":"request-cut","at":1000,"nth":2}"#;
+            ask(&bench.url, "PUT", "/_sandbox/faults", &[], rule.as_bytes()).unwrap();
+        }
+        bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
+        bench.sender.die_at(point);
+        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.start();
+        bench.settle();
+        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+    }
+    bench.assert_promises();
+}
+
+#[test]
+fn a_sender_that_dies_at_any_point_of_a_resumable_upload_publishes_once() {
+    let mut points = points("outbox/resumable");
+    let dead: Vec<String> = points.iter().filter(|point| is_of_a_dead_upload(point)).cloned().collect();
+    points.retain(|point| !is_of_a_dead_upload(point));
+    assert!(points.len() >= 7 && dead.len() == 2, "{points:?} {dead:?}");
+    let joined: Vec<String> = points.iter().cloned().collect();
+    // Where the answer to the last chunk is the end, nothing is ended by a call of its own.
+    points.retain(|point| !["upload:end_intended", "upload:ended"].contains(&point.as_str()));
+    let mut single: Vec<String> = points.into_iter().collect();
+    single.extend(
+        ["upload:last_byte", "upload:chunk_answered:3", "upload:chunk_answered:5"].map(str::to_owned),
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| dies_in_a_resumable_upload(&joined, 3, false));
+        scope.spawn(|| dies_in_a_resumable_upload(&dead, 1, true));
+        dies_in_a_resumable_upload(&single, 1, false);
+    });
+}
+
+fn is_of_a_dead_upload(point: &str) -> bool {
+    ["upload:dead", "upload:abandoned"].contains(&point)
 }
 
 #[test]

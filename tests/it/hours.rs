@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use formidlingd::config;
 use formidlingd::daemon::{Service, Shutdown, Surroundings};
-use formidlingd::sandbox::{Entry, Options, RateLimits, Role, Sandbox};
-use formidlingd::{config, seams};
+use formidlingd::sandbox::{Entry, FaultRules, Options, RateLimits, Role, Sandbox};
 
 use crate::support::{AcceleratedClock, INBOX, OUTBOX, Settings, accelerated, files_below, noise};
 
@@ -18,6 +18,8 @@ const RATE: u32 = 1000;
 /// A file is dropped this often.
 const EVERY: Duration = Duration::from_mins(10);
 const FILES: u64 = 6;
+/// Bytes of a chunk of a resumable upload.
+const CHUNK: usize = 64 * 1024;
 
 /// A service that polls as seldom as a real one.
 async fn service(sandbox: &Sandbox, role: Role, clock: &Arc<AcceleratedClock>) -> Service {
@@ -25,10 +27,12 @@ async fn service(sandbox: &Sandbox, role: Role, clock: &Arc<AcceleratedClock>) -
     std::fs::create_dir_all(sandbox.folder(role).join(folder)).unwrap();
     let mut settings = Settings::new(sandbox.configuration(role, None));
     settings.set(section, "poll_interval", "\"30s\"");
+    if role == Role::Sender {
+        settings.set(section, "chunk_size", format!("\"{CHUNK}B\""));
+    }
     let path = sandbox.dir().join(format!("{folder}.toml"));
     std::fs::write(&path, settings.text()).unwrap();
-    let surroundings =
-        Surroundings { clock: Arc::clone(clock) as Arc<dyn seams::Clock>, random: Arc::new(seams::OsRandom) };
+    let surroundings = Surroundings { clock: Arc::clone(clock) as _, ..Surroundings::default() };
     let assemble = move || {
         let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems:?}"));
         Service::assemble(loaded.config, &surroundings).unwrap()
@@ -108,5 +112,58 @@ fn hours_pass_in_seconds_for_sandbox_and_service_alike() {
         let is_refused = |entry: &Entry| matches!(entry.status, Some(401 | 429));
         let refused = ledger.entries().into_iter().find(is_refused);
         assert!(refused.is_none(), "{refused:?}");
+    });
+}
+
+/// Every second chunk has to wait, and one is cut, of which Altinn then accepts and never stores what came.
+const BUSY: &str = r#"
+[[fault]]
+operation = "tus-patch"
+effect = "answer"
+status = 429
+retry_after = "20m"
+every = 2
+
+[[fault]]
+operation = "tus-patch"
+effect = "request-cut"
+at = 1000
+nth = 5
+"#;
+
+#[test]
+fn a_resumable_upload_outlives_its_tokens_and_is_given_up_only_when_nothing_moves_for_minutes() {
+    let sandbox: Rc<OnceCell<Sandbox>> = Rc::default();
+    let watched = Rc::clone(&sandbox);
+    let is_busy = move || watched.get().is_some_and(|sandbox| sandbox.requests_in_flight() > 0);
+    accelerated(RATE, is_busy, |clock| async move {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let faults = FaultRules::from_toml(BUSY).unwrap();
+        let options = Options { listen, faults, clock: Arc::clone(&clock) as _, ..Options::default() };
+        let started = Sandbox::start(options).await.unwrap();
+        let sandbox = sandbox.get_or_init(|| started);
+        let shutdown = Shutdown::new();
+        let sender = service(sandbox, Role::Sender, &clock).await.run(shutdown.clone());
+        let outbox = sandbox.folder(Role::Sender).join("outbox");
+        let work = async {
+            std::fs::write(outbox.join("large.bin"), noise(1, 6 * CHUNK)).unwrap();
+            let published = || sandbox.transfers().iter().any(|transfer| transfer.published() == 1);
+            until("it is published", &clock, published).await;
+            until("its receipt is there", &clock, || outbox.join("sent").exists()).await;
+            shutdown.ask();
+        };
+        let (sender, ()) = tokio::join!(sender, work);
+        sender.unwrap();
+
+        let ledger = sandbox.ledger();
+        assert!(ledger.entries().iter().all(|entry| entry.status != Some(401)), "a token was too old");
+        assert!(clock.passed() > Duration::from_hours(2), "it took {:?}", clock.passed());
+        // The one that was cut was looked at for five minutes, and then sent anew.
+        assert_eq!(sandbox.transfers().len(), 2);
+        let created = ledger.count("tus-create", 201);
+        assert_eq!(created, 2);
+        let heads: Vec<_> =
+            ledger.entries().into_iter().filter(|entry| entry.operation == "tus-head").collect();
+        assert!(heads.len() >= 10, "{} looks", heads.len());
     });
 }

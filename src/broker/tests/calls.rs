@@ -228,7 +228,7 @@ async fn a_touch_asks_for_one_byte_or_for_nothing() {
 
 #[tokio::test]
 async fn while_the_platform_is_down_one_probe_tries() {
-    let altinn = Altinn::answering((0..3).map(|_| empty(503)));
+    let altinn = Altinn::answering((0..6).map(|_| empty(503)));
     let server = altinn.serve().await;
     let client = client(&server);
     let look = async || loop {
@@ -237,10 +237,24 @@ async fn while_the_platform_is_down_one_probe_tries() {
             Err(error) => assert_eq!(error.trouble(), Trouble::Platform),
         }
     };
-    // The first to go finds out; of those behind it, one at a time looks again.
-    client.confirm(id()).await.unwrap_err();
+    // The first to go find out; of those behind them, one at a time looks again.
+    for _ in 0..3 {
+        client.confirm(id()).await.unwrap_err();
+    }
     futures_util::future::join_all((0..5).map(|_| look())).await;
-    assert_eq!(altinn.seen().len(), 3 + 5);
+    assert_eq!(altinn.seen().len(), 6 + 5);
+}
+
+#[tokio::test]
+async fn too_many_requests_are_one_clients_trouble_and_stop_nobody_else() {
+    let altinn = Altinn::answering((0..20).map(|_| empty(429)));
+    let server = altinn.serve().await;
+    let client = client(&server);
+    for _ in 0..20 {
+        let error = client.confirm(id()).await.unwrap_err();
+        assert_eq!((error.effect(), error.trouble()), (Effect::None, Trouble::Server));
+    }
+    assert!(client.is_up());
 }
 
 #[tokio::test]
@@ -262,22 +276,25 @@ async fn a_probe_that_is_cut_is_no_reason_to_try_at_once() {
     let server = altinn.serve().await;
     let client = client_to(platform.url.clone(), &server);
     let start = tokio::time::Instant::now();
-    for _ in 0..5 {
+    for _ in 0..6 {
         client.confirm(id()).await.unwrap_err();
     }
-    // Before each after the first the backoff, at least the half of 20 ms, and of 40 ms from then on.
-    assert!(start.elapsed() >= Duration::from_millis(10 + 3 * 20), "{:?}", start.elapsed());
+    // Before each after the third the time between two probes.
+    assert!(start.elapsed() >= Duration::from_millis(3 * 40), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
 async fn an_upload_waits_for_the_platform_by_looking() {
-    let altinn = Altinn::answering([empty(502), axum::Json(overview_json()).into_response()]);
+    let altinn =
+        Altinn::answering([empty(502), empty(502), empty(504), axum::Json(overview_json()).into_response()]);
     let server = altinn.serve().await;
     let client = client(&server);
-    client.confirm(id()).await.unwrap_err();
+    for _ in 0..3 {
+        client.confirm(id()).await.unwrap_err();
+    }
     client.upload(id(), 5, block("bytes")).await.unwrap();
     let ways: Vec<Method> = altinn.seen().into_iter().map(|(method, ..)| method).collect();
-    assert_eq!(ways, [Method::POST, Method::GET, Method::POST]);
+    assert_eq!(ways, [Method::POST, Method::POST, Method::POST, Method::GET, Method::POST]);
 }
 
 #[tokio::test]

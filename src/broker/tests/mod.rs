@@ -137,14 +137,25 @@ fn client_to(platform_url: url::Url, issuer: &Server) -> Client {
     };
     let clients = clients();
     let skew = Arc::new(Skew::new());
-    let means =
-        Means { clients: clients.clone(), clock: Arc::new(SystemClock), skew, backoff: backoff.clone() };
+    let breaker = |host| {
+        let random = Arc::new(SeededRandom::new(6));
+        Arc::new(Breaker::new(host, Duration::from_millis(40), random))
+    };
+    let platform = breaker("platform");
+    let means = Means {
+        clients: clients.clone(),
+        clock: Arc::new(SystemClock),
+        skew,
+        backoff,
+        issuer: breaker("issuer"),
+        platform: Arc::clone(&platform),
+    };
     Client::new(Parts {
         platform_url,
         clients,
         identity: Arc::new(Identity::new(parameters, means).unwrap()),
         budget: Arc::new(Budget::new(Limits::default())),
-        breaker: Arc::new(Breaker::new(backoff)),
+        breaker: platform,
         subscription_key: Some(Secret::new("the-key")),
         clock: Arc::new(SystemClock),
     })

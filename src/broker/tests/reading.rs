@@ -155,8 +155,8 @@ fn an_id_that_cannot_be_read_does_not_vanish() {
 
 #[test]
 fn content_ranges_are_read() {
-    assert_eq!(content_range("bytes 100-199/200"), Some((100, Some(200))));
-    assert_eq!(content_range("bytes 0-0/*"), Some((0, None)));
+    assert_eq!(content_range("bytes 100-199/200"), Some((100, 199, Some(200))));
+    assert_eq!(content_range("bytes 0-0/*"), Some((0, 0, None)));
     for text in ["", "bytes", "bytes */200", "bytes 9-2/10", "bytes 0-10/10", "octets 0-1/2", "bytes a-b/c"] {
         assert_eq!(content_range(text), None, "{text}");
     }

@@ -5,7 +5,7 @@ use super::super::*;
 use crate::transfer::Effect;
 
 fn facts(status: u16, code: Option<u32>) -> Facts {
-    Facts { status, code: code.map(Code::of), has_errors: false, is_key_gate: false }
+    Facts { status, code: code.map(Code::of), has_errors: false, is_key_gate: false, tus: None }
 }
 
 /// What is said of every code: written anew, not taken from the table that it tests.
@@ -82,15 +82,110 @@ const BY_STATUS: [(u16, Effect, Effect, Trouble); 24] = [
 
 fn changes(call: Call) -> bool {
     match call {
-        Call::Initialize | Call::Upload | Call::Confirm => true,
-        Call::Overview | Call::Details | Call::Search | Call::Download | Call::Touch => false,
+        Call::Initialize
+        | Call::Upload
+        | Call::TusCreate
+        | Call::TusPatch
+        | Call::TusJoin
+        | Call::Confirm => true,
+        Call::TusHead | Call::Overview | Call::Details | Call::Search | Call::Download | Call::Touch => false,
     }
 }
 
 fn carries_a_file(call: Call) -> bool {
     match call {
-        Call::Initialize | Call::Upload => true,
-        Call::Overview | Call::Details | Call::Search | Call::Download | Call::Touch | Call::Confirm => false,
+        Call::Initialize | Call::Upload | Call::TusCreate => true,
+        Call::TusHead
+        | Call::TusPatch
+        | Call::TusJoin
+        | Call::Overview
+        | Call::Details
+        | Call::Search
+        | Call::Download
+        | Call::Touch
+        | Call::Confirm => false,
+    }
+}
+
+/// Where an answer about a resumable upload means something of its own.
+fn of_a_resumable_upload(call: Call, status: u16) -> Option<Answer> {
+    let answer = |effect, trouble| Some(Answer { effect, trouble });
+    match (call, status) {
+        (Call::TusPatch, 400) => answer(Effect::Unknown, Trouble::Server),
+        (Call::TusHead | Call::TusPatch | Call::TusJoin, 404) => answer(Effect::None, Trouble::Gone),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_refusals_of_resumable_uploads_say_in_words_is_read() {
+    let read = |status, text: &str| Problem::of(status, text.as_bytes()).facts();
+    let judged = |call, status, text: &str| judge(call, read(status, text));
+    let offset = "Offset does not match file. File offset: 16777216. Request offset: 8388608";
+    assert_eq!(read(409, offset).tus, Some(TusRefusal::Offset { accepted: 16_777_216 }));
+    let cases = [
+        (Call::TusPatch, 409, offset, Effect::None, Trouble::Offset),
+        (Call::TusHead, 409, "", Effect::None, Trouble::AskOverview),
+        (
+            Call::TusJoin,
+            400,
+            "Partial upload 3f is not ready for concatenation. Expected 9 bytes, committed 8.",
+            Effect::None,
+            Trouble::NotReady,
+        ),
+        (Call::TusJoin, 400, "Header Upload-Concat is invalid", Effect::None, Trouble::Protocol),
+        (Call::TusCreate, 400, "File size exceeds maximum", Effect::Refused, Trouble::File),
+        (Call::TusCreate, 413, "", Effect::Refused, Trouble::File),
+        (
+            Call::TusPatch,
+            413,
+            "Request contains more data than the file's upload length",
+            Effect::None,
+            Trouble::Protocol,
+        ),
+        (Call::TusPatch, 415, "Content-Type x is invalid.", Effect::None, Trouble::Protocol),
+        (Call::TusPatch, 412, "", Effect::None, Trouble::Protocol),
+        (
+            Call::TusPatch,
+            423,
+            "File is currently being updated. Please try again later",
+            Effect::None,
+            Trouble::Server,
+        ),
+        (Call::TusPatch, 460, "", Effect::Unknown, Trouble::Protocol),
+        (Call::TusPatch, 400, "Buffered TUS upload failed for file id 1.", Effect::Unknown, Trouble::Server),
+        (
+            Call::TusPatch,
+            401,
+            "You must use a bearer token that represents a system user with access to the resource in the Resource Rights Registry",
+            Effect::None,
+            Trouble::Rights,
+        ),
+        (Call::TusPatch, 401, "", Effect::None, Trouble::Token),
+        (
+            Call::TusCreate,
+            409,
+            "A file transfer has already been, or attempted to be, created. Create a new file transfer resource to try again.",
+            Effect::Unknown,
+            Trouble::AskOverview,
+        ),
+        (Call::TusCreate, 404, "The requested file transfer was not found", Effect::Refused, Trouble::Gone),
+        (
+            Call::TusCreate,
+            503,
+            "Storage provider is not ready yet. Please try again later.",
+            Effect::None,
+            Trouble::Route,
+        ),
+    ];
+    for (call, status, text, effect, trouble) in cases {
+        assert_eq!(judged(call, status, text), Answer { effect, trouble }, "{call} {status} {text}");
+    }
+    // What looks alike and is not.
+    for text in
+        ["Offset does not match file. File offset: many. Request offset: 1", "Offset does not match file"]
+    {
+        assert_eq!(read(409, text).tus, None, "{text}");
     }
 }
 
@@ -99,11 +194,17 @@ fn an_answer_without_a_code_is_judged_by_its_status() {
     for (status, looking, changing, trouble) in BY_STATUS {
         for call in Call::ALL {
             let effect = if changes(call) { changing } else { looking };
-            assert_eq!(judge(call, facts(status, None)), Answer { effect, trouble }, "{call} {status}");
+            let expected = of_a_resumable_upload(call, status).unwrap_or(Answer { effect, trouble });
+            assert_eq!(judge(call, facts(status, None)), expected, "{call} {status}");
         }
     }
     for call in Call::ALL {
         let invalid = judge(call, Facts { has_errors: true, ..facts(400, None) });
+        if call == Call::TusPatch {
+            // Its refusals are plain text, of which none is about the form of what was sent.
+            assert_eq!(invalid, Answer { effect: Effect::Unknown, trouble: Trouble::Server });
+            continue;
+        }
         let trouble = if carries_a_file(call) { Trouble::File } else { Trouble::Protocol };
         assert_eq!(invalid, Answer { effect: Effect::Refused, trouble }, "{call}");
         let gate = judge(call, Facts { is_key_gate: true, ..facts(401, None) });
@@ -125,7 +226,7 @@ fn trouble_with_rights_or_set_up_never_refuses_a_file() {
         for (code, status) in [(2, 400), (5, 403), (6, 401), (21, 503), (28, 400)] {
             assert_eq!(judge(call, facts(status, Some(code))).effect, Effect::None, "{call} {code}");
         }
-        for status in [401, 403, 404, 429] {
+        for status in [401, 403, 404, 423, 429] {
             assert_eq!(judge(call, facts(status, None)).effect, Effect::None, "{call} {status}");
         }
     }

@@ -112,8 +112,18 @@ fn parameters(server: &Server) -> Parameters {
 
 fn identity(parameters: Parameters, initial: Duration) -> Identity {
     let backoff = Backoff::new(initial, Duration::from_mins(1), Arc::new(SeededRandom::new(3))).unwrap();
-    let means =
-        Means { clients: clients(), clock: Arc::new(SystemClock), skew: Arc::new(Skew::new()), backoff };
+    let breaker = |host| {
+        let random = Arc::new(SeededRandom::new(4));
+        Arc::new(Breaker::new(host, Duration::from_millis(20), random))
+    };
+    let means = Means {
+        clients: clients(),
+        clock: Arc::new(SystemClock),
+        skew: Arc::new(Skew::new()),
+        backoff,
+        issuer: breaker("issuer"),
+        platform: breaker("platform"),
+    };
     Identity::new(parameters, means).unwrap()
 }
 

@@ -83,7 +83,10 @@ fn adopting(number: u8) -> Vec<OutgoingEvent> {
 /// The transfer in a state of one's choice.
 fn in_state(transfer: &Transfer, state: Outgoing) -> Transfer {
     let Work::Outgoing { claim, abandoned, .. } = transfer.work.clone() else { panic!("incoming") };
-    Transfer { work: Work::Outgoing { claim, abandoned, progress: state }, ..transfer.clone() }
+    Transfer {
+        work: Work::Outgoing { claim, abandoned, never_whole: 0, progress: state },
+        ..transfer.clone()
+    }
 }
 
 /// The transfer after it was taken back.

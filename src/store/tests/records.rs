@@ -1,7 +1,7 @@
 //! What was written once is read for ever.
 
 use crate::transfer::TransferId;
-use crate::transfer::samples::{incoming_states, outgoing_states};
+use crate::transfer::samples::{incoming_states, outgoing_states, resumable_states};
 
 use super::super::record::{self, Record};
 use super::*;
@@ -12,15 +12,17 @@ const VERSION_1: &str = include_str!("../../../tests/store/records-v1.jsonl");
 /// What the fixture's lines are, in their order.
 fn expected() -> Vec<(String, Record)> {
     let id = |number: u64| TransferId::new(1_795_248_000_000 + number, [5; 16]);
-    let outgoing = outgoing_states().into_iter().map(|(name, progress)| {
+    let out = |(name, progress), never_whole| {
         let abandoned = vec![crate::transfer::samples::broker_id(200)];
-        (format!("out: {name}"), Work::Outgoing { claim: claim(42), abandoned, progress })
-    });
+        (format!("out: {name}"), Work::Outgoing { claim: claim(42), abandoned, never_whole, progress })
+    };
+    let outgoing = outgoing_states().into_iter().map(|state| out(state, 0));
+    let resumable = resumable_states().into_iter().map(|state| out(state, 1));
     let incoming = incoming_states()
         .into_iter()
         .map(|(name, progress)| (format!("in: {name}"), Work::Incoming { damaged: 1, progress }));
     (0..)
-        .zip(outgoing.chain(incoming))
+        .zip(outgoing.chain(incoming).chain(resumable))
         .map(|(number, (name, work))| {
             let transfer = Transfer {
                 id: id(number),

@@ -62,6 +62,8 @@ impl Party {
             .set("retry", "max", "\"1s\"")
             .set("retry", "cut_upload_wait", "\"1s\"")
             .set("retry", "settle_initialize", "\"2s\"")
+            .set("retry", "wedged_after", "\"1s\"")
+            .set("retry", "probe_every", "\"500ms\"")
             .set("state", "ballast", "\"1MiB\"")
             .set("state", "min_free_space", "\"1MiB\"")
             .set("telemetry", "log_level", "\"info\"");
@@ -324,6 +326,12 @@ impl Bench {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// Makes the sandbox have faults, these and no others (docs/sandbox-faults.md).
+    pub(crate) fn set_faults(&self, rules: &Value) {
+        let answer = ask(&self.url, "PUT", "/_sandbox/faults", &[], rules.to_string().as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     /// The requests of an operation that were answered with a status.
     pub(crate) fn requests(&self, operation: &str, status: u16) -> Vec<Value> {
         let is_it = |entry: &Value| entry["operation"] == operation && entry["status"] == status;
@@ -382,12 +390,14 @@ impl Bench {
     /// The same where a journal has been lost on purpose.
     pub(crate) fn assert_promises_but_journals(&mut self) {
         self.settle();
+        self.assert_caps();
         for party in [&mut self.sender, &mut self.recipient] {
             if party.child.is_some() {
                 assert_eq!(party.stop(), Some(0), "the {} did not end in order", party.name);
             }
         }
         self.assert_settled_promises();
+        self.assert_no_secrets();
     }
 
     /// Waits until every receipt says that every recipient has confirmed.

@@ -2,9 +2,11 @@
 
 mod accelerated;
 mod bench;
+mod caps;
 mod child;
 mod content;
 mod http;
+mod in_process;
 mod mounts;
 mod points;
 mod promises;
@@ -17,6 +19,8 @@ pub(crate) use accelerated::{Clock as AcceleratedClock, accelerated};
 pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, Party, RESOURCE, Setup};
 pub(crate) use child::{Child, DEADLINE, Ended, PROGRAM, command, run, until};
 pub(crate) use content::{Content, noise};
+pub(crate) use http::ask;
+pub(crate) use in_process::{InProcess, in_process};
 pub(crate) use mounts::{Ballast, Mount, assert_alone_as_root};
 pub(crate) use points::points;
 pub(crate) use promises::{Fate, files_below, sources_below};

@@ -1,0 +1,240 @@
+//! Every call, broken in every way: whatever becomes of an answer, a file is published once, delivered once and
+//! confirmed, and no call that changes something is repeated blindly.
+//!
+//! No answer of these is final for a file. A refusal without Altinn's own words is somebody else's (a gateway, a
+//! firewall), and one that has them is about rights, which an outage of Altinn's authorization looks like: the route
+//! waits, and the file is sent. What is final (malware, a wrong checksum again and again, a file that is too large)
+//! has tests of its own in `sending.rs` and `bad_input.rs`.
+
+use std::time::Duration;
+
+use formidlingd::sandbox::{Entry, Filter, Options, RateLimits, Role};
+use serde_json::{Value, json};
+
+use crate::support::{InProcess, files_below, in_process, noise};
+
+/// An upload whose last byte may have left is watched until Altinn gives it up: here sooner than after a day.
+const STUCK_AFTER: Duration = Duration::from_mins(10);
+/// However a call is broken, the file is through after this long.
+const BOUND: Duration = Duration::from_hours(2);
+/// Bytes of a file.
+const SIZE: usize = 3000;
+
+/// A call, and how it is brought about.
+struct Call {
+    name: &'static str,
+    /// The sandbox's name of it.
+    operation: &'static str,
+    /// Who makes it.
+    by: Role,
+    /// Which of them it is, counted while the rules are in force.
+    nth: u32,
+    /// What has to go wrong before, so that it is made.
+    before: &'static [fn() -> Value],
+    /// Whether its answer has a body that can be cut.
+    has_body: bool,
+}
+
+fn a_token_is_refused() -> Value {
+    json!({"operation": "initialize", "effect": "answer", "status": 401, "body": "empty", "nth": 1})
+}
+
+fn initialize_is_lost() -> Value {
+    json!({"operation": "initialize", "effect": "lose", "when": "after", "nth": 1})
+}
+
+fn upload_is_lost() -> Value {
+    json!({"operation": "upload", "effect": "lose", "when": "before", "nth": 1})
+}
+
+fn checksum_differs() -> Value {
+    json!({"effect": "checksum-mismatch", "nth": 1})
+}
+
+fn download_is_not_noted() -> Value {
+    json!({"operation": "confirm", "effect": "answer", "body": "bro-00019", "nth": 1})
+}
+
+const fn call(name: &'static str, operation: &'static str, by: Role) -> Call {
+    Call { name, operation, by, nth: 1, before: &[], has_body: true }
+}
+
+const CALLS: [Call; 12] = [
+    Call { before: &[a_token_is_refused], ..call("token", "token", Role::Sender) },
+    Call { before: &[a_token_is_refused], ..call("exchange", "exchange", Role::Sender) },
+    call("initialize", "initialize", Role::Sender),
+    call("upload", "upload", Role::Sender),
+    call("overview by the sender", "overview", Role::Sender),
+    Call { before: &[upload_is_lost, checksum_differs], ..call("details", "details", Role::Sender) },
+    Call { before: &[initialize_is_lost], ..call("search by the sender", "search", Role::Sender) },
+    call("search by the recipient", "search", Role::Recipient),
+    call("overview by the recipient", "overview", Role::Recipient),
+    call("download", "download", Role::Recipient),
+    Call { before: &[download_is_not_noted], nth: 2, ..call("touch", "download", Role::Recipient) },
+    Call { has_body: false, ..call("confirm", "confirm", Role::Recipient) },
+];
+
+/// How a call is broken: a name, and the members of a rule.
+fn ways(call: &Call) -> Vec<(&'static str, Value)> {
+    let answer = |status: u16, body: &str| json!({"effect": "answer", "status": status, "body": body});
+    let after = |status: u16, body: &str| json!({"effect": "answer", "status": status, "body": body, "when": "after"});
+    let mut ways = vec![
+        ("dropped before", json!({"effect": "lose", "when": "before"})),
+        ("dropped after the effect", json!({"effect": "lose", "when": "after"})),
+        ("stall", json!({"effect": "delay", "duration": "3h"})),
+        ("401 empty", answer(401, "empty")),
+        ("401 BRO-00006", json!({"effect": "answer", "body": "bro-00006"})),
+        ("403", answer(403, "empty")),
+        ("404", answer(404, "empty")),
+        ("408", answer(408, "empty")),
+        ("409", answer(409, "empty")),
+        ("423", answer(423, "empty")),
+        ("429", json!({"effect": "answer", "status": 429, "body": "gateway-json", "retry_after": "30s"})),
+        ("500", answer(500, "empty")),
+        ("500 after the effect", after(500, "empty")),
+        ("502 HTML", answer(502, "html")),
+        ("502 HTML after the effect", after(502, "html")),
+        ("503", answer(503, "empty")),
+        ("garbage JSON", after(200, "garbage-json")),
+    ];
+    if call.has_body {
+        ways.push(("cut in the answer", json!({"effect": "response-cut", "at": 7})));
+    }
+    if matches!(call.operation, "upload" | "initialize") {
+        ways.push(("cut in the request", json!({"effect": "request-cut", "at": 100})));
+        ways.push(("stall in the request", json!({"effect": "request-stall", "at": 100, "duration": "3h"})));
+    }
+    ways
+}
+
+/// What is wrong with how a file fared, if anything is.
+fn verdict(site: &InProcess, name: &str, after: u64, call: &Call) -> Result<(), String> {
+    let sandbox = site.sandbox();
+    let mine: Vec<_> =
+        sandbox.transfers().into_iter().filter(|transfer| transfer.file_name == name).collect();
+    let recipient = format!("0192:{}", site.organization(Role::Recipient));
+    let published: usize = mine.iter().map(|transfer| transfer.published()).sum();
+    let confirmed = mine.iter().filter(|transfer| {
+        transfer.highest(&recipient).is_some_and(|status| status.name() == "DownloadConfirmed")
+    });
+    let entries = sandbox.ledger().find(&Filter { after: Some(after), ..Filter::default() });
+    let with_effect = |operation: &str, effect: &[&str]| {
+        entries
+            .iter()
+            .filter(|entry| {
+                entry.operation == operation && entry.effect.is_some_and(|it| effect.contains(&it))
+            })
+            .count()
+    };
+    let arrived: Vec<_> = files_below(&site.inbox())
+        .into_iter()
+        .filter(|path| !path.to_string_lossy().contains(".formidlingd"))
+        .filter(|path| {
+            let file = path.file_name().unwrap().to_string_lossy().into_owned();
+            file.starts_with(name.trim_end_matches(".bin")) && !file.ends_with(".json")
+        })
+        .collect();
+    let uploaded =
+        entries.iter().filter(|entry| entry.operation == "upload" && entry.effect.is_some()).count();
+    // Altinn fails one upload of two by itself where the details are asked for.
+    let failed_by_altinn = usize::from(call.name == "details");
+    let is_unpublished_dead =
+        mine.iter().filter(|transfer| transfer.published() == 0 && transfer.size > 0).count();
+    let problems = [
+        (published != 1, format!("published {published} times, in {} transfers", mine.len())),
+        (confirmed.count() != 1, "not confirmed, or more than once".to_owned()),
+        (arrived.len() != 1, format!("{} files have arrived: {arrived:?}", arrived.len())),
+        (mine.len() > 2 + failed_by_altinn, format!("{} transfers were made", mine.len())),
+        (is_unpublished_dead > 1, format!("{is_unpublished_dead} transfers got bytes in vain")),
+        (uploaded > 2 + failed_by_altinn, format!("{uploaded} uploads began")),
+        (with_effect("confirm", &["confirmed", "all confirmed"]) != 1, "confirmed more than once".to_owned()),
+        (!files_below(&site.outbox().join("failed")).is_empty(), "it lies in failed/".to_owned()),
+    ];
+    let found: Vec<String> = problems.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect();
+    if !found.is_empty() {
+        let shown: Vec<String> = entries.iter().map(show).collect();
+        return Err(format!("{}\n{}", found.join("; "), shown.join("\n")));
+    }
+    Ok(())
+}
+
+fn show(entry: &Entry) -> String {
+    format!("    {} {} {:?} {:?} {:?}", entry.time, entry.operation, entry.status, entry.effect, entry.faults)
+}
+
+/// Sends a file while a call is broken in one way, and looks what became of it.
+async fn cell(site: &InProcess, call: &Call, number: usize, way: &str, fault: Value) -> Result<(), String> {
+    let name = format!("{number:02}-{}.bin", call.operation);
+    let content = noise(number as u64, SIZE);
+    let ledger = site.sandbox().ledger();
+    let after = ledger.entries().last().map_or(0, |entry| entry.sequence);
+    let mut rules: Vec<Value> = call.before.iter().map(|rule| rule()).collect();
+    let mut rule = fault;
+    rule["name"] = json!("the fault");
+    rule["operation"] = json!(call.operation);
+    rule["nth"] = json!(call.nth);
+    rule["organization"] = json!(site.organization(call.by));
+    rules.push(rule);
+    site.stalled.set(usize::from(way.starts_with("stall")));
+    site.faults(rules);
+    std::fs::write(site.outbox().join(&name), &content).unwrap();
+    let receipt = || {
+        let receipts = files_below(&site.outbox().join("sent"));
+        let mine = receipts.iter().find(|path| path.ends_with(format!("{name}.receipt.json")));
+        mine.is_some_and(|path| {
+            std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"status\": \"completed\""))
+        }) && std::fs::read(site.inbox().join(&name)).is_ok_and(|bytes| bytes == content)
+    };
+    let is_through = site.until(BOUND, receipt).await;
+    let strikes =
+        ledger.find(&Filter { after: Some(after), fault: Some("the fault".into()), ..Filter::default() });
+    site.faults(Vec::new());
+    site.stalled.set(0);
+    if strikes.is_empty() {
+        return Err(format!(
+            "the fault never struck{}",
+            if is_through { "" } else { ", and it is not through" }
+        ));
+    }
+    if !is_through {
+        let entries = ledger.find(&Filter { after: Some(after), ..Filter::default() });
+        let shown: Vec<String> = entries.iter().rev().take(40).rev().map(show).collect();
+        return Err(format!("not through within {BOUND:?}\n{}", shown.join("\n")));
+    }
+    verdict(site, &name, after, call)
+}
+
+/// All cells of one call, in a sandbox of their own; those that fail.
+fn row(call: &Call) -> Vec<String> {
+    let rate_limits = RateLimits::altinn();
+    let options = Options { rate_limits, stuck_after: STUCK_AFTER, ..Options::default() };
+    let patient = |_: Role, settings: &mut crate::support::Settings| {
+        // The clock moves by whole seconds.
+        settings.set("http", "connect_timeout", "\"1m\"");
+    };
+    in_process(options, patient, async |site| {
+        let mut failed = Vec::new();
+        for (number, (way, fault)) in ways(call).into_iter().enumerate() {
+            if let Err(problem) = cell(site, call, number, way, fault).await {
+                failed.push(format!("{} × {way}: {problem}", call.name));
+                if problem.starts_with("not through") {
+                    break;
+                }
+            }
+            // A token that was refused is not asked for anew each time.
+            tokio::time::sleep(Duration::from_mins(6)).await;
+        }
+        failed
+    })
+}
+
+#[test]
+fn whatever_becomes_of_an_answer_a_file_arrives_once() {
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let rows: Vec<_> = CALLS.iter().map(|call| scope.spawn(move || row(call))).collect();
+        rows.into_iter()
+            .flat_map(|row| row.join().unwrap_or_else(|_| vec!["a row panicked".to_owned()]))
+            .collect()
+    });
+    assert!(failed.is_empty(), "{} cells failed:\n{}", failed.len(), failed.join("\n"));
+}

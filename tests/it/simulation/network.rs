@@ -1,0 +1,158 @@
+//! The way between a simulated service and its Altinn: every call can be lost on the way there or back, and is held
+//! against what the store and the disk would still say after a death.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use formidlingd::http::{self, Answer, Lost};
+use formidlingd::seams::{self, crash_point};
+use futures_util::stream;
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use reqwest::header::{AUTHORIZATION, RANGE};
+use reqwest::{Body, Request, Response};
+
+use super::chance::Fault;
+use super::checks;
+use super::server::{self, Call, Operation, Reply, Server};
+use super::world::{Clock, Life, life};
+
+/// How long a message takes.
+const LATENCY: Duration = Duration::from_millis(20);
+/// What has arrived of somebody who is dead is stored this long afterwards.
+const LATE: Duration = Duration::from_mins(3);
+/// Content arrives in such pieces.
+const PIECE: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) server: Arc<Mutex<Server>>,
+    pub(crate) clock: Arc<Clock>,
+}
+
+impl http::Network for Network {
+    fn answer(&self, request: Request) -> Answer {
+        let (server, clock) = (Arc::clone(&self.server), Arc::clone(&self.clock));
+        Box::pin(async move { answer(&server, &clock, request).await })
+    }
+}
+
+/// What is asked by a request.
+pub(crate) fn call_of(request: &Request) -> Call {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let pairs = request.url().query_pairs();
+    Call {
+        method: request.method().clone(),
+        path: request.url().path().to_owned(),
+        query: pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect::<BTreeMap<_, _>>(),
+        range: request.headers().get(RANGE).and_then(|range| range.to_str().ok()).map(str::to_owned),
+        caller: server::caller(header(AUTHORIZATION)),
+    }
+}
+
+async fn answer(server: &Mutex<Server>, clock: &Clock, mut request: Request) -> Result<Response, Lost> {
+    let now = || seams::Clock::now(clock);
+    let call = call_of(&request);
+    let (operation, fault) = (call.operation(), life().map_or(Fault::None, |life| life.fault(&call)));
+    tokio::time::sleep(LATENCY).await;
+    match fault {
+        Fault::Connect => return Err(Lost::Connect),
+        Fault::LostBefore => return Err(Lost::Cut),
+        Fault::Status(status, number) => return Ok(response(refusal(status, number), now(), None)),
+        _ => {}
+    }
+    let body = request.body_mut().take();
+    let reply = if operation == Operation::Upload {
+        crash_point("call:upload:sent");
+        check(|life| checks::at_call(life, &call, b""));
+        upload(server, &now, &call, body, fault).await?
+    } else {
+        let body = match body {
+            Some(body) => body.collect().await.map_err(|_| Lost::Cut)?.to_bytes(),
+            None => Bytes::new(),
+        };
+        crash_point(&format!("call:{}:sent", operation.name()));
+        check(|life| checks::at_call(life, &call, &body));
+        server.lock().unwrap().answer(&call, &body, now())
+    };
+    crash_point(&format!("call:{}:done", operation.name()));
+    match fault {
+        Fault::LostAfter => return Err(Lost::Cut),
+        Fault::StatusAfter(status) => return Ok(response(refusal(status, 0), now(), None)),
+        Fault::Stall => std::future::pending().await,
+        _ => {}
+    }
+    tokio::time::sleep(LATENCY).await;
+    let cut = (operation == Operation::Download && fault == Fault::CutBody).then_some(reply.body.len() / 2);
+    Ok(response(reply, now(), cut))
+}
+
+fn check(invariant: impl FnOnce(&Life)) {
+    if let Some(life) = life() {
+        invariant(&life);
+    }
+}
+
+fn refusal(status: u16, number: u16) -> Reply {
+    match number {
+        0 if status == 502 => Reply::bare(502, "<html>Bad Gateway</html>"),
+        0 if status == 200 => Reply::bare(200, "{\"neither\": "),
+        0 => Reply::bare(status, ""),
+        _ => Reply::problem(status, number),
+    }
+}
+
+async fn upload(
+    server: &Mutex<Server>,
+    now: &impl Fn() -> Timestamp,
+    call: &Call,
+    body: Option<Body>,
+    fault: Fault,
+) -> Result<Reply, Lost> {
+    let refused = server.lock().unwrap().begin_upload(call.id(), now());
+    if let Some(refused) = refused {
+        return Ok(refused);
+    }
+    let mut content = Vec::new();
+    let mut body = body.unwrap_or_default();
+    while let Some(frame) = body.frame().await {
+        content.extend_from_slice(&frame.map_err(|_| Lost::Cut)?.into_data().unwrap_or_default());
+        if fault == Fault::CutBody {
+            return Err(Lost::Cut);
+        }
+        tokio::time::sleep(LATENCY).await;
+    }
+    check(|life| checks::at_last_byte(life, call));
+    let content = Arc::new(content);
+    crash_point("call:upload:whole");
+    // Altinn may store what has arrived though the sender is dead by now.
+    let before = server.lock().unwrap().clone();
+    server.lock().unwrap().end_upload_late(call.id(), Arc::clone(&content), now() + LATE);
+    crash_point("call:upload:late");
+    *server.lock().unwrap() = before;
+    if fault == Fault::Late {
+        server.lock().unwrap().end_upload_late(call.id(), content, now() + LATE);
+        return Err(Lost::Cut);
+    }
+    Ok(server.lock().unwrap().end_upload(call.id(), content, now()))
+}
+
+/// The answer on the line; it may break off.
+pub(crate) fn response(reply: Reply, now: Timestamp, cut: Option<usize>) -> Response {
+    let mut response = axum::http::Response::builder()
+        .status(reply.status)
+        .header("date", now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    for (name, value) in reply.headers {
+        response = response.header(name, value);
+    }
+    let end = cut.unwrap_or(reply.body.len());
+    let pieces = (0..end).step_by(PIECE).map(|at| Ok(reply.body.slice(at..end.min(at + PIECE))));
+    let mut pieces: Vec<io::Result<Bytes>> = pieces.collect();
+    if cut.is_some() {
+        pieces.push(Err(io::ErrorKind::ConnectionReset.into()));
+    }
+    response.body(Body::wrap_stream(stream::iter(pieces))).unwrap().into()
+}
