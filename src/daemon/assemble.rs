@@ -180,12 +180,12 @@ fn ballast(state: &config::State) -> Ballast {
 
 fn open_store(state: &config::State, surroundings: &Surroundings) -> Result<Store, Error> {
     let failed = |source| Error::Store { path: state.path.clone(), source };
+    let (clock, random) = (Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
     #[cfg(debug_assertions)]
     if let Some(simulated) = &surroundings.simulated {
-        let (clock, random) = (Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
         return Store::open_in_memory(&state.path, &simulated.memory, clock, random).map_err(failed);
     }
-    let open = || Store::open(&state.path, Arc::clone(&surroundings.clock), Arc::clone(&surroundings.random));
+    let open = || Store::open(&state.path, Arc::clone(&clock), Arc::clone(&random));
     let opened = match open() {
         Err(error) if error.is_full() && ballast(state).give_up().map_err(failed)? => {
             warn!(state = ?state.path, "the disk is full: the ballast was given up, to finish what was begun");

@@ -391,8 +391,8 @@ impl NotTold {
             Self::Altinn(error) => {
                 let trouble = Trouble::broker(&error, route.means.now());
                 match trouble.kind {
-                    // No file fails for it, and whether sending works is not seen from it.
-                    Kind::Permanent | Kind::Route => Trouble { kind: Kind::Slow, ..trouble },
+                    // No file fails for it.
+                    Kind::Permanent => Trouble { kind: Kind::Slow, ..trouble },
                     _ => trouble,
                 }
             }

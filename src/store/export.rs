@@ -8,7 +8,7 @@
 //! so a transfer that is finished meanwhile is in both, as after a death between the two, and is finished once more.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -179,7 +179,7 @@ impl Store {
         let exported = self.export_named(&mut writer, anew, with_journal)?;
         crash_point("export:written");
         let file: File = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
+        crate::seams::sync_file(&file).map_err(failed)?;
         crash_point("export:synced");
         std::fs::rename(anew, path).map_err(|source| Error::io("rename", anew, source))?;
         crash_point("export:renamed");
@@ -332,6 +332,21 @@ fn exports(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = entries.map_err(|source| Error::io("list the directory", folder, source))?;
     let is_export = |path: &PathBuf| path.to_string_lossy().ends_with(SUFFIX);
     Ok(entries.into_iter().map(|entry| entry.path()).filter(is_export).collect())
+}
+
+/// The exports that the service has made by itself in which a transfer stands that is finished since. Blocks.
+#[must_use]
+pub fn exports_with(state: &Path, id: TransferId) -> Vec<PathBuf> {
+    let text = id.to_string();
+    let holds = |path: &PathBuf| {
+        let lines = File::open(path).map(|file| io::BufReader::with_capacity(256 * 1024, file).lines());
+        // One that cannot be read may hold it.
+        lines.map_or(true, |mut lines| lines.any(|line| line.map_or(true, |line| line.contains(&text))))
+    };
+    let mut all = exports(&state.join(FOLDER)).unwrap_or_default();
+    all.retain(holds);
+    all.sort();
+    all
 }
 
 /// The newest export that the service has made by itself, and when by its name; `None` where there is none. Blocks.

@@ -484,7 +484,7 @@ impl Build<'_> {
         let Some((month, file)) = self.month.take() else { return Ok(()) };
         let failed = |source| Error::io("write", &month, source);
         let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
+        crate::seams::sync_file(&file).map_err(failed)?;
         disk::sync_dir(&self.half.join("journal"))
     }
 

@@ -68,7 +68,7 @@ use self::stage::Task;
 
 pub use self::ballast::Ballast;
 pub use self::error::Error;
-pub use self::export::{Exported, newest_export, remedy_in};
+pub use self::export::{Exported, exports_with, newest_export, remedy_in};
 pub use self::import::{ImportError, Imported, import};
 pub use self::keys::BrokerKey;
 pub use self::known_folders::KnownFolders;

@@ -97,7 +97,7 @@ impl SetBackNotes {
         let bytes = serde_json::to_vec(note).unwrap_or_default();
         let written = std::fs::File::create(&new).and_then(|mut file| {
             file.write_all(&bytes)?;
-            file.sync_all()
+            crate::seams::sync_file(&file)
         });
         crash_point("set_back:written");
         written

@@ -27,6 +27,7 @@ mod documents;
 mod downloads;
 mod faults;
 mod folders;
+mod full_state;
 mod hooks;
 mod hours;
 mod house;
@@ -45,6 +46,7 @@ mod reading;
 mod receiving;
 mod recovery;
 mod sending;
+mod set_back;
 mod sidecars;
 #[cfg(debug_assertions)]
 mod simulation;

@@ -150,6 +150,16 @@ fn tell(out: &mut impl Write, config: &Config, erased: &[Erased]) -> io::Result<
             }
         }
     }
+    let ids = erased.iter().map(|erased| erased.tombstone.id);
+    let exports: std::collections::BTreeSet<PathBuf> =
+        ids.flat_map(|id| store::exports_with(&config.state.path, id)).collect();
+    for export in exports {
+        writeln!(
+            out,
+            "an export still holds what was active then; delete it, or wait until newer ones have taken its place: {}",
+            visible(&export.to_string_lossy())
+        )?;
+    }
     for copy in damaged_copies(&config.state.path) {
         writeln!(
             out,

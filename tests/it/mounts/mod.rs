@@ -7,6 +7,7 @@ mod between;
 mod corrected;
 mod full;
 mod fuse;
+mod state;
 mod users;
 mod watches;
 

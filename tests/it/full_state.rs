@@ -1,0 +1,71 @@
+//! The disk of the state fills up, or fails: nothing is lost, and everything goes on by itself when there is room.
+
+use crate::copies::assert_all_fits;
+use crate::support::{Bench, Setup, noise};
+
+const ENOSPC: i32 = 28;
+const EIO: i32 = 5;
+
+#[test]
+fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    bench.drop_file("first.bin", &noise(99, 1000));
+    bench.sender.start();
+    bench.wait_for_completion();
+    assert_eq!(bench.sender.stop(), Some(0));
+    let mut faults = Vec::new();
+    for (step, errno) in [("store apply", ENOSPC), ("store flush", ENOSPC), ("store sync", EIO)] {
+        faults.extend((1..=10).step_by(3).map(|first| format!("{step}:{first}:1:{errno}")));
+    }
+    faults.push(format!("journal append:1:1:{ENOSPC}"));
+    for (seed, fault) in (0..).zip(&faults) {
+        bench.drop_file(&format!("{seed}.bin"), &noise(seed, 400_000));
+        bench.sender.start_with(&[("FORMIDLINGD_FAIL_AT", fault)]);
+        let ended = bench.sender.child.as_mut().and_then(crate::support::Child::wait);
+        bench.sender.child = None;
+        assert_eq!(ended.and_then(|status| status.code()), Some(1), "{fault}\n{}", bench.sender.said());
+        let said = bench.sender.said();
+        assert!(said.contains("state_io") || said.contains("cannot use the database"), "{fault}: {said}");
+        assert_all_fits(&bench.sender);
+        bench.sender.start();
+        bench.settle();
+        assert_eq!(bench.sender.stop(), Some(0), "after {fault}");
+    }
+    bench.sender.start();
+    bench.wait_for_completion();
+    bench.assert_promises();
+    assert_all_fits(&bench.sender);
+}
+
+#[test]
+fn nothing_new_is_begun_while_there_is_little_room() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.drop_file("a.txt", b"a");
+    bench.start();
+    bench.wait_for_completion();
+    for party in [&mut bench.sender, &mut bench.recipient] {
+        assert_eq!(party.stop(), Some(0));
+    }
+    let usual = bench.sender.settings.clone();
+    // More than any disk has.
+    bench.sender.set("state", "min_free_space", "\"1PiB\"");
+    bench.drop_file("b.txt", b"b");
+    bench.sender.start();
+    bench.wait_until("it is told", || bench.sender.said().contains("state_disk_full"));
+    assert!(bench.sender.outbox().join("b.txt").exists(), "it was taken");
+    assert_eq!(bench.sender.stop(), Some(0));
+    bench.sender.settings = usual;
+    bench.sender.start();
+    bench.wait_until("it is published", || bench.receipts().len() == 2);
+    // The recipient leaves at Altinn what it could not remember.
+    let usual = bench.recipient.settings.clone();
+    bench.recipient.set("state", "min_free_space", "\"1PiB\"");
+    bench.recipient.start();
+    bench.wait_until("it is told", || bench.recipient.said().contains("state_disk_full"));
+    assert_eq!(bench.recipient.stop(), Some(0));
+    assert!(!bench.recipient.said().contains(": found"), "{}", bench.recipient.said());
+    bench.recipient.settings = usual;
+    bench.recipient.start();
+    bench.assert_promises();
+}

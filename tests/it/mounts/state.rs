@@ -1,0 +1,58 @@
+//! A state on a disk that is really full.
+
+use super::folder;
+use crate::support::{Ballast, Bench, Mount, Setup, noise};
+
+/// KiB of the disk of the state.
+const DISK: u32 = 24 * 1024;
+
+#[test]
+#[ignore = "needs root: mounts"]
+fn a_sender_whose_state_has_no_room_goes_on_when_there_is_some() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    let disk = folder(&bench, "disk");
+    let _memory = Mount::memory(DISK, &disk);
+    let state = disk.join("state");
+    bench.sender.set("state", "path", format!("\"{}\"", state.display()));
+    bench.sender.set("state", "export_every", "\"200ms\"");
+    bench.start();
+    bench.drop_file("first.bin", &noise(1, 400_000));
+    bench.wait_for_completion();
+    for (seed, room) in (2..).zip([0, 300]) {
+        // In the midst of the work the disk fills up.
+        assert_eq!(bench.sender.stop(), Some(0));
+        bench.drop_file(&format!("{room}.bin"), &noise(seed, 400_000));
+        bench.sender.stop_at("initialize:intended");
+        let ballast = Ballast::but(room, &disk);
+        let before = bench.sender.said().len();
+        bench.sender.go_on();
+        // Either it dies of it, and is started anew as systemd does, or it has told; what was begun is finished with
+        // the room that was kept for it.
+        bench.drop_file(&format!("{room}-new.bin"), &noise(seed + 10, 1000));
+        let waiting = bench.sender.outbox().join(format!("{room}-new.bin"));
+        let mut restarts = 0;
+        crate::support::until(crate::support::DEADLINE, || {
+            if bench.sender.child.as_ref().is_some_and(|child| !child.is_running()) {
+                bench.sender.child = None;
+                bench.sender.start();
+                restarts += 1;
+            }
+            let said = bench.sender.log();
+            let begun_is_done =
+                bench.receipts().iter().any(|(path, _)| path.ends_with(format!("{room}.bin")));
+            begun_is_done && said.len() > before && said.contains("state_disk_full")
+        });
+        assert!(bench.sender.log().contains("state_disk_full"), "it was not told");
+        assert!(
+            bench.receipts().iter().any(|(path, _)| path.ends_with(format!("{room}.bin"))),
+            "{restarts} restarts"
+        );
+        assert!(waiting.exists(), "something new was begun");
+        assert!(!state.join("ballast").exists(), "it was not given up");
+        drop(ballast);
+        bench.wait_for_completion();
+        assert!(crate::support::until(crate::support::DEADLINE, || state.join("ballast").exists()));
+    }
+    // Its journal lies elsewhere.
+    bench.assert_promises_but_journals();
+}
