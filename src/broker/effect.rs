@@ -278,8 +278,8 @@ fn by_status(call: Call, facts: Facts) -> Answer {
         _ => {}
     }
     match facts.status {
-        // A success that could not be read: it has happened.
-        0..300 => answer(unanswered(call), Trouble::Protocol),
+        // A success that could not be read: it has happened. So has a chunk whose checksum is refused (460): it counts.
+        0..300 | 460 => answer(unanswered(call), Trouble::Protocol),
         300..400 | 404 => answer(Effect::None, Trouble::Route),
         400 if facts.has_errors && carries_a_file => answer(Effect::Refused, Trouble::File),
         400 if facts.has_errors => answer(Effect::Refused, Trouble::Protocol),
@@ -292,8 +292,6 @@ fn by_status(call: Call, facts: Facts) -> Answer {
         416 => answer(Effect::Refused, Trouble::Range),
         // 429 is one client's limit and not the platform's: others go on.
         423 | 425 | 429 => answer(Effect::None, Trouble::Server),
-        // A chunk whose checksum is refused has been counted. None is ever sent with one.
-        460 => answer(unanswered(call), Trouble::Protocol),
         400..500 => answer(Effect::None, Trouble::Protocol),
         // A gateway that got no answer: what stands behind it may have done the work all the same.
         502..=504 => answer(unanswered(call), Trouble::Platform),

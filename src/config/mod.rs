@@ -40,8 +40,8 @@ pub use patterns::NamePatterns;
 pub use problem::{Origin, Problem, Problems};
 pub use reference::ReferenceTemplate;
 pub use routes::{
-    AfterSend, Confirm, Inbox, Keep, Layout, MinFreeSpace, Outbox, ParallelParts, Recipients, Sidecar,
-    SidecarMember, Upload, Watch,
+    AfterSend, Confirm, Inbox, Keep, Layout, MinFreeSpace, Outbox, ParallelParts, Recipients, Sending,
+    Sidecar, SidecarMember, Upload, Watch,
 };
 pub use secret::Secret;
 

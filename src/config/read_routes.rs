@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::patterns::NamePatterns;
 use super::problem::Origin;
 use super::routes::{
-    AfterSend, Inbox, Keep, MinFreeSpace, Outbox, ParallelParts, Recipients, Sidecar, SidecarMember,
+    AfterSend, Inbox, Keep, MinFreeSpace, Outbox, ParallelParts, Recipients, Sending, Sidecar, SidecarMember,
 };
 use super::section::{Reported, Section, Wrong};
 use super::tree::Value;
@@ -39,9 +39,7 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
     let file_mode = section.value("file_mode", values::file_mode);
     let group = section.optional("group", values::text);
     let processing_patience = section.value("processing_patience", values::positive_duration);
-    let upload = section.value("upload", values::choice);
-    let chunk_size = section.value("chunk_size", chunk_size);
-    let parallel_parts = section.value("parallel_parts", parallel_parts);
+    let sending = sending(section);
     let give_up_after = section.optional("give_up_after", values::positive_duration);
     let max_concurrent = section.value("max_concurrent", values::positive);
     Ok(Outbox {
@@ -72,12 +70,18 @@ pub(super) fn outbox(name: RouteName, section: &mut Section<'_>) -> Result<Outbo
         file_mode: file_mode?,
         group: group?,
         processing_patience: processing_patience?,
-        upload: upload?,
-        chunk_size: chunk_size?,
-        parallel_parts: parallel_parts?,
+        sending: sending?,
         give_up_after: give_up_after?,
         max_concurrent: max_concurrent?,
     })
+}
+
+/// How content is sent.
+fn sending(section: &mut Section<'_>) -> Result<Sending, Reported> {
+    let upload = section.value("upload", values::choice);
+    let chunk_size = section.value("chunk_size", chunk_size);
+    let parallel_parts = section.value("parallel_parts", parallel_parts);
+    Ok(Sending { upload: upload?, chunk_size: chunk_size?, parallel_parts: parallel_parts? })
 }
 
 /// Altinn holds a whole chunk in memory, and takes none of 2 GiB.

@@ -67,6 +67,17 @@ pub struct Outbox {
     pub group: Option<String>,
     /// After how long there is an alarm when Altinn neither publishes nor fails a file. Default 24 hours.
     pub processing_patience: Duration,
+    /// How content is sent.
+    pub sending: Sending,
+    /// After how long a file of this route that meets nothing but trouble has failed; as `[retry]` says when absent.
+    pub give_up_after: Option<Duration>,
+    /// Files of this route in work at once; at least 1. Default 4.
+    pub max_concurrent: usize,
+}
+
+/// How an outbox sends content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sending {
     /// How content is sent. Default auto.
     pub upload: Upload,
     /// Bytes of a chunk of a resumable upload, from 1 KiB to 1 GiB. Raised where a file would have more blocks than
@@ -74,10 +85,6 @@ pub struct Outbox {
     pub chunk_size: u64,
     /// In how many parts a resumable upload is sent at once. Default auto.
     pub parallel_parts: ParallelParts,
-    /// After how long a file of this route that meets nothing but trouble has failed; as `[retry]` says when absent.
-    pub give_up_after: Option<Duration>,
-    /// Files of this route in work at once; at least 1. Default 4.
-    pub max_concurrent: usize,
 }
 
 /// In how many parts a file is sent at once.

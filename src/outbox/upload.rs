@@ -29,8 +29,8 @@ impl Route {
     pub(super) async fn upload(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Some((_, size)) = target(transfer) else { return Ok(Next::Step) };
         let is_resumable = size > 0
-            && match self.settings.upload {
-                config::Upload::Auto => size > self.settings.chunk_size,
+            && match self.settings.sending.upload {
+                config::Upload::Auto => size > self.settings.sending.chunk_size,
                 config::Upload::Stream => false,
                 config::Upload::Tus => true,
             };

@@ -118,6 +118,7 @@ fn of_a_resumable_upload(call: Call, status: u16) -> Option<Answer> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, read from top to bottom")]
 fn what_refusals_of_resumable_uploads_say_in_words_is_read() {
     let read = |status, text: &str| Problem::of(status, text.as_bytes()).facts();
     let judged = |call, status, text: &str| judge(call, read(status, text));

@@ -61,8 +61,8 @@ impl Route {
             return self.describe_anew(transfer).await;
         }
         self.write_claim_file(transfer).await?;
-        let chunk_bytes = self.settings.chunk_size;
-        let parts = self.tempo.parts(self.settings.parallel_parts, size, chunk_bytes);
+        let chunk_bytes = self.settings.sending.chunk_size;
+        let parts = self.tempo.parts(self.settings.sending.parallel_parts, size, chunk_bytes);
         let session = Box::new(UploadSession::plan(size, chunk_bytes, parts, found.changed_ns));
         self.happened(transfer, OutgoingEvent::SessionBegun { at: self.means.now(), session }).await?;
         crash_point("upload:session_intended");
