@@ -69,8 +69,8 @@ async fn take_back(route: &Arc<Route>, transfer: &Transfer) {
 }
 
 /// What lies in a transfer's folder. Trouble with one folder is told, and does not keep the service from running.
-async fn found(route: &Arc<Route>, id: TransferId) -> Found {
-    match route.on_files(move |folders| claim_of(folders, id)).await {
+async fn found(route: &Arc<Route>, id: TransferId, is_known: bool) -> Found {
+    match route.on_files(move |folders| claim_of(folders, id, is_known)).await {
         Ok(found) => found,
         Err(trouble) => {
             error!(transfer = %id, code = %trouble.failure.code, error = %trouble.failure.message, "cannot read the claim of a file that is being sent");
@@ -82,7 +82,7 @@ async fn found(route: &Arc<Route>, id: TransferId) -> Found {
 /// A record that does not know of a transfer at Altinn, though the claim beside the file names one, is older than
 /// the claim: the store has been set back. Bytes may have left, so Altinn is asked before anything is sent.
 async fn catch_up(route: &Arc<Route>, transfer: Transfer) -> Result<(), Trouble> {
-    let Found::Claim(claim_file) = found(route, transfer.id).await else { return Ok(()) };
+    let Found::Claim(claim_file) = found(route, transfer.id, true).await else { return Ok(()) };
     if claim_file.file_transfer_id.is_some_and(|id| knows(&transfer, id)) {
         return Ok(());
     }
@@ -162,7 +162,7 @@ async fn recover_folder(route: &Arc<Route>, name: OsString) -> Result<(), Troubl
             return Ok(());
         }
     }
-    match found(route, id).await {
+    match found(route, id, false).await {
         Found::Claim(claim_file) => adopt(route, *claim_file).await,
         Found::Nothing => Ok(()),
         Found::Unclaimed => {
@@ -181,7 +181,7 @@ enum Found {
     Unclaimed,
 }
 
-fn claim_of(folders: &Folders, id: TransferId) -> Result<Found, Error> {
+fn claim_of(folders: &Folders, id: TransferId, is_known: bool) -> Result<Found, Error> {
     let own = match folders.own(id) {
         Ok(own) => own,
         Err(error) if error.is_missing() => return Ok(Found::Nothing),
@@ -192,6 +192,8 @@ fn claim_of(folders: &Folders, id: TransferId) -> Result<Found, Error> {
     match claim {
         Some(claim) if has_file || claim.file_transfer_id.is_some() => Ok(Found::Claim(Box::new(claim))),
         None if has_file => Ok(Found::Unclaimed),
+        // Its record says whether there has to be a file.
+        _ if is_known => Ok(Found::Nothing),
         // The claim was never carried out: the file is still in the drop folder.
         _ => {
             super::take::remove_own(folders, &own, id)?;
