@@ -74,6 +74,10 @@ pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
             is_delivered && lies && has_metadata
         }
     };
+    let is_alive = |transfer: &super::server::Transfer| transfer.is_being_stored();
+    if operation == Operation::Upload && life.server.lock().unwrap().find(call.id()).is_some_and(is_alive) {
+        life.violation("bytes are sent again while those sent before may still be stored".to_owned());
+    }
     if !is_intended {
         let durable: Vec<_> = durable.iter().map(|(path, content)| (path, content.bytes.len())).collect();
         life.violation(format!(

@@ -322,8 +322,8 @@ impl Disk {
             Death::Mix(pattern) => self.mixed(pattern),
         };
         let names = reachable(&names);
-        let named: BTreeSet<Node> = names.values().flat_map(|names| names.values().copied()).collect();
-        left.files.retain(|node, _| named.contains(node));
+        let kept: BTreeSet<Node> = names.values().flat_map(|inside| inside.values().copied()).collect();
+        left.files.retain(|node, _| kept.contains(node));
         for file in left.files.values_mut() {
             if !file.is_synced() {
                 let length = file.content.bytes.len();
@@ -336,7 +336,7 @@ impl Disk {
             }
             file.durable = Some(Rc::clone(&file.content));
         }
-        left.folders.retain(|node, _| *node == ROOT || named.contains(node));
+        left.folders.retain(|node, _| *node == ROOT || kept.contains(node));
         left.current = names.clone();
         left.durable = names;
         left.pending = Vec::new();

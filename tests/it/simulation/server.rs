@@ -163,6 +163,11 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
+    /// Whether an upload may still be stored.
+    pub(crate) fn is_being_stored(&self) -> bool {
+        self.late.is_some()
+    }
+
     pub(crate) fn status(&self) -> &'static str {
         self.history.last().unwrap().0
     }
@@ -211,9 +216,14 @@ impl Transfer {
     fn pass(&mut self, now: Timestamp, confirms: bool) {
         if self.late.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((at, content)) = self.late.take()
-            && self.status() == "UploadStarted"
         {
-            self.store(content, at);
+            if self.status() == "UploadStarted" {
+                self.store(content, at);
+            } else {
+                // Another upload was quicker: the loser takes the content of both away.
+                self.set("Failed", "Error occurred while uploading fileTransfer", at);
+                self.content = None;
+            }
         }
         if self.status() == "UploadStarted" && self.changed() + STUCK <= now && self.late.is_none() {
             let text = "File transfer was stuck in UploadStarted as it failed upload mid-request.";
