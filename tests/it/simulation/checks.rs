@@ -124,6 +124,7 @@ pub(crate) fn torn(before: &Image, left: &Image) -> Result<Option<Rc<Vec<u8>>>, 
 }
 
 /// When all is done, everything is in its place, once.
+#[expect(clippy::too_many_lines, reason = "it is one list")]
 pub(crate) fn at_the_end(life: &Life) {
     let image = life.state.borrow().image.clone();
     let server = life.server.lock().unwrap().clone();

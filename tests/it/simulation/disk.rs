@@ -304,9 +304,10 @@ impl Disk {
     }
 
     fn is_synced(&self) -> bool {
-        let named: BTreeSet<Node> = self.current.values().flat_map(|names| names.values().copied()).collect();
+        let kept: BTreeSet<Node> =
+            self.current.values().flat_map(|inside| inside.values().copied()).collect();
         let is_synced = |file: &File| file.is_synced();
-        self.files.iter().all(|(node, file)| !named.contains(node) || is_synced(file))
+        self.files.iter().all(|(node, file)| !kept.contains(node) || is_synced(file))
     }
 
     /// What a death leaves. The content of what is `spared` was synced by others.
@@ -472,7 +473,7 @@ impl Disk {
                     (depth, name).hash(hasher);
                     match self.files.get(node) {
                         Some(file) if is_durable => {
-                            file.durable.as_ref().map(|content| content.hash).hash(hasher)
+                            file.durable.as_ref().map(|content| content.hash).hash(hasher);
                         }
                         Some(file) => file.content.hash.hash(hasher),
                         None => folders.push((*node, depth + 1)),
