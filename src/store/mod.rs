@@ -132,8 +132,11 @@ struct Shared {
     /// `None` only while being dropped.
     jobs: Option<Jobs>,
     /// `None` once somebody waits for its end, and where nothing runs by itself.
-    owner: Mutex<Option<JoinHandle<Result<(), Error>>>>,
+    owner: Mutex<Option<Thread>>,
 }
+
+/// The thread of the owner.
+type Thread = JoinHandle<Result<(), Error>>;
 
 /// Who does what is asked for.
 #[derive(Debug)]
@@ -464,7 +467,7 @@ impl Store {
 
 impl Jobs {
     /// Starts the owner's thread, but in a simulation.
-    fn start(owner: Owner) -> Result<(Self, Option<JoinHandle<Result<(), Error>>>), Error> {
+    fn start(owner: Owner) -> Result<(Self, Option<Thread>), Error> {
         #[cfg(debug_assertions)]
         if crate::seams::is_simulated() {
             return Ok((Self::InPlace(owner), None));
@@ -490,7 +493,7 @@ impl Drop for Shared {
     }
 }
 
-fn join(owner: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
+fn join(owner: Thread) -> Result<(), Error> {
     // A panic of the owner is a bug; what it had not acknowledged is done again after a restart.
     owner.join().unwrap_or(Err(Error::Broken))
 }

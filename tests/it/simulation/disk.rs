@@ -304,9 +304,10 @@ impl Disk {
     }
 
     fn is_synced(&self) -> bool {
-        let named: BTreeSet<Node> = self.current.values().flat_map(|names| names.values().copied()).collect();
+        let kept: BTreeSet<Node> =
+            self.current.values().flat_map(|inside| inside.values().copied()).collect();
         let is_synced = |file: &File| file.is_synced();
-        self.files.iter().all(|(node, file)| !named.contains(node) || is_synced(file))
+        self.files.iter().all(|(node, file)| !kept.contains(node) || is_synced(file))
     }
 
     /// What a death leaves. The content of what is `spared` was synced by others.
@@ -322,8 +323,8 @@ impl Disk {
             Death::Mix(pattern) => self.mixed(pattern),
         };
         let names = reachable(&names);
-        let named: BTreeSet<Node> = names.values().flat_map(|names| names.values().copied()).collect();
-        left.files.retain(|node, _| named.contains(node));
+        let kept: BTreeSet<Node> = names.values().flat_map(|inside| inside.values().copied()).collect();
+        left.files.retain(|node, _| kept.contains(node));
         for file in left.files.values_mut() {
             if !file.is_synced() {
                 let length = file.content.bytes.len();
@@ -336,7 +337,7 @@ impl Disk {
             }
             file.durable = Some(Rc::clone(&file.content));
         }
-        left.folders.retain(|node, _| *node == ROOT || named.contains(node));
+        left.folders.retain(|node, _| *node == ROOT || kept.contains(node));
         left.current = names.clone();
         left.durable = names;
         left.pending = Vec::new();
@@ -472,7 +473,7 @@ impl Disk {
                     (depth, name).hash(hasher);
                     match self.files.get(node) {
                         Some(file) if is_durable => {
-                            file.durable.as_ref().map(|content| content.hash).hash(hasher)
+                            file.durable.as_ref().map(|content| content.hash).hash(hasher);
                         }
                         Some(file) => file.content.hash.hash(hasher),
                         None => folders.push((*node, depth + 1)),

@@ -63,7 +63,7 @@ pub(crate) fn explore(plan: &Plan) -> Explored {
         explored.images += next.len();
         images = next;
     }
-    println!(
+    eprintln!(
         "{:?}, {} bytes, {} deaths deep: {} runs from {} images of {} moments, {:.1} s; the longest took {:?} of its own time",
         plan.way,
         plan.size,

@@ -11,20 +11,21 @@ use formidlingd::http::{Clients, Settings};
 use formidlingd::identity::{self, Identity, KeyNaming, SigningKey, Skew};
 use formidlingd::pace::{Backoff, Breaker, Budget, Limits};
 use formidlingd::sandbox::{Founded, Options, RateLimits, Sandbox};
-use formidlingd::seams::{SeededRandom, SystemClock};
+use formidlingd::seams::{Clock, Random, SeededRandom, SystemClock};
 use formidlingd::transfer::{BrokerTransferId, OrgNumber};
 use futures_util::{StreamExt, stream};
 use md5::{Digest, Md5};
 
 use super::network::Network;
 use super::server::{Server, hex};
-use super::world::Clock;
+use super::world;
 
 /// A client of one end, on the real network or on the simulation's.
 fn client(sandbox: &Sandbox, founded: &Founded, clients: Clients) -> Client {
-    let random = Arc::new(SeededRandom::new(1));
-    let backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(20), random.clone()).unwrap();
-    let (clock, skew) = (Arc::new(SystemClock), Arc::new(Skew::new()));
+    let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
+    let backoff =
+        Backoff::new(Duration::from_millis(10), Duration::from_millis(20), Arc::clone(&random)).unwrap();
+    let (clock, skew): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(Skew::new()));
     let key = std::fs::read_to_string(&founded.private_key).unwrap();
     let url = |path: &str| format!("{}{path}", sandbox.url()).parse::<url::Url>().unwrap();
     let parameters = identity::Parameters {
@@ -41,15 +42,15 @@ fn client(sandbox: &Sandbox, founded: &Founded, clients: Clients) -> Client {
         subscription_key: None,
         slow_probe: identity::SLOW_PROBE,
     };
-    let breaker = || Arc::new(Breaker::new("altinn", Duration::from_millis(20), random.clone()));
+    let breaker = || Arc::new(Breaker::new("altinn", Duration::from_millis(20), Arc::clone(&random)));
     let (issuer, platform) = (breaker(), breaker());
     let means = identity::Means {
         clients: clients.clone(),
-        clock: clock.clone(),
+        clock: Arc::clone(&clock),
         skew,
         backoff,
         issuer,
-        platform: platform.clone(),
+        platform: Arc::clone(&platform),
     };
     let rates = std::num::NonZeroU32::new(60_000).unwrap();
     let limits = Limits { searches_per_minute: rates, details_per_minute: rates, calls_per_minute: rates };
@@ -249,7 +250,7 @@ async fn the_small_altinn_answers_as_the_sandbox_does() {
     let sandbox = Sandbox::start(options).await.unwrap();
     let founded = |name: &str| sandbox.organizations().iter().find(|founded| founded.name == name).unwrap();
     let (sender, recipient) = (founded("avsender"), founded("mottaker"));
-    let clock = Arc::new(Clock { base: jiff::Timestamp::now(), start: tokio::time::Instant::now() });
+    let clock = Arc::new(world::Clock { base: jiff::Timestamp::now(), start: tokio::time::Instant::now() });
     let server = Arc::new(Mutex::new(Server::default()));
     let clients = Clients::new(&Settings::default()).unwrap();
     let small = clients.on(Arc::new(Network { server, clock }));

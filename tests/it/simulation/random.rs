@@ -44,7 +44,7 @@ fn whatever_goes_wrong_at_once_a_file_is_published_and_delivered_once() {
         faults += all - chance.left;
         world.forget_all_but([]);
     }
-    println!(
+    eprintln!(
         "{} stories of {lives} lives with {faults} faults, {:.1} s",
         seeds().count(),
         begun.elapsed().as_secs_f64()

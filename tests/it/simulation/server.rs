@@ -3,6 +3,7 @@
 //! (`honest`); what the sandbox does by itself it does when it is next asked.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ const CONFIRMS: Duration = Duration::from_secs(5);
 /// Content is kept this long after the last confirmation.
 const GRACE: Duration = Duration::from_hours(2);
 const TIME_TO_LIVE: Duration = Duration::from_hours(30 * 24);
-const EXTENDS: Duration = Duration::from_secs(1800);
+const EXTENDS: Duration = Duration::from_mins(30);
 
 /// A request, as far as it matters.
 #[derive(Debug, Clone)]
@@ -163,6 +164,11 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
+    /// Whether an upload may still be stored.
+    pub(crate) fn is_being_stored(&self) -> bool {
+        self.late.is_some()
+    }
+
     pub(crate) fn status(&self) -> &'static str {
         self.history.last().unwrap().0
     }
@@ -211,9 +217,14 @@ impl Transfer {
     fn pass(&mut self, now: Timestamp, confirms: bool) {
         if self.late.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((at, content)) = self.late.take()
-            && self.status() == "UploadStarted"
         {
-            self.store(content, at);
+            if self.status() == "UploadStarted" {
+                self.store(content, at);
+            } else {
+                // Another upload was quicker: the loser takes the content of both away.
+                self.set("Failed", "Error occurred while uploading fileTransfer", at);
+                self.content = None;
+            }
         }
         if self.status() == "UploadStarted" && self.changed() + STUCK <= now && self.late.is_none() {
             let text = "File transfer was stuck in UploadStarted as it failed upload mid-request.";
@@ -594,7 +605,10 @@ fn time(at: Timestamp) -> String {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 /// A transfer that somebody else has sent.

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -150,7 +151,8 @@ calls_per_minute = 6000
         key = key.display()
     );
     if way != Way::In {
-        text += &format!(
+        write!(
+            text,
             r#"
 [identity.sender]
 organization = "{SENDER}"
@@ -163,10 +165,12 @@ watch = "poll"
 poll_interval = "10s"
 "#,
             tree = tree.display()
-        );
+        )
+        .unwrap();
     }
     if way != Way::Out {
-        text += &format!(
+        write!(
+            text,
             r#"
 [identity.recipient]
 organization = "{RECIPIENT}"
@@ -177,7 +181,8 @@ resource_id = "{RESOURCE}"
 poll_interval = "10s"
 "#,
             tree = tree.display()
-        );
+        )
+        .unwrap();
     }
     let path = folder.join("configuration.toml");
     std::fs::write(&path, text).unwrap();
@@ -249,6 +254,7 @@ impl World {
         outcome
     }
 
+    #[expect(clippy::too_many_lines, reason = "it is a life, from beginning to end")]
     async fn live(&self, image: Image, photographs: bool, chance: Option<Chance>) -> Outcome {
         let clock = Arc::new(Clock { base: image.now, start: tokio::time::Instant::now() });
         let server = Arc::new(Mutex::new(image.server.clone()));
@@ -345,6 +351,9 @@ pub(crate) struct Life {
     pub(crate) state: RefCell<State>,
 }
 
+/// The revisions of disk and Altinn, and what the store has.
+type Seen = (u64, u64, Vec<(Vec<u8>, Vec<u8>)>);
+
 pub(crate) struct State {
     place: Rc<RefCell<Place>>,
     pub(crate) image: Image,
@@ -353,7 +362,7 @@ pub(crate) struct State {
     photographs: bool,
     chance: Option<Chance>,
     /// What was photographed last.
-    seen: Option<(u64, u64, Vec<(Vec<u8>, Vec<u8>)>)>,
+    seen: Option<Seen>,
     outcome: Outcome,
 }
 
