@@ -21,7 +21,7 @@ const WAIT_FOR_SETTINGS: [&str; 3] = [TOO_LARGE, FULL, "not_enough_room"];
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     route.recovery.begin();
     let mut seen = None;
-    while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
+    while let Some(transfers) = route.means.next_at_work(&route.settings.name, &mut seen).await? {
         for transfer in transfers {
             route.note(&transfer);
             route.note_in_flight(&transfer);

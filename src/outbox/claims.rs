@@ -22,7 +22,7 @@ const MAX_CLAIM_BYTES: u64 = 1024 * 1024;
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     route.recovery.begin();
     let mut seen = None;
-    while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
+    while let Some(transfers) = route.means.next_at_work(&route.settings.name, &mut seen).await? {
         for transfer in &transfers {
             route.note(transfer);
             take_back(route, transfer).await;
