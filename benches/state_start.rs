@@ -38,8 +38,10 @@ const SETTLED: Duration = Duration::from_secs(15);
 
 fn main() -> Anything<()> {
     // `cargo bench` adds an argument of its own.
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let number = |place: usize, otherwise: u64| arguments.get(place).map_or(Ok(otherwise), |text| text.parse());
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let number =
+        |place: usize, otherwise: u64| arguments.get(place).map_or(Ok(otherwise), |text| text.parse());
     let (open, finished, rounds) = (number(0, 100_000)?, number(1, 1_000_000)?, number(2, 3)?);
     let mut binaries: Vec<PathBuf> = arguments.iter().skip(3).map(PathBuf::from).collect();
     if binaries.is_empty() {
@@ -52,14 +54,21 @@ fn main() -> Anything<()> {
     let begun = Instant::now();
     let file = bench.folder.join("export.jsonl");
     write_export(&bench.folder, &file, open, finished)?;
-    println!("an export of {open} open and {finished} finished transfers: written in {:.1?}", begun.elapsed());
+    println!(
+        "an export of {open} open and {finished} finished transfers: written in {:.1?}",
+        begun.elapsed()
+    );
     let begun = Instant::now();
     formidlingd::store::import(&state, &file, SystemClock.now(), false)?;
     println!("imported in {:.1?}", begun.elapsed());
     std::fs::remove_file(&file)?;
     let kept = bench.folder.join("kept");
     copy(&state, &kept)?;
-    println!("sled: {} MiB, journal: {} MiB", mebibytes(&state.join("sled"))?, mebibytes(&state.join("journal"))?);
+    println!(
+        "sled: {} MiB, journal: {} MiB",
+        mebibytes(&state.join("sled"))?,
+        mebibytes(&state.join("journal"))?
+    );
     for round in 1..=rounds {
         for binary in &binaries {
             std::fs::remove_dir_all(&state)?;
@@ -211,7 +220,8 @@ fn write_export(folder: &Path, file: &Path, open: u64, finished: u64) -> Anythin
         put(&record.of(*id, number, next_attempt + spread))?;
     }
     let line = Sample::new(line_of("finished")?, second.id, NUMBER - 1, next_attempt);
-    let mut old = TransferId::new(u64::try_from((now - SignedDuration::from_hours(24)).as_millisecond())?, [7; 16]);
+    let mut old =
+        TransferId::new(u64::try_from((now - SignedDuration::from_hours(24)).as_millisecond())?, [7; 16]);
     for number in 0..finished {
         old = old.successor();
         put(&line.of(old, open + number, now))?;
@@ -272,7 +282,8 @@ async fn store_published(store: &Store, number: u64, next_attempt: Timestamp) ->
     let now = SystemClock.now();
     let id = store.new_id();
     let name = format!("faktura {number} for november.pdf");
-    let file = FileIdentity { device: 1, inode: number, size: 123_456, modified_ns: 1_795_248_000_000_000_001 };
+    let file =
+        FileIdentity { device: 1, inode: number, size: 123_456, modified_ns: 1_795_248_000_000_000_001 };
     let claim =
         Claim { name: name.clone(), recipient_folder: None, other_folder: None, sidecar: false, file };
     let dispatch = Dispatch {

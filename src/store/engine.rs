@@ -92,7 +92,7 @@ impl SledEngine {
 
     /// Calls into sled. Damage that is met is noted beside the database, so that the next start reads all of it, and
     /// repairs it if it can.
-    fn guarded<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
+    pub(super) fn guarded<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
         let outcome = guarded(&self.path, call);
         if matches!(outcome, Err(Error::Damaged { .. }))
             && let Err(error) = File::create(suspect_path(&self.path)).and_then(|file| file.sync_all())

@@ -205,7 +205,7 @@ impl Store {
         disk::create_dir(path)?;
         let lock = Lock::take(path)?;
         let journal = Journal::open(&path.join("journal"))?;
-        let loaded = load::load(memory, true)?;
+        let loaded = load::load(memory, false)?;
         let known_folders = KnownFolders::open(path)?;
         let engine = Box::new(memory.clone());
         Self::start(engine, journal, lock, loaded, known_folders, clock, random).map(|(store, _)| store)
