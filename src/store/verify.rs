@@ -58,7 +58,9 @@ impl Store {
             let pairs = core.settled(|| core.engine.scan(keys::RECORDS, after.as_deref(), FEW))?;
             for (key, bytes) in &pairs {
                 if let Err(unreadable) = load::look_at(key, bytes) {
-                    load::id_of(key).into_iter().for_each(|id| core.set_apart(id));
+                    if let Some(id) = load::id_of(key) {
+                        core.set_apart(id);
+                    }
                     tell(unreadable);
                 }
             }
