@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Searches that Altinn answers with an error of its own, after which it is not asked any more.
 const MAX_FAILURES: u32 = 10;
 /// The code of an outbox that is held for this.
-const CODE: &str = "state_set_back";
+const SET_BACK: &str = "state_set_back";
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -117,7 +117,7 @@ impl Route {
         let now = self.means.now();
         let more = if note.complete { "" } else { " so far" };
         let failure = Failure {
-            code: CODE.to_owned(),
+            code: SET_BACK.to_owned(),
             message: format!(
                 "the state was set back in time, to {}: Altinn has {}{more} of our transfers that it does not know",
                 note.since,
