@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use formidlingd::files::PROBE_PREFIX;
 use formidlingd::transfer::{Incoming, LastByte, Outgoing, Transfer, Work};
 use serde_json::Value;
 
@@ -144,6 +145,11 @@ pub(crate) fn at_the_end(life: &Life) {
     if !image.memory.transfers().is_ok_and(|transfers| transfers.is_empty()) {
         wrong.push("records are left".to_owned());
     }
+    // What a folder was tried out with goes with a later trial, when it has become old.
+    let is_left_in = |folder: &str| {
+        let is_left = |name: &str| !name.starts_with(PROBE_PREFIX);
+        files.iter().any(|(path, _)| path.strip_prefix(folder).is_some_and(is_left))
+    };
     let journal: Vec<Value> = files
         .iter()
         .filter(|(path, _)| path.starts_with("state/journal/"))
@@ -181,12 +187,7 @@ pub(crate) fn at_the_end(life: &Life) {
                     && receipt["status"] == "completed" => {}
             _ => wrong.push(format!("not one receipt of what was published: {receipts:?}")),
         }
-        // Where the disk refuses while a start looks through sending/, a claim without its file waits for the next start.
-        let is_left = |path: &str| {
-            path.starts_with("out/.formidlingd/sending/")
-                && (!life.is_by_chance() || !path.ends_with("/claim.json"))
-        };
-        if files.iter().any(|(path, _)| is_left(path)) {
+        if is_left_in("out/.formidlingd/sending/") {
             wrong.push("something is left in sending/".to_owned());
         }
         if files.iter().any(|(path, _)| path.starts_with("out/failed/")) {
@@ -207,7 +208,7 @@ pub(crate) fn at_the_end(life: &Life) {
         if !files.iter().any(|(path, _)| *path == format!("in/{NAME}.meta.json")) {
             wrong.push("there is no metadata".to_owned());
         }
-        if files.iter().any(|(path, _)| path.starts_with("in/.formidlingd/incoming/")) {
+        if is_left_in("in/.formidlingd/incoming/") {
             wrong.push("something is left in incoming/".to_owned());
         }
         if server.confirmations.values().sum::<u32>() != 1 {
