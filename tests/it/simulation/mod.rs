@@ -14,10 +14,11 @@ mod honest;
 mod network;
 mod random;
 mod server;
+mod tus;
 mod world;
 
 use explore::{Plan, explore};
-use world::Way;
+use world::{CHUNK, Way};
 
 /// What is read and sent at once.
 const BLOCK: usize = 256 * 1024;
@@ -55,4 +56,22 @@ fn a_sent_file_survives_every_death_during_the_recovery_from_every_death() {
 #[test]
 fn a_received_file_survives_every_death_during_the_recovery_from_every_death() {
     explore(&Plan { way: Way::In, size: 1, sidecar: false, depth: 2 });
+}
+
+#[test]
+fn a_file_sent_in_chunks_survives_every_death() {
+    for size in [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
+        let depth = if is_all() { 2 } else { 1 };
+        explore(&Plan { way: Way::Tus, size, sidecar: false, depth });
+    }
+}
+
+#[test]
+fn a_file_sent_in_chunks_survives_every_death_during_the_recovery_from_every_death() {
+    explore(&Plan { way: Way::Tus, size: CHUNK + 1, sidecar: false, depth: 2 });
+}
+
+#[test]
+fn a_file_sent_in_parts_at_once_survives_every_death() {
+    explore(&Plan { way: Way::Parts, size: 2 * CHUNK + 1, sidecar: false, depth: 1 });
 }
