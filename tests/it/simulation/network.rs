@@ -171,7 +171,12 @@ async fn chunk(
     let mut content = Vec::new();
     let mut body = body.unwrap_or_default();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Lost::Cut)?.into_data().unwrap_or_default();
+        let Ok(frame) = frame else {
+            // As a person pulls the plug: the sandbox never stores it, either.
+            count(&content, Fate::Wedged);
+            return Err(Lost::Cut);
+        };
+        let frame = frame.into_data().unwrap_or_default();
         let half = [&content, &frame[..frame.len() / 2]].concat();
         branch(&half, Fate::Wedged, "call:tus_patch:cut_for_good");
         branch(&half, Fate::Stored, "call:tus_patch:cut");

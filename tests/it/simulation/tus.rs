@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use md5::{Digest, Md5};
 use reqwest::Method;
@@ -150,7 +151,7 @@ fn target(call: &Call) -> Option<Target> {
     let rest = call.path.strip_prefix(BASE)?;
     match rest.split_once("/partial/") {
         None => Some(None),
-        Some((_, part)) => usize::from_str_radix(part, 16).ok().map(Some),
+        Some((_, part)) => Some(Some(usize::from_str_radix(part, 16).unwrap_or(usize::MAX))),
     }
 }
 
@@ -187,12 +188,19 @@ impl Server {
     /// Answers a call about a resumable upload that has no body.
     pub(crate) fn tus(&mut self, call: &Call, now: Timestamp) -> Reply {
         let operation = call.operation();
-        let Some(transfer) = self.tus_transfer(call) else { return text(404, NOT_FOUND) };
-        match operation {
-            Operation::TusCreate => create(transfer, call, now),
-            Operation::TusJoin => join(transfer, call, now),
-            _ => look(transfer, call, now),
+        let reply = match self.tus_transfer(call) {
+            None => text(404, NOT_FOUND),
+            Some(transfer) => match operation {
+                Operation::TusCreate => create(transfer, call, now),
+                Operation::TusJoin => join(transfer, call, now),
+                _ => look(transfer, call, now),
+            },
+        };
+        if operation == Operation::TusHead {
+            // The reason of a refusal has no place.
+            return Reply { body: Bytes::new(), ..reply };
         }
+        reply
     }
 
     /// The checks before a chunk: the refusal, or how many bytes there is room for.
