@@ -43,9 +43,12 @@ impl Options {
         match SetBackNotes::of(&config.state.path).release(self.route.as_ref()) {
             Ok(released) => {
                 let told = released.iter().try_for_each(|route| writeln!(out, "{route}: released"));
-                let told = told.and_then(|()| match released.is_empty() {
-                    true => writeln!(out, "nothing is held for a state that was set back"),
-                    false => Ok(()),
+                let told = told.and_then(|()| {
+                    if released.is_empty() {
+                        writeln!(out, "nothing is held for a state that was set back")
+                    } else {
+                        Ok(())
+                    }
                 });
                 told.map_or(Exit::Failed, |()| Exit::Done)
             }

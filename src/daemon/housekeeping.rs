@@ -72,28 +72,28 @@ impl Housekeeping {
 
     /// Keeps the ballast, and says when there is no room for new work.
     async fn watch_room(&self) {
-        let mut had_room = true;
+        let mut before = true;
         loop {
             let ballast = self.ballast.clone();
             let has_room = match seams::blocking(move || ballast.look_after()).await {
                 Ok(has_room) => has_room,
                 Err(error) => {
                     warn!(error = %text_for_people(&error), "cannot see how much room the state has");
-                    had_room
+                    before
                 }
             };
             self.store.set_has_room(has_room);
             let state = &self.settings.path;
-            if had_room && !has_room {
+            if before && !has_room {
                 error!(
                     ?state,
                     code = "state_disk_full",
                     "the disk of the state is nearly full: nothing new is begun, and what was begun goes on. Make room: see state.min_free_space and state.ballast"
                 );
-            } else if has_room && !had_room {
+            } else if has_room && !before {
                 info!(?state, "the disk of the state has room again: going on");
             }
-            had_room = has_room;
+            before = has_room;
             tokio::time::sleep(LOOK_FOR_ROOM_EVERY).await;
         }
     }

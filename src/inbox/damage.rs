@@ -66,7 +66,7 @@ struct OnDisk {
 }
 
 /// The code of a file that is kept for inspection.
-const CODE: &str = "checksum_mismatch";
+const MISMATCH: &str = "checksum_mismatch";
 
 impl Route {
     /// Fetches a damaged file again, or gives it up.
@@ -88,7 +88,7 @@ impl Route {
             return Err(Trouble::new(Kind::Temporary(None), "download_damaged", message, remedy, now));
         }
         let evidence = Evidence {
-            code: CODE,
+            code: MISMATCH,
             message: &message,
             transfer_id: id,
             file_transfer_id: offer.id,
@@ -109,7 +109,7 @@ impl Route {
         self.on_files(move |folders| write(folders, id, &document)).await?;
         crash_point("damage:evidence");
         let remedy = "ask the sender to send the file again; what came is kept under .formidlingd/rejected, with evidence.json beside it";
-        Err(Trouble::new(Kind::Permanent, CODE, message, remedy, now))
+        Err(Trouble::new(Kind::Permanent, MISMATCH, message, remedy, now))
     }
 }
 

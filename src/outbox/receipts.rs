@@ -48,7 +48,7 @@ async fn read(route: &Arc<Route>) -> Result<(), Trouble> {
         let date = date.to_owned();
         let places = {
             let date = date.clone();
-            route.on_files(move |folders| Ok(folders.sent.subfolder(&date)?.names()?)).await?
+            route.on_files(move |folders| folders.sent.subfolder(&date)?.names()).await?
         };
         for name in places {
             let place = name.to_str().and_then(|name| name.strip_suffix(Companion::Receipt.suffix()));

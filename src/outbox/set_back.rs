@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Searches that Altinn answers with an error of its own, after which it is not asked any more.
 const MAX_FAILURES: u32 = 10;
 /// The code of an outbox that is held for this.
-const CODE: &str = "state_set_back";
+const SET_BACK: &str = "state_set_back";
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -117,7 +117,7 @@ impl Route {
         let now = self.means.now();
         let more = if note.complete { "" } else { " so far" };
         let failure = Failure {
-            code: CODE.to_owned(),
+            code: SET_BACK.to_owned(),
             message: format!(
                 "the state was set back in time, to {}: Altinn has {}{more} of our transfers that it does not know",
                 note.since,
@@ -134,9 +134,9 @@ impl Route {
 
     async fn ask_whether_set_back(self: &Arc<Self>) -> Result<Known, NotTold> {
         let (notes, name) = (self.means.store.set_back_notes(), self.settings.name.clone());
-        let noted = seams::blocking(move || notes.read(&name)).await;
-        let noted = noted.map_err(|error| Trouble::store(&error, self.means.now()))?;
-        if let Some((note, released)) = noted {
+        let read = seams::blocking(move || notes.read(&name)).await;
+        let read = read.map_err(|error| Trouble::store(&error, self.means.now()))?;
+        if let Some((note, released)) = read {
             return Ok(Known::Yes { note, released });
         }
         let Some(since) = self.means.store.changed_before() else { return Ok(Known::No) };
@@ -202,9 +202,9 @@ impl Route {
         }
         if !*released {
             let (notes, name) = (self.means.store.set_back_notes(), self.settings.name.clone());
-            let noted = seams::blocking(move || notes.read(&name)).await;
-            let noted = noted.map_err(|error| Trouble::store(&error, self.means.now()))?;
-            *released = noted.is_none_or(|(_, released)| released);
+            let read = seams::blocking(move || notes.read(&name)).await;
+            let read = read.map_err(|error| Trouble::store(&error, self.means.now()))?;
+            *released = read.is_none_or(|(_, released)| released);
             if *released {
                 info!(
                     route = self.settings.name.as_str(),
@@ -252,7 +252,7 @@ impl Route {
         let edge = |position: usize| position == 0 || position + 1 == ids.len();
         for (position, id) in ids.iter().enumerate() {
             // The edges are asked about in any case: they tell where the next page begins.
-            if self.is_known(*id).await && !(edge(position) && !looked.is_last) {
+            if (looked.is_last || !edge(position)) && self.is_known(*id).await {
                 continue;
             }
             let overview = match self.means.broker.overview(*id, Role::Sender).await {
@@ -445,7 +445,7 @@ mod tests {
         for reference in [format!("{id}"), format!("{id}.2"), format!("øre-{id}"), format!("{id}{id}")] {
             assert_eq!(own_id(&reference, |found| found == id), Some(id), "{reference}");
         }
-        for reference in ["", "2026/17", &id.to_string()[1..], "øøøøøøøøøøøøøøøøøøøøøøøø"]
+        for reference in ["", "2026/17", &id.to_string().split_off(1), "øøøøøøøøøøøøøøøøøøøøøøøø"]
         {
             assert_eq!(own_id(reference, |_| true), None, "{reference}");
         }

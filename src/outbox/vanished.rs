@@ -36,7 +36,7 @@ impl Route {
             (_, true) => {
                 let message = "the file was taken to be sent, and somebody has removed it from the service's own folder";
                 let remedy = "find out who did (a virus scanner?), and drop the file again";
-                Err(self.gone("file_vanished", message, remedy))
+                Err(self.trouble("file_vanished", message, remedy))
             }
         }
     }
@@ -51,10 +51,10 @@ impl Route {
         }
         let message = "the file was taken to be sent, and somebody has put another in its place in the service's own folder";
         let remedy = "see in failed/ what it is now; drop the file again that is to be sent";
-        Err(self.gone("file_replaced", message, remedy))
+        Err(self.trouble("file_replaced", message, remedy))
     }
 
-    fn gone(&self, code: &str, message: &str, remedy: &str) -> Trouble {
+    fn trouble(&self, code: &str, message: &str, remedy: &str) -> Trouble {
         Trouble::new(Kind::Permanent, code, message.to_owned(), remedy, self.means.now())
     }
 }

@@ -111,7 +111,7 @@ impl Ballast {
 /// File systems that cannot reserve are written to. Not zeros: they may be kept as nothing.
 fn fill(mut file: &File, size: u64) -> io::Result<()> {
     use std::io::Write;
-    let block = [0xa5; 64 * 1024];
+    let block = vec![0xa5; 64 * 1024];
     let mut left = size;
     while left > 0 {
         let part =

@@ -131,9 +131,9 @@ pub struct Exported {
     pub left_out: Vec<Unreadable>,
 }
 
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What the last line says of those before it.
+pub(super) fn sum(digest: Sha256) -> String {
+    crate::transfer::Sha256::from_bytes(digest.finalize().into()).to_string()
 }
 
 struct Writer<'a> {
@@ -211,24 +211,27 @@ impl Store {
         Ok((path, exported))
     }
 
+    fn header(&self, journal: bool) -> Result<Header, Error> {
+        let core = &self.shared.core;
+        let text = |key| Ok::<_, Error>(core.engine.get(key)?.and_then(|text| String::from_utf8(text).ok()));
+        Ok(Header {
+            format: FORMAT,
+            records: VERSION,
+            created: self.shared.clock.now(),
+            installation: self.shared.mark,
+            last_id: text(keys::LAST_ID)?.and_then(|id| id.parse().ok()),
+            changed: text(keys::CHANGED)?.and_then(|time| time.parse().ok()),
+            journal,
+        })
+    }
+
     fn export_named(&self, out: &mut dyn Write, name: &Path, with_journal: bool) -> Result<Exported, Error> {
         let core = &self.shared.core;
         let mut writer = Writer { out, digest: Sha256::new(), counts: Counts::default() };
         let mut left_out = Vec::new();
         let failed = |source| Error::io("write", name, source);
         core.settled(|| {
-            let text =
-                |key| Ok::<_, Error>(core.engine.get(key)?.and_then(|text| String::from_utf8(text).ok()));
-            let header = Header {
-                format: FORMAT,
-                records: VERSION,
-                created: self.shared.clock.now(),
-                installation: self.shared.mark,
-                last_id: text(keys::LAST_ID)?.and_then(|id| id.parse().ok()),
-                changed: text(keys::CHANGED)?.and_then(|time| time.parse().ok()),
-                journal: with_journal,
-            };
-            writer.line(&ExportLine::Header(header)).map_err(failed)?;
+            writer.line(&ExportLine::Header(self.header(with_journal)?)).map_err(failed)?;
             for (key, path) in self.shared.known_folders.all()? {
                 let (bytes, path) = match String::from_utf8(path) {
                     Ok(path) => (None, Some(path)),
@@ -251,19 +254,7 @@ impl Store {
         if with_journal {
             core.journal.for_each(|month, number, line| {
                 let line = match record::decode_line(line) {
-                    Ok(record::Line::Finished(finished)) => {
-                        let Finished { at, steps, transfer } = *finished;
-                        ExportLine::Finished(Box::new(FinishedLine {
-                            month: month.to_owned(),
-                            finished: at,
-                            steps,
-                            transfer,
-                        }))
-                    }
-                    Ok(record::Line::Forgotten(tombstone)) => {
-                        let tombstone = *tombstone;
-                        ExportLine::Forgotten(Box::new(ForgottenLine { month: month.to_owned(), tombstone }))
-                    }
+                    Ok(line) => of_journal(month, line),
                     // A death in the midst of a line leaves a part of it, which readers pass over.
                     Err(record::DecodeError::Malformed(_)) => return Ok(()),
                     Err(reason) => {
@@ -276,12 +267,25 @@ impl Store {
                 writer.line(&line).map_err(failed)
             })?;
         }
-        let sha256 = hex(&writer.digest.clone().finalize());
+        let sha256 = sum(writer.digest.clone());
         let counts = writer.counts;
         writer.line(&ExportLine::End(End { counts, sha256 })).map_err(failed)?;
         writer.out.flush().map_err(failed)?;
         let finished = with_journal.then_some(counts.finished);
         Ok(Exported { records: counts.records, finished, left_out })
+    }
+}
+
+fn of_journal(month: &str, line: record::Line) -> ExportLine {
+    let month = month.to_owned();
+    match line {
+        record::Line::Finished(finished) => {
+            let Finished { at, steps, transfer } = *finished;
+            ExportLine::Finished(Box::new(FinishedLine { month, finished: at, steps, transfer }))
+        }
+        record::Line::Forgotten(tombstone) => {
+            ExportLine::Forgotten(Box::new(ForgottenLine { month, tombstone: *tombstone }))
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::seams::crash_point;
 
 use super::disk::{self, Lock};
 use super::engine::{Changes, Engine, SledEngine, counter_path};
-use super::export::{ActiveRecord, Counts, End, ExportLine, FORMAT, Folder, Header, hex};
+use super::export::{ActiveRecord, Counts, End, ExportLine, FORMAT, Folder, Header, sum};
 use super::keys::{self, Unique};
 use super::record::{self, Finished, MAX_STEPS, Record, VERSION};
 use super::{Error, journal, known_folders, load};
@@ -148,12 +148,11 @@ fn assert_empty(state: &Path, now: Timestamp) -> Result<(), ImportError> {
     }
     let ready = load::open(state, now)?;
     let records = ready.engine.scan(keys::RECORDS, None, 1)?;
-    match records.first() {
-        None => Ok(()),
-        Some(_) => {
-            let what = "transfers that are under way".to_owned();
-            Err(ImportError::NotEmpty { path: state.to_owned(), what })
-        }
+    if records.is_empty() {
+        Ok(())
+    } else {
+        let what = "transfers that are under way".to_owned();
+        Err(ImportError::NotEmpty { path: state.to_owned(), what })
     }
 }
 
@@ -473,7 +472,7 @@ impl Build<'_> {
         if end.counts != self.counts {
             return Err("there are lines missing, or some twice".into());
         }
-        if end.sha256 != hex(&before.finalize()) {
+        if end.sha256 != sum(before) {
             return Err("the lines before are not as they were written: their SHA-256 is another".into());
         }
         self.ended = true;

@@ -128,7 +128,11 @@ fn record(
                 tell(finding(&pointer, problem, remedy));
             }
             _ => {
-                tell(finding(&pointer, format!("it does not point to transfer {id}, which holds it"), EXPORT))
+                tell(finding(
+                    &pointer,
+                    format!("it does not point to transfer {id}, which holds it"),
+                    EXPORT,
+                ));
             }
         }
     }

@@ -148,6 +148,34 @@ fn a_death_at_any_point_of_an_import_leaves_all_or_nothing() {
     bench.assert_promises();
 }
 
+fn do_damage(damage: &str, sled: &Path, older: &Path) {
+    let db = sled.join("db");
+    let length = db.metadata().unwrap().len();
+    match damage {
+        "half" => std::fs::OpenOptions::new().write(true).open(&db).unwrap().set_len(length / 2).unwrap(),
+        "zeroed" => std::fs::write(&db, vec![0; usize::try_from(length).unwrap()]).unwrap(),
+        "gone" => std::fs::remove_file(&db).unwrap(),
+        _ => {
+            std::fs::remove_dir_all(sled).unwrap();
+            copy(older, sled);
+        }
+    }
+}
+
+/// It says what is the matter, and how to go on with the last export.
+fn assert_refused_as_damaged(sender: &Party, exports: &Path, damage: &str) {
+    let refused = sender.run("run");
+    assert!(refused.code == Some(1) && refused.text.contains("is damaged"), "{damage}: {refused:?}");
+    assert!(refused.text.contains("nothing was reset"), "{damage}: {refused:?}");
+    match files_below(exports).pop() {
+        Some(newest) => {
+            let says = format!("state import --set-damaged-aside {}", newest.display());
+            assert!(refused.text.contains(&says), "{damage}: {says} in {refused:?}");
+        }
+        None => assert!(refused.text.contains("There is no export"), "{damage}: {refused:?}"),
+    }
+}
+
 #[test]
 fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
@@ -165,35 +193,15 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
             bench.sender.die_at("store:synced:3");
             assert!(bench.sender.has_died());
             bench.sender.start();
-            bench.wait_until("more was committed", || bench.receipts().len() > seed as usize);
+            bench.wait_until("more was committed", || bench.receipts().len() as u64 > seed);
             bench.sender.kill();
         }
         assert_eq!(files_below(&exports).is_empty(), seed == 0);
         let sled = bench.sender.state().join("sled");
-        let db = sled.join("db");
-        let length = db.metadata().unwrap().len();
-        match damage {
-            "half" => std::fs::OpenOptions::new().write(true).open(&db).unwrap().set_len(length / 2).unwrap(),
-            "zeroed" => std::fs::write(&db, vec![0; usize::try_from(length).unwrap()]).unwrap(),
-            "gone" => std::fs::remove_file(&db).unwrap(),
-            _ => {
-                std::fs::remove_dir_all(&sled).unwrap();
-                copy(&older, &sled);
-            }
-        }
+        do_damage(damage, &sled, &older);
         let published = bench.look("transfers").len();
-        let configuration = bench.sender.configuration().to_str().unwrap().to_owned();
         for _ in 0..2 {
-            let refused = run(&["run", "--config", &configuration], &[]);
-            assert!(refused.code == Some(1) && refused.text.contains("is damaged"), "{damage}: {refused:?}");
-            assert!(refused.text.contains("nothing was reset"), "{damage}: {refused:?}");
-            match files_below(&exports).pop() {
-                Some(newest) => {
-                    let says = format!("state import --set-damaged-aside {}", newest.display());
-                    assert!(refused.text.contains(&says), "{damage}: {says} in {refused:?}");
-                }
-                None => assert!(refused.text.contains("There is no export"), "{damage}: {refused:?}"),
-            }
+            assert_refused_as_damaged(&bench.sender, &exports, damage);
         }
         assert_eq!(bench.look("transfers").len(), published, "something was sent from a damaged store");
         match files_below(&exports).pop() {
@@ -214,7 +222,7 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
         // What was sent after the export was written may hold the outbox: the restore was meant.
         bench.wait_until("it runs", || bench.sender.said().contains("started"));
         bench.wait_until("it is settled, or held", || {
-            bench.sender.said().contains("outbox held") || bench.receipts().len() > seed as usize
+            bench.sender.said().contains("outbox held") || bench.receipts().len() as u64 > seed
         });
         let released = command(&bench.sender, &["resume", "--after-restore"], &[]);
         assert_eq!(released.code, Some(0), "{released:?}");

@@ -35,12 +35,12 @@ fn a_large_file_needs_no_more_memory_than_a_small_one() {
     let path = bench.sender.outbox().join("large.bin");
     let begun = Instant::now();
     std::fs::rename(&draft, &path).unwrap();
-    if !is_fetched {
-        bench.promise(&path, content).fate = Fate::Published;
-        bench.sender.start();
-    } else {
+    if is_fetched {
         bench.promise(&path, content);
         bench.start();
+    } else {
+        bench.promise(&path, content).fate = Fate::Published;
+        bench.sender.start();
     }
     bench.wait_within(Duration::from_hours(2));
     let took = begun.elapsed();

@@ -79,17 +79,14 @@ async fn live_through(
         })
     };
     assert!(site.until(Duration::from_hours(2), arrived).await, "not everything arrived after the outage");
-    let confirmed = || count_confirmed(site) == FILES as usize;
+    let confirmed = || count_confirmed(site) as u64 == FILES;
     assert!(site.until(Duration::from_hours(1), confirmed).await, "not everything was confirmed");
     assert!(files_below(&site.outbox().join("failed")).is_empty());
     let mut published: BTreeMap<String, usize> = BTreeMap::new();
     for transfer in site.sandbox().transfers() {
         *published.entry(transfer.file_name.clone()).or_default() += transfer.published();
     }
-    assert!(
-        published.len() == FILES as usize && published.values().all(|times| *times == 1),
-        "{published:?}"
-    );
+    assert!(published.len() as u64 == FILES && published.values().all(|times| *times == 1), "{published:?}");
     assert_eq!(
         site.sandbox().ledger().find(&Filter { status: Some(Some(429)), ..Filter::default() }).len(),
         0
@@ -101,7 +98,10 @@ fn count_confirmed(site: &InProcess) -> usize {
     let recipient = format!("0192:{}", site.organization(Role::Recipient));
     let transfers = site.sandbox().transfers();
     let is_confirmed = |name: Option<&str>| name == Some("DownloadConfirmed");
-    transfers.iter().filter(|it| is_confirmed(it.highest(&recipient).map(|status| status.name()))).count()
+    transfers
+        .iter()
+        .filter(|it| is_confirmed(it.highest(&recipient).map(formidlingd::sandbox::RecipientStatus::name)))
+        .count()
 }
 
 fn present(site: &InProcess) -> Timestamp {

@@ -19,7 +19,7 @@ use crate::transfer::visible;
 /// Active transfers with their steps, the folders that routes have used, and the journal of what is finished. A file
 /// appears whole or not at all. The last line holds counts and a SHA-256 of the lines before it, so that `state import`
 /// notices whatever has become of the file. The service must be stopped. A running service exports by itself, all but
-/// the journal: see state.export_every.
+/// the journal: see `state.export_every`.
 #[derive(Debug, Args)]
 pub(super) struct Export {
     /// Where to; standard output if absent

@@ -226,7 +226,7 @@ async fn what_does_not_fit_is_found() {
         (vec![(broker, Some(other_id.as_bytes()))], "hold the same"),
         (vec![(format!("r/b/{}", one.id), Some(&b""[..]))], "does not hold it"),
         (vec![(format!("r/a/{absent}"), Some(&b""[..]))], "is not there"),
-        (vec![(format!("f/1/77"), Some(other_id.as_bytes()))], "does not hold it"),
+        (vec![("f/1/77".to_string(), Some(other_id.as_bytes()))], "does not hold it"),
         (vec![(format!("h/{absent}/{:020}", 1), Some(&b"{}"[..]))], "is not there"),
         (vec![(format!("h/{}/{:020}", one.id, 0), None)], "steps"),
         (vec![(format!("h/{}/{:020}", one.id, 99), Some(&b"{}"[..]))], "does not hold it"),
@@ -250,13 +250,20 @@ async fn what_does_not_fit_is_found() {
         assert_eq!(findings(&store), [], "after {changes:?}");
         store.close().await.unwrap();
     }
-    // The journal.
+}
+
+#[tokio::test]
+async fn what_does_not_fit_in_the_journal_is_found() {
+    let state = tempfile::tempdir().unwrap();
+    filled(state.path()).await.close().await.unwrap();
+    let absent = "01a20052-d934-7c77-9c84-5e364830abb5";
     let month = state.path().join("journal/2026-11.jsonl");
     let text = std::fs::read_to_string(&month).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let half = &lines[1][..lines[1].len() / 2];
-    let erased = lines[0].split("\"id\":\"").nth(1).unwrap()[..36].to_owned();
-    let kept = lines[1].split("\"id\":\"").nth(1).unwrap()[..36].to_owned();
+    let half = lines[1].get(..lines[1].len() / 2).unwrap();
+    let id = |line: &str| line.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let erased = id(lines[0]);
+    let kept = id(lines[1]);
     for (changed, says) in [
         (format!("{}\n{half}\n{}\n", lines[0], lines[2]), "and there is no other"),
         (format!("{text}{}\n", lines[1].replace(&kept, &erased)), "a line with its names is left"),

@@ -33,6 +33,7 @@ fn outgoing(transfers: &[Transfer]) -> impl Iterator<Item = &Outgoing> {
 }
 
 /// Before a call that changes something, its intent is durable, and so is all that it rests on.
+#[expect(clippy::too_many_lines, reason = "it is one list")]
 pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
     let operation = call.operation();
     let is_effective = matches!(

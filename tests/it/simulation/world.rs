@@ -142,6 +142,7 @@ fn folder() -> tempfile::TempDir {
     builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "it is one document")]
 fn configuration(way: Way, folder: &Path) -> Config {
     let (tree, key) = (folder.join("disk"), folder.join("key.pem"));
     std::fs::write(&key, &*KEY).unwrap();
