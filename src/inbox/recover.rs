@@ -9,7 +9,7 @@ use super::Route;
 use super::download::{FULL, TOO_LARGE};
 use super::folders::{FILE, Folders, WHOLE};
 use crate::broker::{RecipientStatus, Role, Status, Trouble as Found};
-use crate::files::Error;
+use crate::files::{Error, PROBE_PREFIX};
 use crate::route::{Decision, Next, Trouble};
 use crate::transfer::{Confirmation, Incoming, Transfer, TransferId, Work};
 
@@ -31,6 +31,10 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     let listed = route.on_files(|folders| folders.incoming.names()).await;
     for name in listed.unwrap_or_default() {
         let Some(id) = name.to_str().and_then(|name| name.parse::<TransferId>().ok()) else {
+            if name.as_encoded_bytes().starts_with(PROBE_PREFIX.as_bytes()) {
+                // What the folder was tried out with before a death goes with a later trial.
+                continue;
+            }
             warn!(folder = ?name, "there is something in the incoming folder that formidlingd did not put there");
             continue;
         };
