@@ -8,6 +8,7 @@ use tracing::warn;
 use super::Route;
 use super::download::{FULL, TOO_LARGE};
 use super::folders::{FILE, Folders, WHOLE};
+use super::hear::as_delivered;
 use crate::broker::{RecipientStatus, Role, Status, Trouble as Found};
 use crate::files::{Error, PROBE_PREFIX};
 use crate::route::{Decision, Next, Trouble};
@@ -65,6 +66,25 @@ impl Route {
         if is_in_flight {
             self.recovery.found(transfer, progress.phase());
         }
+    }
+
+    /// Whether a file that is to be fetched was delivered before: then its record is older than the delivery, as after
+    /// the import of an export, and goes on from its marker.
+    pub(super) async fn was_delivered(self: &Arc<Self>, transfer: &mut Transfer) -> Result<bool, Trouble> {
+        let (Some(id), own) = (transfer.broker_id(), transfer.id) else { return Ok(false) };
+        let delivered = self.on_files(move |folders| {
+            let delivered = folders.delivered_marker(id)?;
+            if delivered.is_none() {
+                // What was not laid down is fetched anew; its marker must not speak for what becomes of that.
+                folders.remove_marker(id)?;
+                folders.remove_whole(own)?;
+            }
+            Ok(delivered)
+        });
+        let Some(marker) = delivered.await? else { return Ok(false) };
+        warn!(file_transfer = %id, "the state store knows this file as one to be fetched, but it was delivered: going on with its confirmation");
+        self.all_happened(transfer, as_delivered(self, marker)).await?;
+        Ok(true)
     }
 
     /// Sees what Altinn knows of a transfer, before its download goes on or it is confirmed.
@@ -125,16 +145,8 @@ async fn look_again(route: &Arc<Route>, mut transfer: Transfer) -> Result<(), Tr
 /// delivered.
 fn discard(folders: &Folders, id: TransferId) -> Result<(), Error> {
     let own = folders.own(id)?;
-    let whole = own.look(WHOLE)?.is_some();
-    if whole || own.look(FILE)?.is_some() {
+    if own.look(WHOLE)?.is_some() || own.look(FILE)?.is_some() {
         folders.remove_markers_of(id)?;
-    }
-    if whole {
-        let inside = own.subfolder(WHOLE)?;
-        for name in inside.names()? {
-            inside.remove_file(&name)?;
-        }
-        own.remove_folder(WHOLE)?;
     }
     folders.remove_own(id)
 }
