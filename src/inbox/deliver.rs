@@ -150,11 +150,12 @@ fn choose(
 /// Lays the file down where the store says it is to be. May be repeated after a crash at any point.
 fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, Error> {
     let delivered = folders.delivered_marker(marker.offer.id)?;
+    let is_damaged = folders.has_damaged_marker(marker.offer.id)?;
     let own = match folders.own(marker.transfer_id) {
         Ok(own) => own,
         // It was moved, and only the store did not hear of it: if this is the folder that it was received in, and
         // not an empty mount point in its place.
-        Err(error) if error.is_missing() => return delivered.map(|_| Laid::Down).ok_or(error),
+        Err(error) if error.is_missing() && (delivered.is_some() || is_damaged) => return Ok(Laid::Down),
         Err(error) => return Err(error),
     };
     let is_here = own.look(FILE)?.is_some() || own.look(WHOLE)?.is_some();
@@ -167,7 +168,7 @@ fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, 
         // Of an attempt that came to nothing: what happens to the file until the next is no delivery.
         None if is_here => folders.remove_marker(marker.offer.id)?,
         // One that is damaged speaks for its file, too.
-        None if !folders.is_marked(marker.offer.id)? => return vanished(folders, layout, marker),
+        None if !is_damaged => return vanished(folders, layout, marker),
         _ => {}
     }
     let laid = match (&marker.place.folder, layout) {
@@ -196,6 +197,9 @@ fn vanished(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, 
 /// Metadata, then the file.
 fn lay_down_file(folders: &Folders, own: &Dir, into: &Dir, marker: &Marker) -> Result<Laid, Error> {
     if own.look(FILE)?.is_none() {
+        if !folders.is_marked(marker.offer.id)? {
+            return vanished(folders, Layout::Flat, marker);
+        }
         into.sync()?;
         return Ok(Laid::Down);
     }
@@ -330,6 +334,8 @@ fn lay_down_whole(
             Err(error) => return Err(error),
         }
         crash_point("deliver:whole");
+    } else if !folders.is_marked(marker.offer.id)? {
+        return Ok(Laid::Vanished);
     }
     folders.inbox.sync()?;
     Ok(Laid::Down)

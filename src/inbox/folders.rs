@@ -140,6 +140,11 @@ impl Folders {
         Ok(self.markers.look(id.to_string())?.is_some())
     }
 
+    /// Whether there is a marker that cannot be read.
+    pub(super) fn has_damaged_marker(&self, id: BrokerTransferId) -> Result<bool, Error> {
+        Ok(self.marker(id)?.is_none() && self.is_marked(id)?)
+    }
+
     /// Removes the marker of a file that was not laid down, durably, before anything can happen to the file.
     pub(super) fn remove_marker(&self, id: BrokerTransferId) -> Result<(), Error> {
         if self.markers.look(id.to_string())?.is_some() {
