@@ -13,6 +13,8 @@ const EDQUOT: i32 = 122;
 const ERRORS: [i32; 4] = [ENOSPC, EIO, EDQUOT, EROFS];
 /// Operations of one transfer; more than there are.
 const TOO_MANY: u32 = 400;
+/// Operations of one name that a rare one among them is looked for in.
+const OF_ONE_NAME: u32 = 12;
 /// A transfer mostly waits, so that several go side by side.
 const WORKERS: u32 = 4;
 
@@ -99,13 +101,13 @@ impl Ends {
     fn send(&mut self, name: &str) {
         let seed = self.bench.dropped.len() as u64;
         self.bench.drop_file(name, &noise(seed, 1000));
-        self.complete();
+        self.settle(false);
     }
 
     /// Waits until everything has been done, with ends that start again where they end by design.
-    fn complete(&mut self) {
+    fn settle(&mut self, completed: bool) {
         let [sender, recipient] = &self.plans;
-        self.bench.complete_with(|party| {
+        self.bench.settle_with(completed, |party| {
             let plan = if party.name == "sender" { sender } else { recipient };
             plan.start_again(party);
         });
@@ -148,7 +150,7 @@ impl Ends {
         for plan in &self.plans {
             std::fs::remove_file(&plan.path).unwrap();
         }
-        self.complete();
+        self.settle(true);
         // A temporary file that could not be removed goes at the next start.
         for party in [&mut self.bench.sender, &mut self.bench.recipient] {
             assert_eq!(party.stop(), Some(0));
@@ -167,6 +169,7 @@ fn every_operation_of_a_transfer_may_fail() {
     let mut ends = Ends::new();
     ends.plan(1, u32::MAX, 0);
     ends.send("counted.bin");
+    ends.settle(true);
     let (kinds, operations) = (ends.kinds(), ends.hits());
     ends.end();
     let mut failed = BTreeSet::new();
@@ -185,10 +188,16 @@ fn every_operation_of_a_transfer_may_fail() {
     let mut ends = Ends::new();
     for (turn, kind) in kinds.difference(&failed).enumerate() {
         let operation = kind.rsplit_once(' ').unwrap().0;
-        for plan in &ends.plans {
-            plan.say(&format!("{operation}:1:1:{}", ERRORS[turn % ERRORS.len()]));
+        // The first of that name may be another place's.
+        for number in 1..=OF_ONE_NAME {
+            if ends.kinds().contains(kind) {
+                break;
+            }
+            for plan in &ends.plans {
+                plan.say(&format!("{operation}:{number}:1:{}", ERRORS[turn % ERRORS.len()]));
+            }
+            ends.send(&format!("{turn}-{number}.bin"));
         }
-        ends.send(&format!("{turn}.bin"));
     }
     failed.extend(ends.kinds());
     ends.plan(TOO_MANY, 1, EIO);
