@@ -138,6 +138,17 @@ impl Client {
         parse::ids(&reply).map_err(|kind| target.error(kind))
     }
 
+    /// Waits until there is a token for the content of a transfer, so that whoever is to wait for one waits before
+    /// taking what others could use. Nothing is said of the transfer.
+    pub async fn ready(&self, id: BrokerTransferId, role: Role) -> Result<(), Error> {
+        let (call, path) = match role {
+            Role::Sender => (Call::Upload, "/upload"),
+            Role::Recipient => (Call::Download, "/download"),
+        };
+        let target = self.target(call, Some(id), role.scope(), Method::GET, path)?;
+        self.token(&target).await.map(drop)
+    }
+
     /// Begins to download, from the byte `from`. Altinn notes that it was begun.
     pub async fn download(&self, id: BrokerTransferId, from: u64) -> Result<Download, Error> {
         let target = self.target(Call::Download, Some(id), Scope::BrokerRead, Method::GET, "/download")?;

@@ -179,7 +179,10 @@ impl Dir {
             return Err(self.error(
                 "read",
                 name,
-                std::io::Error::other(format!("it has more than {limit} bytes")),
+                std::io::Error::new(
+                    std::io::ErrorKind::FileTooLarge,
+                    format!("it has more than {limit} bytes"),
+                ),
             ));
         }
         Ok(content)

@@ -69,6 +69,24 @@ impl Error {
         self.source.raw_os_error() == Some(Errno::XDEV.raw_os_error())
     }
 
+    /// Whether a document has more bytes than it may have.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.source.kind() == io::ErrorKind::FileTooLarge
+    }
+
+    /// Whether the system has refused, so that nothing was done. Any other error may be that of an answer that was lost.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.is_full()
+            || self.is_forbidden()
+            || self.is_taken()
+            || self.is_cross_device()
+            || [Errno::ROFS, Errno::BUSY]
+                .iter()
+                .any(|errno| self.source.raw_os_error() == Some(errno.raw_os_error()))
+    }
+
     /// Stable, for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -29,7 +29,7 @@ pub use file_system::FileSystem;
 pub use group::group_number;
 pub use probe::{Leases, NoReplace, PROBE_PREFIX, Probe, show_probe, try_move};
 pub use room::{Claimed, Lack, Room};
-pub use stream::{BLOCK_BYTES, DURABLE, Writer, send_blocks};
+pub use stream::{BLOCK_BYTES, Writer, send_blocks};
 pub use sys::{Writers, ignore_lease_signals, writers};
 pub use writing::Prepared;
 

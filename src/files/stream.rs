@@ -19,7 +19,7 @@ use crate::seams::{self, crash_point};
 /// grows.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// What stands beside a file that is being received, and says how much of it is durable.
-pub const DURABLE: &str = "durable.json";
+const DURABLE: &str = "durable.json";
 /// How much is written before the kernel is asked to begin writing it to the disk, so that the final sync of a
 /// large file has little left to do (measured: 1 GiB in 7–37 ms instead of 300 ms).
 const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;
@@ -115,7 +115,7 @@ impl Writer {
         };
         // A file that is shorter than what was durable of it is not that file any more.
         let durable = if durable > length { 0 } else { durable };
-        let writer = Self {
+        let mut writer = Self {
             dir: dir.clone(),
             file: Arc::new(file),
             digests: Digests::default(),
@@ -123,6 +123,10 @@ impl Writer {
             durable,
             path,
         };
+        // A document that is not believed now must not be when other bytes have come.
+        if durable == 0 {
+            writer.forget_durable()?;
+        }
         if length > durable {
             writer.cut_to(durable)?;
         }
@@ -164,17 +168,23 @@ impl Writer {
     /// Throws away what is there.
     pub fn restart(&mut self) -> Result<(), Error> {
         // The document first: a longer one would speak of bytes of another beginning.
-        if self.durable > 0 {
-            self.dir.remove_file(DURABLE)?;
-            self.dir.sync()?;
-            self.durable = 0;
-        }
+        self.forget_durable()?;
         crash_point("restart:forgotten");
         self.cut_to(0)?;
         let mut file = &*self.file;
         file.seek(SeekFrom::Start(0)).map_err(|error| Error::new("truncate", &self.path, error))?;
         self.digests = Digests::default();
         self.unwritten_from = 0;
+        Ok(())
+    }
+
+    /// Removes what says how much is durable, durably.
+    fn forget_durable(&mut self) -> Result<(), Error> {
+        if self.dir.look(DURABLE)?.is_some() {
+            self.dir.remove_file(DURABLE)?;
+            self.dir.sync()?;
+        }
+        self.durable = 0;
         Ok(())
     }
 
@@ -289,5 +299,35 @@ impl Writer {
         Error::inject("sync", &self.path)?;
         seams::sync_file(&self.file).map_err(|error| Error::new("sync", &self.path, error))?;
         Ok(self.digests)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::folder;
+    use super::*;
+
+    #[test]
+    fn a_document_that_is_not_believed_is_not_there_to_be_believed_later() {
+        for (content, document) in
+            [("", "{\"bytes\":5}"), ("abc", "{\"bytes\":5}"), ("abc", "{"), ("abc", "")]
+        {
+            let (temporary, dir) = folder();
+            std::fs::write(temporary.path().join("file"), content).unwrap();
+            std::fs::write(temporary.path().join(DURABLE), document).unwrap();
+            let mut writer = Writer::open(&dir, "file").unwrap();
+            assert!(dir.look(DURABLE).unwrap().is_none(), "{content:?} {document}");
+            writer.load().unwrap();
+            assert_eq!(writer.offset(), 0);
+            // Bytes that are not synced, and a death.
+            std::fs::write(temporary.path().join("file"), "other bytes").unwrap();
+            let mut again = Writer::open(&dir, "file").unwrap();
+            again.load().unwrap();
+            assert_eq!(again.offset(), 0, "{content:?} {document}");
+            // As one that another process left.
+            std::fs::write(temporary.path().join(DURABLE), document).unwrap();
+            again.restart().unwrap();
+            assert!(dir.look(DURABLE).unwrap().is_none(), "{content:?} {document}");
+        }
     }
 }

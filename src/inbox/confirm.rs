@@ -31,7 +31,10 @@ impl Route {
         }
         crash_point("confirm:answered");
         match answer {
-            Ok(()) => self.confirmed(transfer, id).await,
+            Ok(()) => {
+                self.hold.release();
+                self.confirmed(transfer, id).await
+            }
             Err(error) if matches!(error.trouble(), Found::AskOverview | Found::NotReady | Found::Gone) => {
                 self.settle_confirm(transfer, id, &error).await
             }

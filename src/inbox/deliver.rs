@@ -1,17 +1,18 @@
 //! Laying a received file down under its final name: metadata first, then a rename that never overwrites, both
-//! folders synced. The intent with the name is durable before, so that afterwards the absence of the private file
-//! proves delivery, whatever an importer has done with it meanwhile.
+//! folders synced. The intent with the name is durable before, and so is the marker, which is written right before the
+//! file is moved: afterwards the absence of the private file proves delivery, whatever an importer has done with it
+//! meanwhile. A file that is absent without a marker was removed by somebody else (a virus scanner), and is fetched again.
 
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{error, info};
 
 use super::Route;
 use super::folders::{FILE, Folders, Marker, WHOLE};
 use super::hear::{confirmation, notification};
 use crate::config::Layout;
-use crate::files::{Dir, Error, Mode, Prepared};
-use crate::route::{Next, Trouble};
+use crate::files::{Dir, Entry, Error, Mode, Prepared};
+use crate::route::{Kind, Next, Trouble};
 use crate::seams::crash_point;
 use crate::transfer::document::{MAX_COMPANION_BYTES, Metadata, to_json};
 use crate::transfer::{
@@ -40,15 +41,18 @@ impl Route {
     /// Chooses a name for a file that is verified.
     pub(super) async fn intend_delivery(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
-        let (Incoming::Downloaded { offer, received } | Incoming::Delivering { offer, received, .. }) =
-            progress
-        else {
+        let (Incoming::Downloaded { offer, .. } | Incoming::Delivering { offer, .. }) = progress else {
             return Ok(Next::Step);
         };
-        let (offer, received) = (offer.clone(), received.clone());
+        let offer = offer.clone();
         let place = self.choose_place(transfer.id, &offer).await?;
-        let marker = marker(transfer.id, &offer, &received, &place);
-        self.on_files(move |folders| folders.write_marker(&marker)).await?;
+        let own = transfer.id;
+        self.on_files(move |folders| match folders.sync_own(own) {
+            // Laying it down finds out whether it was delivered.
+            Err(error) if error.is_missing() => Ok(()),
+            synced => synced,
+        })
+        .await?;
         self.happened(transfer, IncomingEvent::DeliveryIntended(place)).await?;
         Ok(Next::Step)
     }
@@ -62,8 +66,10 @@ impl Route {
         let marker = marker(transfer.id, offer, received, place);
         let layout = self.settings.layout;
         let place = place.clone();
-        if self.on_files(move |folders| lay_down(folders, layout, &marker)).await? == Laid::NameTaken {
-            return self.intend_delivery(transfer).await;
+        match self.on_files(move |folders| lay_down(folders, layout, &marker)).await? {
+            Laid::Down => {}
+            Laid::NameTaken => return self.intend_delivery(transfer).await,
+            Laid::Vanished => return self.settle_vanished(transfer).await,
         }
         crash_point("deliver:synced");
         let at = self.means.now();
@@ -81,6 +87,18 @@ impl Route {
     }
 }
 
+impl Route {
+    /// Has a file fetched again that somebody has removed before it was laid down.
+    async fn settle_vanished(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
+        let message = "the file was received, and somebody has removed it from the service's own folder before it was laid down";
+        let remedy =
+            "find out who did (a virus scanner?); it is not confirmed, and is fetched again until it expires";
+        error!(file_transfer = ?transfer.broker_id(), code = VANISHED, remedy, "{message}");
+        self.happened(transfer, IncomingEvent::Vanished).await?;
+        Err(Trouble::new(Kind::Slow, VANISHED, message.to_owned(), remedy, self.means.now()))
+    }
+}
+
 /// What is left beside the inbox until Altinn has our confirmation.
 pub(super) fn marker(id: TransferId, offer: &Offer, received: &Received, place: &InboxPlace) -> Marker {
     Marker { transfer_id: id, offer: offer.clone(), received: received.clone(), place: place.clone() }
@@ -92,10 +110,15 @@ fn sender_folder(offer: &Offer, id: TransferId) -> SafeFileName {
     SafeFileName::for_received(&name, &id.short())
 }
 
+/// The code of a file that somebody has removed.
+const VANISHED: &str = "file_vanished";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Laid {
     Down,
     NameTaken,
+    /// Somebody has removed it.
+    Vanished,
 }
 
 /// The wished place or one told apart from it by the transfer's id, whichever is free.
@@ -126,19 +149,27 @@ fn choose(
 
 /// Lays the file down where the store says it is to be. May be repeated after a crash at any point.
 fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, Error> {
+    let delivered = folders.delivered_marker(marker.offer.id)?;
     let own = match folders.own(marker.transfer_id) {
         Ok(own) => own,
         // It was moved, and only the store did not hear of it: if this is the folder that it was received in, and
         // not an empty mount point in its place.
-        Err(error) if error.is_missing() => {
-            let is_marked = folders.marker(marker.offer.id)?;
-            return match is_marked.filter(|found| found.transfer_id == marker.transfer_id) {
-                Some(_) => Ok(Laid::Down),
-                None => Err(error),
-            };
-        }
+        Err(error) if error.is_missing() => return delivered.map(|_| Laid::Down).ok_or(error),
         Err(error) => return Err(error),
     };
+    let is_here = own.look(FILE)?.is_some() || own.look(WHOLE)?.is_some();
+    match delivered {
+        // By another record, before this one was taken from an export.
+        Some(_) if is_here => {
+            folders.remove_own(marker.transfer_id)?;
+            return Ok(Laid::Down);
+        }
+        // Of an attempt that came to nothing: what happens to the file until the next is no delivery.
+        None if is_here => folders.remove_marker(marker.offer.id)?,
+        // One that is damaged speaks for its file, too.
+        None if !folders.is_marked(marker.offer.id)? => return vanished(folders, layout, marker),
+        _ => {}
+    }
     let laid = match (&marker.place.folder, layout) {
         (Some(folder), Layout::ByTransfer) => lay_down_whole(folders, &own, folder, marker)?,
         (Some(folder), _) => lay_down_file(folders, &own, &folders.of_sender(folder)?, marker)?,
@@ -151,16 +182,74 @@ fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, 
     Ok(laid)
 }
 
+/// Takes our metadata away from where the file is not to come.
+fn vanished(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, Error> {
+    let into = match &marker.place.folder {
+        _ if layout == Layout::ByTransfer => return Ok(Laid::Vanished),
+        Some(folder) => folders.of_sender(folder)?,
+        None => folders.inbox.clone(),
+    };
+    withdraw(&into, &marker.place.name.companion(Companion::Metadata), marker)?;
+    Ok(Laid::Vanished)
+}
+
 /// Metadata, then the file.
 fn lay_down_file(folders: &Folders, own: &Dir, into: &Dir, marker: &Marker) -> Result<Laid, Error> {
-    let Some(file) = own.look(FILE)? else {
+    if own.look(FILE)?.is_none() {
         into.sync()?;
         return Ok(Laid::Down);
-    };
+    }
+    if prepare(folders, own, into, marker)? == Laid::NameTaken {
+        return Ok(Laid::NameTaken);
+    }
+    let name = marker.place.name.as_str();
+    let companion = marker.place.name.companion(Companion::Metadata);
+    match move_marked(folders, own, FILE, marker, || {
+        folders.names.add(into, name, || own.move_to(FILE, into, name))
+    }) {
+        Ok(true) => {}
+        Ok(false) => return vanished(folders, Layout::Flat, marker),
+        Err(error) if error.is_taken() => return withdraw(into, &companion, marker),
+        Err(error) => return Err(error),
+    }
+    crash_point("deliver:renamed");
+    into.sync()?;
+    Ok(Laid::Down)
+}
+
+/// Moves what is to be delivered, with a marker that is durable before; `false` where it is not there any more. Where
+/// the system refuses to, the marker goes again: that may last, and what happens meanwhile is no delivery.
+pub(super) fn move_marked(
+    folders: &Folders,
+    own: &Dir,
+    what: &str,
+    marker: &Marker,
+    move_it: impl FnOnce() -> Result<(), Error>,
+) -> Result<bool, Error> {
+    folders.write_marker(marker)?;
+    crash_point("deliver:marked");
+    // Nothing but a delivery is to take place between marker and move, so that the look is as late as it can be.
+    if own.look(what)?.is_none() {
+        folders.remove_marker(marker.offer.id)?;
+        return Ok(false);
+    }
+    match move_it() {
+        Err(error) if error.is_refusal() && own.look(what)?.is_some() => {
+            folders.remove_marker(marker.offer.id)?;
+            Err(error)
+        }
+        moved => moved.map(|()| true),
+    }
+}
+
+/// Lays the metadata down, and lets those read the file who are to.
+fn prepare(folders: &Folders, own: &Dir, into: &Dir, marker: &Marker) -> Result<Laid, Error> {
     let (names, name) = (&folders.names, marker.place.name.as_str());
     let companion = marker.place.name.companion(Companion::Metadata);
+    let file = own.look(FILE)?;
     // Since the name was chosen somebody may have laid down another that a share takes for the same.
-    if names.is_in(into, name)? && !into.look(name)?.is_some_and(|found| found.is_same_file(&file)) {
+    let is_same = |found: Entry| file.is_some_and(|file| found.is_same_file(&file));
+    if names.is_in(into, name)? && !into.look(name)?.is_some_and(is_same) {
         return withdraw(into, &companion, marker);
     }
     let is_there = names.is_in(into, &companion)?;
@@ -179,12 +268,6 @@ fn lay_down_file(folders: &Folders, own: &Dir, into: &Dir, marker: &Marker) -> R
     into.sync()?;
     share(own, into, folders)?;
     crash_point("deliver:metadata");
-    match names.add(into, name, || own.move_to(FILE, into, name)) {
-        Err(error) if error.is_taken() => return withdraw(into, &companion, marker),
-        moved => moved?,
-    }
-    crash_point("deliver:renamed");
-    into.sync()?;
     Ok(Laid::Down)
 }
 
@@ -212,21 +295,39 @@ fn lay_down_whole(
     folder: &SafeFileName,
     marker: &Marker,
 ) -> Result<Laid, Error> {
+    let name = marker.place.name.as_str();
     if own.look(FILE)?.is_some() {
         let whole = own.ensure_subfolder(WHOLE, Mode::PRIVATE_FOLDER)?;
         folders.inbox.share_folder(&whole, folders.folder_access()?)?;
-        if lay_down_file(folders, own, &whole, marker)? == Laid::NameTaken {
+        if prepare(folders, own, &whole, marker)? == Laid::NameTaken {
             return Ok(Laid::NameTaken);
         }
+        // Nobody takes anything from here, so that nothing has to be marked.
+        match folders.names.add(&whole, name, || own.move_to(FILE, &whole, name)) {
+            Err(error) if error.is_taken() => {
+                return withdraw(&whole, &marker.place.name.companion(Companion::Metadata), marker);
+            }
+            moved => moved?,
+        }
+        crash_point("deliver:renamed");
+        whole.sync()?;
     }
     if own.look(WHOLE)?.is_some() {
+        if own.subfolder(WHOLE)?.look(name)?.is_none() {
+            return Ok(Laid::Vanished);
+        }
         let (names, inbox, folder) = (&folders.names, &folders.inbox, folder.as_str());
         if names.is_in(inbox, folder)? {
             return Ok(Laid::NameTaken);
         }
-        match names.add(inbox, folder, || own.move_to(WHOLE, inbox, folder)) {
+        let moved = move_marked(folders, own, WHOLE, marker, || {
+            names.add(inbox, folder, || own.move_to(WHOLE, inbox, folder))
+        });
+        match moved {
+            Ok(true) => {}
+            Ok(false) => return Ok(Laid::Vanished),
             Err(error) if error.is_taken() => return Ok(Laid::NameTaken),
-            moved => moved?,
+            Err(error) => return Err(error),
         }
         crash_point("deliver:whole");
     }

@@ -7,7 +7,6 @@ use tracing::{error, warn};
 
 use super::Route;
 use super::damage::Found;
-use super::deliver;
 use super::fetch::Stop;
 use super::folders::{FILE, Folders};
 use super::quota::Fetching;
@@ -43,6 +42,11 @@ impl Route {
         if self.must_wait_for_checksum(&offer) {
             return self.renew_offer(transfer).await;
         }
+        let held = self.hold.pass(Some(transfer.id), self.means.now());
+        held.map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
+        // Who waits for a token keeps no slot meanwhile: others may have theirs.
+        let ready = self.means.broker.ready(offer.id, Role::Recipient).await;
+        ready.map_err(|error| Trouble::broker(&error, self.means.now()))?;
         let _route_slot = self.slots.acquire().await;
         let _slot = self.means.slots.acquire().await;
         let _fetching = self.enter_quota(transfer).await?;
@@ -62,6 +66,7 @@ impl Route {
                 return self.settle_damage(transfer, &offer, Found { more_came: true, ..found }).await;
             }
         };
+        self.hold.release();
         crash_point("download:fetched");
         self.verify(transfer, &offer, writer).await
     }
@@ -228,9 +233,9 @@ impl Route {
             checksum_verified: offer.checksum.is_some(),
         };
         let place = self.choose_place(transfer.id, offer).await?;
-        let marker = deliver::marker(transfer.id, offer, &received, &place);
-        self.on_files(move |folders| folders.write_marker(&marker)).await?;
-        crash_point("verify:marked");
+        let own = transfer.id;
+        self.on_files(move |folders| folders.sync_own(own)).await?;
+        crash_point("verify:named");
         let events = [
             IncomingEvent::DownloadBegun,
             IncomingEvent::DownloadVerified(received),

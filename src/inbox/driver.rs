@@ -46,6 +46,8 @@ impl Drive for Driver {
         let Work::Incoming { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
         let route = &self.0;
         match progress.next_step() {
+            // Before Altinn is asked: what it has deleted since has not expired.
+            IncomingStep::Download if route.was_delivered(transfer).await? => Ok(Next::Step),
             IncomingStep::Download | IncomingStep::Confirm if route.recovery.is_open(transfer.id) => {
                 route.compare(transfer).await
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Names;
 use crate::config;
-use crate::files::{Access, DURABLE, Dir, Error, Mode};
+use crate::files::{Access, Dir, EntryKind, Error, Mode};
 use crate::route::Opening;
 use crate::transfer::{BrokerTransferId, InboxPlace, Offer, Received, SafeFileName, TransferId};
 
@@ -17,6 +17,9 @@ pub(super) const FILE: &str = "file";
 pub(super) const WHOLE: &str = "whole";
 /// The folder of ours in every route's folder.
 pub(super) const PRIVATE: &str = ".formidlingd";
+
+/// More than this is no marker.
+const MAX_MARKER_BYTES: u64 = 1024 * 1024;
 
 /// The folders of an inbox.
 #[derive(Debug, Clone)]
@@ -34,8 +37,9 @@ pub(super) struct Folders {
     pub(super) access: Access,
 }
 
-/// `.formidlingd/delivered/<fileTransferId>`: from the intent to deliver until Altinn has deleted the transfer, so
-/// that a file is not delivered again if the state store is lost, or if a confirmation that seemed to succeed
+/// `.formidlingd/delivered/<fileTransferId>`: from the moment before the file is laid down until Altinn has deleted the
+/// transfer. With it, the absence of the private file proves delivery; without it, somebody has removed the file. So a
+/// file is not delivered again if the state store is lost, or if a confirmation that seemed to succeed
 /// never reached Altinn.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -87,8 +91,12 @@ impl Folders {
     pub(super) fn remove_own(&self, id: TransferId) -> Result<(), Error> {
         match self.own(id) {
             Ok(own) => {
-                own.remove_file(FILE)?;
-                own.remove_file(DURABLE)?;
+                for name in own.names()? {
+                    match own.look(&name)?.map(|entry| entry.kind) {
+                        Some(EntryKind::Folder) => remove_folder(&own, &name)?,
+                        _ => own.remove_file(&name)?,
+                    }
+                }
                 self.incoming.remove_folder(id.to_string())?;
                 self.incoming.sync()
             }
@@ -97,17 +105,59 @@ impl Folders {
         }
     }
 
-    /// Writes the marker, before the store says that the file is to be delivered. From then on the absence of the
-    /// private file proves delivery, so that the name of that file must last as its content does.
+    /// Removes a folder that was to be delivered whole, and what is in it.
+    pub(super) fn remove_whole(&self, id: TransferId) -> Result<(), Error> {
+        match self.own(id) {
+            Ok(own) if own.look(WHOLE)?.is_some() => remove_folder(&own, WHOLE),
+            Err(error) if !error.is_missing() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the name of a transfer's private file durable, as its content is, before its absence means anything.
+    pub(super) fn sync_own(&self, id: TransferId) -> Result<(), Error> {
+        self.own(id)?.sync()
+    }
+
+    /// Writes the marker, right before the file is laid down. From then on the absence of the private file proves
+    /// delivery.
     pub(super) fn write_marker(&self, marker: &Marker) -> Result<(), Error> {
-        self.own(marker.transfer_id)?.sync()?;
         // A marker is texts and numbers: there is nothing in it that JSON cannot say.
         let content = serde_json::to_vec(marker).unwrap_or_default();
         self.markers.replace(marker.offer.id.to_string(), &content, Mode::PRIVATE_FILE)
     }
 
+    /// The marker, if it is there and can be read.
     pub(super) fn marker(&self, id: BrokerTransferId) -> Result<Option<Marker>, Error> {
-        self.markers.read_json(id.to_string(), 1024 * 1024)
+        match self.markers.read_json(id.to_string(), MAX_MARKER_BYTES) {
+            Err(error) if error.is_too_large() => Ok(None),
+            marker => marker,
+        }
+    }
+
+    /// Whether there is a marker, be it damaged.
+    pub(super) fn is_marked(&self, id: BrokerTransferId) -> Result<bool, Error> {
+        Ok(self.markers.look(id.to_string())?.is_some())
+    }
+
+    /// Removes the marker of a file that was not laid down, durably, before anything can happen to the file.
+    pub(super) fn remove_marker(&self, id: BrokerTransferId) -> Result<(), Error> {
+        if self.markers.look(id.to_string())?.is_some() {
+            self.markers.remove_file(id.to_string())?;
+            self.markers.sync()?;
+        }
+        Ok(())
+    }
+
+    /// The marker of a transfer whose file was delivered. One whose file lies here yet says nothing.
+    pub(super) fn delivered_marker(&self, id: BrokerTransferId) -> Result<Option<Marker>, Error> {
+        let Some(marker) = self.marker(id)? else { return Ok(None) };
+        let is_undelivered = match self.own(marker.transfer_id) {
+            Ok(own) => own.look(FILE)?.is_some() || own.look(WHOLE)?.is_some(),
+            Err(error) if error.is_missing() => false,
+            Err(error) => return Err(error),
+        };
+        Ok((!is_undelivered).then_some(marker))
     }
 
     /// Removes the markers of a transfer of ours, whatever its id at Altinn.
@@ -132,4 +182,13 @@ impl Folders {
         }
         Ok(removed)
     }
+}
+
+/// Removes a folder of files.
+fn remove_folder(own: &Dir, name: impl AsRef<std::ffi::OsStr>) -> Result<(), Error> {
+    let inside = own.subfolder(&name)?;
+    for name in inside.names()? {
+        inside.remove_file(&name)?;
+    }
+    own.remove_folder(&name)
 }

@@ -11,10 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Route;
-use super::folders::{FILE, Marker, WHOLE};
+use super::folders::Marker;
 use crate::broker::{Overview, RecipientStatus, Role, Search, Status};
 use crate::config::Confirm;
-use crate::files::Error;
 use crate::route::{Kind, Trouble, earlier, later};
 use crate::seams::crash_point;
 use crate::store::{self, BrokerKey};
@@ -86,7 +85,7 @@ fn wait_after(route: &Route, trouble: Trouble, failures: u32) -> Result<Duration
         route.means.backoff.delay_after(failures - 1, named).max(route.settings.poll_interval.min(SOON));
     Ok(match trouble.kind {
         Kind::Fatal => return Err(trouble),
-        Kind::Route => until(route.hold.hold(&trouble.failure, now)),
+        Kind::Route => until(route.hearing.hold(&trouble.failure, now)),
         Kind::Held(next) => until(next),
         Kind::Temporary(_) | Kind::Slow | Kind::Permanent => {
             let failure = &trouble.failure;
@@ -110,7 +109,7 @@ struct Hearing {
 impl Hearing {
     async fn ask(&mut self, route: &Arc<Route>) -> Result<Asked, Trouble> {
         route
-            .hold
+            .hearing
             .pass(None, route.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
         if route.backlog.counted() >= MAX_UNDELIVERED || !route.means.store.has_room() {
@@ -122,7 +121,7 @@ impl Hearing {
                 asked = Asked::ThereIsMore;
             }
         }
-        route.hold.release();
+        route.hearing.release();
         Ok(asked)
     }
 
@@ -263,7 +262,7 @@ fn remembered(route: &Route, offer: Offer) -> Result<Offer, &'static str> {
 /// Makes a record of the offer. A marker on disk shows that it was delivered before the store was lost.
 async fn take_on(route: &Arc<Route>, offer: Offer) -> Result<(), Trouble> {
     let id = offer.id;
-    let marker = route.on_files(move |folders| undelivered_or_marked(folders, id)).await?;
+    let marker = route.on_files(move |folders| folders.delivered_marker(id)).await?;
     let now = route.means.now();
     let transfer = match marker {
         None => {
@@ -297,17 +296,6 @@ async fn take_on(route: &Arc<Route>, offer: Offer) -> Result<(), Trouble> {
     }
 }
 
-/// The marker of a transfer whose file was delivered; what was not is fetched anew.
-fn undelivered_or_marked(folders: &super::Folders, id: BrokerTransferId) -> Result<Option<Marker>, Error> {
-    let Some(marker) = folders.marker(id)? else { return Ok(None) };
-    let is_undelivered = match folders.own(marker.transfer_id) {
-        Ok(own) => own.look(FILE)?.is_some() || own.look(WHOLE)?.is_some(),
-        Err(error) if error.is_missing() => false,
-        Err(error) => return Err(error),
-    };
-    Ok((!is_undelivered).then_some(marker))
-}
-
 fn delivered_before(
     route: &Route,
     marker: Marker,
@@ -316,16 +304,21 @@ fn delivered_before(
 ) -> Result<Transfer, Trouble> {
     let progress = Incoming::Discovered { offer: Box::new(offer) };
     let transfer = Transfer::incoming(marker.transfer_id, route.settings.name.clone(), progress, now);
+    let mut events = as_delivered(route, marker).into_iter();
+    let delivered = events.try_fold(transfer, |transfer, event| transfer.after_incoming(event, now));
+    delivered.map_err(|illegal| Trouble::illegal(illegal, now))
+}
+
+/// What has happened to a file that was delivered, as its marker says, and that its record knows nothing of.
+pub(super) fn as_delivered(route: &Route, marker: Marker) -> [IncomingEvent; 4] {
+    let at = route.means.now();
     let confirmation = confirmation(route);
-    let events = [
+    [
         IncomingEvent::DownloadBegun,
         IncomingEvent::DownloadVerified(marker.received),
         IncomingEvent::DeliveryIntended(marker.place),
-        IncomingEvent::Delivered { at: now, confirmation, notification: notification(route) },
-    ];
-    let delivered =
-        events.into_iter().try_fold(transfer, |transfer, event| transfer.after_incoming(event, now));
-    delivered.map_err(|illegal| Trouble::illegal(illegal, now))
+        IncomingEvent::Delivered { at, confirmation, notification: notification(route) },
+    ]
 }
 
 /// Whether a program is to be run, by the settings. It runs at least once.

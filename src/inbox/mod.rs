@@ -57,7 +57,10 @@ struct Route {
     identity: config::Identity,
     hooks: config::Hooks,
     means: Means,
+    /// For trouble with fetching and confirming.
     hold: Hold,
+    /// For trouble with asking what waits: who may ask need not be allowed to fetch.
+    hearing: Hold,
     recovery: Recovery,
     folders: Arc<Mount<Folders>>,
     /// Which names are taken in the inbox.
@@ -93,6 +96,7 @@ impl Inbox {
         };
         let folders = means.mount(&settings.name, &settings.path, opener, prober);
         let hold = Hold::new(settings.name.clone(), means.retry.max);
+        let hearing = Hold::new(settings.name.clone(), means.retry.max);
         let recovery = Recovery::new(settings.name.clone());
         let quota = Quota::new(settings.name.clone(), settings.layout, settings.max_waiting);
         let quota = Arc::new(quota);
@@ -103,6 +107,7 @@ impl Inbox {
             hooks,
             means,
             hold,
+            hearing,
             recovery,
             folders,
             names,

@@ -8,8 +8,9 @@ use tracing::warn;
 use super::Route;
 use super::download::{FULL, TOO_LARGE};
 use super::folders::{FILE, Folders, WHOLE};
+use super::hear::as_delivered;
 use crate::broker::{RecipientStatus, Role, Status, Trouble as Found};
-use crate::files::Error;
+use crate::files::{Error, PROBE_PREFIX};
 use crate::route::{Decision, Next, Trouble};
 use crate::transfer::{Confirmation, Incoming, Transfer, TransferId, Work};
 
@@ -21,7 +22,7 @@ const WAIT_FOR_SETTINGS: [&str; 3] = [TOO_LARGE, FULL, "not_enough_room"];
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     route.recovery.begin();
     let mut seen = None;
-    while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
+    while let Some(transfers) = route.means.next_at_work(&route.settings.name, &mut seen).await? {
         for transfer in transfers {
             route.note(&transfer);
             route.note_in_flight(&transfer);
@@ -31,6 +32,10 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     let listed = route.on_files(|folders| folders.incoming.names()).await;
     for name in listed.unwrap_or_default() {
         let Some(id) = name.to_str().and_then(|name| name.parse::<TransferId>().ok()) else {
+            if name.as_encoded_bytes().starts_with(PROBE_PREFIX.as_bytes()) {
+                // What the folder was tried out with before a death goes with a later trial.
+                continue;
+            }
             warn!(folder = ?name, "there is something in the incoming folder that formidlingd did not put there");
             continue;
         };
@@ -61,6 +66,25 @@ impl Route {
         if is_in_flight {
             self.recovery.found(transfer, progress.phase());
         }
+    }
+
+    /// Whether a file that is to be fetched was delivered before: then its record is older than the delivery, as after
+    /// the import of an export, and goes on from its marker.
+    pub(super) async fn was_delivered(self: &Arc<Self>, transfer: &mut Transfer) -> Result<bool, Trouble> {
+        let (Some(id), own) = (transfer.broker_id(), transfer.id) else { return Ok(false) };
+        let delivered = self.on_files(move |folders| {
+            let delivered = folders.delivered_marker(id)?;
+            if delivered.is_none() {
+                // What was not laid down is fetched anew; its marker must not speak for what becomes of that.
+                folders.remove_marker(id)?;
+                folders.remove_whole(own)?;
+            }
+            Ok(delivered)
+        });
+        let Some(marker) = delivered.await? else { return Ok(false) };
+        warn!(file_transfer = %id, "the state store knows this file as one to be fetched, but it was delivered: going on with its confirmation");
+        self.all_happened(transfer, as_delivered(self, marker)).await?;
+        Ok(true)
     }
 
     /// Sees what Altinn knows of a transfer, before its download goes on or it is confirmed.
@@ -121,16 +145,8 @@ async fn look_again(route: &Arc<Route>, mut transfer: Transfer) -> Result<(), Tr
 /// delivered.
 fn discard(folders: &Folders, id: TransferId) -> Result<(), Error> {
     let own = folders.own(id)?;
-    let whole = own.look(WHOLE)?.is_some();
-    if whole || own.look(FILE)?.is_some() {
+    if own.look(WHOLE)?.is_some() || own.look(FILE)?.is_some() {
         folders.remove_markers_of(id)?;
-    }
-    if whole {
-        let inside = own.subfolder(WHOLE)?;
-        for name in inside.names()? {
-            inside.remove_file(&name)?;
-        }
-        own.remove_folder(WHOLE)?;
     }
     folders.remove_own(id)
 }

@@ -1,6 +1,7 @@
 //! The steps of an inbox against a small Altinn that says what a test wants it to say: what is deleted under way,
 //! what is deleted after it was delivered, and checksums that never come.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,9 +18,10 @@ use tokio::sync::Semaphore;
 use tracing::instrument::WithSubscriber as _;
 
 use super::driver::Driver;
-use super::{Inbox, Route, hear};
+use super::{Inbox, Route, deliver, hear};
 use crate::broker::{Client, Parts, Role};
 use crate::config::{self, Confirm, Layout, MinFreeSpace};
+use crate::files::Error;
 use crate::http::{Clients, Settings, testing::Server};
 use crate::identity::{self, Identity, KeyNaming, Parameters, SLOW_PROBE, SigningKey, Skew, generate_key};
 use crate::pace::{Backoff, Breaker, Budget, Limits};
@@ -38,6 +40,16 @@ struct Altinn {
     /// What downloads and confirmations are answered with, in this order.
     answers: Arc<Mutex<Vec<Response>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// No token is given.
+    keeps_tokens: Arc<AtomicBool>,
+}
+
+async fn grant(State(altinn): State<Altinn>) -> axum::Json<Value> {
+    altinn.asked.lock().unwrap().push("token".to_owned());
+    while altinn.keeps_tokens.load(Ordering::Acquire) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    axum::Json(json!({ "access_token": "raw" }))
 }
 
 async fn answer(State(altinn): State<Altinn>, request: Request) -> Response {
@@ -92,9 +104,10 @@ impl Bench {
             overview: Arc::new(Mutex::new(overview)),
             answers: Arc::default(),
             asked: Arc::default(),
+            keeps_tokens: Arc::default(),
         };
         let router = Router::new()
-            .route("/token", post(async || axum::Json(json!({ "access_token": "raw" }))))
+            .route("/token", post(grant))
             .route("/authentication/api/v1/exchange/maskinporten", get(async || "token"))
             .fallback(any(answer))
             .with_state(altinn.clone());
@@ -399,4 +412,213 @@ async fn files_that_are_too_large_do_not_keep_others_from_being_heard_of() {
         bench.route.note(&transfer);
         assert_eq!(bench.route.backlog.counted(), 1, "something has happened to it");
     }
+}
+
+/// The private folder of a transfer.
+fn own(bench: &Bench, transfer: &Transfer) -> std::path::PathBuf {
+    bench.inbox.path().join(".formidlingd/incoming").join(transfer.id.to_string())
+}
+
+#[tokio::test]
+async fn a_record_that_is_older_than_its_delivery_goes_on_from_its_marker() {
+    for deleted in [false, true] {
+        let bench = Bench::new(Duration::from_hours(1), true).await;
+        let mut transfer = bench.heard().await;
+        let begun = transfer.clone().after_incoming(IncomingEvent::DownloadBegun, transfer.created).unwrap();
+        bench.will_answer([Bytes::from(content()).into_response(), StatusCode::NO_CONTENT.into_response()]);
+        bench.drive(&mut transfer).await.unwrap();
+        assert_eq!(transfer.state_name(), "confirmed");
+        // An importer has taken it, and an export from before that is taken in.
+        for name in ["a.bin", "a.bin.meta.json"] {
+            std::fs::remove_file(bench.inbox.path().join(name)).unwrap();
+        }
+        bench.will_answer([problem(400, "BRO-00010")]);
+        if deleted {
+            bench.set("fileTransferStatus", json!("Purged"));
+        }
+        bench.set(
+            "recipients",
+            json!([{ "recipient": "0192:910753614",
+                "currentRecipientFileTransferStatusCode": "DownloadConfirmed" }]),
+        );
+        let mut older = begun;
+        older.id = bench.route.means.store.new_id();
+        bench.route.means.store.insert(older.clone()).await.unwrap();
+        super::recover::recover(&bench.route).await.unwrap();
+        bench.drive(&mut older).await.unwrap();
+        assert_eq!(older.state_name(), "confirmed", "{}", bench.log());
+        assert_eq!(bench.asked("download"), 1, "it was not fetched again");
+        assert!(!bench.inbox.path().join("a.bin").exists(), "and not delivered again");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_vanishes_before_it_is_laid_down_is_fetched_again_and_not_confirmed() {
+    for layout in [Layout::Flat, Layout::BySender, Layout::ByTransfer] {
+        for (with_metadata, is_tried_before) in [(true, false), (false, false), (true, true)] {
+            let mut bench = Bench::new(Duration::from_hours(1), true).await;
+            {
+                let settings = &mut Arc::get_mut(&mut bench.route).unwrap().settings;
+                (settings.layout, settings.write_metadata) = (layout, with_metadata);
+            }
+            let mut transfer = bench.heard().await;
+            bench.will_answer([Bytes::from(content()).into_response()]);
+            let driver = Driver(Arc::clone(&bench.route));
+            while transfer.phase() != "delivering" {
+                driver.step(&mut transfer).await.unwrap();
+            }
+            let file = own(&bench, &transfer).join("file");
+            if is_tried_before {
+                // The move is refused, and will be for as long as somebody pleases.
+                let Work::Incoming { progress: Incoming::Delivering { offer, received, place }, .. } =
+                    &transfer.work
+                else {
+                    panic!("{transfer:?}")
+                };
+                let (id, marker) = (transfer.id, deliver::marker(transfer.id, offer, received, place));
+                let moved = bench.route.on_files(move |folders| {
+                    let refused = || {
+                        let refused =
+                            std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
+                        Err(Error::new("move", "file", refused))
+                    };
+                    deliver::move_marked(folders, &folders.own(id)?, "file", &marker, refused)
+                });
+                assert_eq!(moved.await.unwrap_err().failure.code, "folder_not_accessible");
+            }
+            std::fs::remove_file(&file).unwrap();
+            let trouble = bench.drive(&mut transfer).await.unwrap_err();
+            assert_eq!((trouble.failure.code.as_str(), transfer.phase()), ("file_vanished", "discovered"));
+            assert!(bench.log().contains("ERROR") && bench.asked("confirmdownload") == 0, "{}", bench.log());
+            bench.will_answer([
+                Bytes::from(content()).into_response(),
+                StatusCode::NO_CONTENT.into_response(),
+            ]);
+            bench.drive(&mut transfer).await.unwrap();
+            assert_eq!(transfer.state_name(), "confirmed");
+            let folder = match layout {
+                Layout::Flat => bench.inbox.path().to_owned(),
+                Layout::BySender => bench.inbox.path().join("991825827"),
+                Layout::ByTransfer => bench.inbox.path().join(ID),
+            };
+            assert_eq!(std::fs::read(folder.join("a.bin")).unwrap(), content());
+            let others = std::fs::read_dir(&folder).unwrap().flatten();
+            let others = others.filter(|entry| entry.file_name() != ".formidlingd").count();
+            assert_eq!(others, 1 + usize::from(with_metadata), "no other metadata stays");
+        }
+    }
+}
+
+/// Lets the inbox ask what waits, until it has asked so often.
+async fn hear(bench: &Bench, searches: usize) {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let asked = async {
+        while bench.asked("filetransfer") < searches {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // It has the answer, and waits for the next time.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stop.cancel();
+    };
+    let (heard, ()) = tokio::join!(hear::run(Arc::clone(&bench.route), stop.clone()), asked);
+    heard.unwrap();
+}
+
+#[tokio::test]
+async fn an_inbox_that_may_ask_and_not_fetch_stays_held_until_it_may() {
+    let bench = Bench::new(Duration::from_hours(1), true).await;
+    let mut transfer = bench.heard().await;
+    bench.will_answer([problem(403, "BRO-00006")]);
+    let trouble = bench.drive(&mut transfer).await.unwrap_err();
+    assert_eq!(trouble.kind, Kind::Route, "{trouble}");
+    for _ in 0..2 {
+        bench.route.hold.failed(transfer.id, &trouble.failure, bench.route.means.now());
+    }
+    assert!(bench.route.hold.is_held());
+    bench.will_answer([axum::Json(json!([])).into_response(), axum::Json(json!([])).into_response()]);
+    hear(&bench, 2).await;
+    assert!(bench.route.hold.is_held(), "that it may ask says nothing of fetching");
+    bench.will_answer([Bytes::from(content()).into_response(), StatusCode::NO_CONTENT.into_response()]);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    bench.drive(&mut transfer).await.unwrap();
+    assert!(!bench.route.hold.is_held());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_token_keeps_no_slot() {
+    let bench = Bench::new(Duration::from_hours(1), true).await;
+    let mut transfer = bench.heard().await;
+    let identity = bench.route.means.broker.identity();
+    let token = identity.token(crate::identity::Scope::BrokerRead).await.unwrap();
+    identity.refuse(crate::identity::Scope::BrokerRead, &token);
+    bench.altinn.keeps_tokens.store(true, Ordering::Release);
+    let asked = bench.asked("token");
+    bench.will_answer([Bytes::from(content()).into_response(), StatusCode::NO_CONTENT.into_response()]);
+    let look = async {
+        while bench.asked("token") == asked {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let free = bench.route.means.slots.available_permits();
+        bench.altinn.keeps_tokens.store(false, Ordering::Release);
+        free
+    };
+    let (driven, free) = tokio::join!(bench.drive(&mut transfer), look);
+    driven.unwrap();
+    assert_eq!((free, transfer.state_name()), (4, "confirmed"));
+}
+
+#[tokio::test]
+async fn evidence_that_a_death_left_behind_blocks_nothing() {
+    let bench = Bench::new(Duration::from_hours(1), true).await;
+    let mut transfer = bench.heard().await;
+    let own = own(&bench, &transfer);
+    std::fs::create_dir(&own).unwrap();
+    for name in ["evidence.json", "durable.json"] {
+        std::fs::write(own.join(name), "{}").unwrap();
+    }
+    std::fs::create_dir(own.join("whole")).unwrap();
+    bench.will_answer([Bytes::from(content()).into_response(), StatusCode::NO_CONTENT.into_response()]);
+    bench.drive(&mut transfer).await.unwrap();
+    assert_eq!(transfer.state_name(), "confirmed");
+    assert!(!own.exists());
+}
+
+#[tokio::test]
+async fn markers_that_are_damaged_cost_nothing_that_is_not_delivered() {
+    let garbage: [&[u8]; 6] =
+        [b"", b"{", b"null", b"{\"transferId\":\"x\"}", b"\xff\xfe\x00", &[b'['; 2 * 1024 * 1024]];
+    for garbage in garbage {
+        let bench = Bench::new(Duration::from_hours(1), true).await;
+        let markers = bench.inbox.path().join(".formidlingd/delivered");
+        for name in [ID, "nonsense", "6f0fad5b-d9cb-469f-a165-70867728950e"] {
+            std::fs::write(markers.join(name), garbage).unwrap();
+        }
+        let mut transfer = bench.heard().await;
+        super::recover::recover(&bench.route).await.unwrap();
+        drop(bench.route.on_files(|folders| folders.prune_markers(Timestamp::MAX)).await);
+        bench.will_answer([Bytes::from(content()).into_response(), StatusCode::NO_CONTENT.into_response()]);
+        bench.drive(&mut transfer).await.unwrap();
+        assert_eq!(transfer.state_name(), "confirmed");
+        assert_eq!(std::fs::read(bench.inbox.path().join("a.bin")).unwrap(), content());
+        let id = ID.parse().unwrap();
+        let marker = bench.route.on_files(move |folders| folders.marker(id)).await.unwrap();
+        assert_eq!(marker.unwrap().transfer_id, transfer.id, "it is written anew");
+    }
+}
+
+#[tokio::test]
+async fn a_marker_that_is_damaged_after_the_file_was_laid_down_still_speaks_for_it() {
+    let bench = Bench::new(Duration::from_hours(1), true).await;
+    let mut transfer = bench.heard().await;
+    bench.will_answer([Bytes::from(content()).into_response()]);
+    let driver = Driver(Arc::clone(&bench.route));
+    while transfer.phase() != "delivering" {
+        driver.step(&mut transfer).await.unwrap();
+    }
+    // As a death between the move and the store leaves it; and then the disk has its day.
+    std::fs::rename(own(&bench, &transfer).join("file"), bench.inbox.path().join("a.bin")).unwrap();
+    std::fs::write(bench.inbox.path().join(".formidlingd/delivered").join(ID), "{").unwrap();
+    bench.will_answer([StatusCode::NO_CONTENT.into_response()]);
+    bench.drive(&mut transfer).await.unwrap();
+    assert_eq!((transfer.state_name(), bench.asked("download")), ("confirmed", 1));
 }

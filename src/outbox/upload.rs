@@ -12,7 +12,7 @@ use tracing::warn;
 use super::Route;
 use super::follow::{Seen, seen};
 use super::sending::{Sending, Stretch, has_changed, while_reading};
-use crate::broker;
+use crate::broker::{self, Role};
 use crate::config;
 use crate::files::BLOCK_BYTES;
 use crate::route::{Kind, Next, Trouble};
@@ -41,9 +41,12 @@ impl Route {
     /// Sends the bytes as a stream, for the first time or, after an upload that provably did not end, again.
     pub(super) async fn stream(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
         self.pass(transfer)?;
+        let Some((id, size)) = target(transfer) else { return Ok(Next::Step) };
+        // Who waits for a token keeps no slot meanwhile: others may have theirs.
+        let ready = self.means.broker.ready(id, Role::Sender).await;
+        ready.map_err(|error| Trouble::broker(&error, self.means.now()))?;
         let _route_slot = self.slots.acquire().await;
         let _slot = self.means.slots.acquire().await;
-        let Some((id, size)) = target(transfer) else { return Ok(Next::Step) };
         let (file, found) = self.open_claimed(transfer.id).await?;
         if has_changed(transfer, found.identity) {
             return self.changed_before_stream(transfer, id).await;

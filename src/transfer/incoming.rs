@@ -3,7 +3,7 @@
 //! ```text
 //!  Discovered ─► Downloading ─► Downloaded ─► Delivering ─► Delivered ─► Confirmed
 //!      │ ▲          │               │             (intent)       │
-//!      │ └───────── damaged ────────┘                            └─ too late to confirm: stays Delivered
+//!      │ └──── damaged, vanished ────┴─────────────┘             └─ too late to confirm: stays Delivered
 //!      ▼            ▼
 //!    Failed / Expired
 //! ```
@@ -121,7 +121,7 @@ pub enum Incoming {
     Downloading { offer: Box<Offer> },
     /// Every byte is on disk in a private folder, verified.
     Downloaded { offer: Box<Offer>, received: Received },
-    /// Its final name is chosen and durable. From here, absence of the private file proves delivery.
+    /// Its final name is chosen and durable. Where the marker is there too, absence of the private file proves delivery.
     Delivering { offer: Box<Offer>, received: Received, place: InboxPlace },
     /// It is safe on disk under its final name.
     Delivered { offer: Box<Offer>, delivery: Box<Delivery>, confirmation: Confirmation },
@@ -143,6 +143,8 @@ pub enum IncomingEvent {
     DownloadVerified(Received),
     /// What is on disk is not what Altinn has; it is to be downloaded again.
     DownloadDamaged,
+    /// Somebody has removed it from the service's own folder before it was laid down; it is to be downloaded again.
+    Vanished,
     /// Altinn has told something new of it, such as its checksum.
     OfferRenewed(Box<Offer>),
     /// The final name is chosen.
@@ -171,6 +173,7 @@ impl IncomingEvent {
             Self::DownloadBegun => "download begun",
             Self::DownloadVerified(_) => "download verified",
             Self::DownloadDamaged => "download damaged",
+            Self::Vanished => "vanished",
             Self::OfferRenewed(_) => "offer renewed",
             Self::DeliveryIntended(_) => "delivery intended",
             Self::Delivered { .. } => "delivered",
@@ -216,6 +219,9 @@ impl Incoming {
                 Ok(S::Downloaded { offer, received })
             }
             (S::Downloading { offer } | S::Downloaded { offer, .. }, E::DownloadDamaged) => {
+                Ok(S::Discovered { offer })
+            }
+            (S::Downloaded { offer, .. } | S::Delivering { offer, .. }, E::Vanished) => {
                 Ok(S::Discovered { offer })
             }
             (S::Discovered { .. }, E::OfferRenewed(offer)) => Ok(S::Discovered { offer }),

@@ -12,6 +12,7 @@ fn events() -> Vec<(&'static str, E)> {
         ("download begun", E::DownloadBegun),
         ("download verified", E::DownloadVerified(received())),
         ("download damaged", E::DownloadDamaged),
+        ("vanished", E::Vanished),
         ("offer renewed", E::OfferRenewed(offer(2, "910753614"))),
         ("delivery intended", E::DeliveryIntended(inbox_place())),
         ("delivered", delivered(Confirmation::Due)),
@@ -49,11 +50,17 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "downloaded",
-        &[("download damaged", "discovered"), ("delivery intended", "delivering"), ("failed", "failed")],
+        &[
+            ("download damaged", "discovered"),
+            ("vanished", "discovered"),
+            ("delivery intended", "delivering"),
+            ("failed", "failed"),
+        ],
     ),
     (
         "delivering",
         &[
+            ("vanished", "discovered"),
             ("delivery intended", "delivering"),
             ("delivered", "delivered"),
             ("delivered, by hand", "delivered, by hand"),
@@ -157,6 +164,8 @@ proptest! {
             match &event {
                 E::DownloadVerified(_) => verified = true,
                 E::DownloadDamaged => verified = false,
+                // The caller has proof that it was not laid down.
+                E::Vanished => (verified, intended) = (false, false),
                 E::DeliveryIntended(_) => {
                     prop_assert!(verified, "a place for what was not verified");
                     intended = true;

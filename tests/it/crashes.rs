@@ -1,6 +1,6 @@
 //! Death at every point between two steps, found by reading the source, so that a new point is tried by itself.
 
-use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, noise, points};
+use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, inbox_points, noise, points};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
@@ -107,14 +107,10 @@ fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
         bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
         bench.recipient.set(INBOX, "on_received", "[\"/bin/sh\", \"-c\", \":\"]");
         bench.sender.start();
-        let mut points = points("inbox");
+        let mut points = inbox_points();
         // Reached only where a folder is delivered whole.
         if layout != "by_transfer" {
             assert!(points.remove("deliver:whole"));
-        }
-        // Reached only by what came damaged: `downloads` has tests of its own.
-        for point in ["damage:removed", "damage:evidence"] {
-            assert!(points.remove(point));
         }
         assert!(points.len() >= 11, "{points:?}");
         for (seed, point) in (0..).zip(&points) {
@@ -167,8 +163,10 @@ fn a_sender_that_has_lost_its_store_goes_on_from_its_claims() {
         "upload:begun",
         "upload:answered",
         "archive:intended",
+        "lay_down:moved",
+        "lay_down:synced",
     ];
-    for (seed, point) in (0..).zip(points) {
+    for ((seed, point), receipts) in (0..).zip(points).zip(1..) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
         bench.sender.die_at(point);
         assert!(bench.sender.has_died(), "the sender was not killed at {point}");
@@ -178,6 +176,7 @@ fn a_sender_that_has_lost_its_store_goes_on_from_its_claims() {
         bench.sender.start();
         bench.settle();
         assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        assert_eq!(bench.receipts().len(), receipts, "one receipt for each file, after {point}");
     }
     // Who has confirmed what was archived before is not known any more, nor the journal.
     bench.assert_promises_but_journals();

@@ -73,6 +73,8 @@ fn each_file_that_was_on_its_way_in_is_compared_with_altinn() {
         assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
         bench.recipient.start();
         bench.settle();
+        // Where Altinn had its confirmation before, nothing else is waited for.
+        bench.wait_until("it is compared", || !told(&bench.recipient.said(), "recovered").is_empty());
         assert_eq!(bench.recipient.stop(), Some(0), "after {point}");
         let lines = told(&bench.recipient.said(), "recovered");
         let [line] = lines.as_slice() else { panic!("{point}: {lines:?}") };

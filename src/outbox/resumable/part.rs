@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Upload;
 use super::death::Death;
-use crate::broker::{self, Chunk};
+use crate::broker::{self, Chunk, Role};
 use crate::outbox::Route;
 use crate::outbox::sending::{Handed, Stretch, while_reading};
 use crate::outbox::upload::CUT;
@@ -154,6 +154,8 @@ impl Route {
         offset: u64,
         size: u64,
     ) -> Result<u64, broker::Error> {
+        // Who waits for a token keeps no slot meanwhile: others may have theirs.
+        self.means.broker.ready(upload.id, Role::Sender).await?;
         let _slot = self.means.slots.acquire().await;
         let ends_part = offset + size == part.length;
         let stretch =

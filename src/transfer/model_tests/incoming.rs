@@ -47,6 +47,8 @@ struct Receiving {
     /// Waits for the answer to a confirmation.
     is_confirming: bool,
     has_lost_store: bool,
+    /// The store was taken from an export that is older than what has happened.
+    is_set_back: bool,
     broken: Option<&'static str>,
 }
 
@@ -62,6 +64,7 @@ impl Receiving {
             is_marked: false,
             is_confirming: false,
             has_lost_store: false,
+            is_set_back: false,
             broken: None,
         };
         (world, confirmation)
@@ -100,7 +103,12 @@ impl Receiving {
         }
         if self.record.is_some() && !self.has_lost_store {
             let lost = Self { record: None, has_lost_store: true, is_confirming: false, ..self.clone() };
+            let set_back = Self { record: Some(discovered()), is_set_back: true, ..lost.clone() };
             moves.push(("the store is lost", lost));
+            moves.push(("an older store is put in its place", set_back));
+        }
+        if self.partial != Partial::Nothing && !self.is_marked {
+            moves.push(("somebody removes the file", Self { partial: Partial::Nothing, ..self.clone() }));
         }
         if self.is_confirming {
             let idle = Self { is_confirming: false, ..self.clone() };
@@ -133,12 +141,7 @@ impl Receiving {
             moves.push(("it is heard of", heard));
             return;
         }
-        let delivered = heard.after_all([
-            E::DownloadBegun,
-            E::DownloadVerified(received()),
-            E::DeliveryIntended(inbox_place()),
-            delivered(confirmation),
-        ]);
+        let delivered = heard.after_all(as_delivered(confirmation));
         moves.extend(delivered.map(|world| ("it is known by its marker", world)));
     }
 
@@ -147,17 +150,29 @@ impl Receiving {
         let Some(progress) = self.progress() else { return self.starts_anew(moves, confirmation) };
         let mut also = |name, world: Option<Self>| moves.extend(world.map(|world| (name, world)));
         match progress.next_step() {
+            IncomingStep::Download if self.is_marked => {
+                if self.partial == Partial::Nothing {
+                    also("it is known by its marker", self.after_all(as_delivered(confirmation)));
+                } else {
+                    also("the marker is removed", Some(self.unmarked()));
+                }
+            }
             IncomingStep::Download => self.downloads(&mut also),
             IncomingStep::IntendDelivery => {
-                also("a name is chosen", self.marked().after(E::DeliveryIntended(inbox_place())));
+                also("a name is chosen", self.after(E::DeliveryIntended(inbox_place())));
             }
             IncomingStep::Deliver => {
                 also("another name is chosen", self.after(E::DeliveryIntended(inbox_place())));
                 if self.partial == Partial::Nothing {
                     if self.is_marked {
                         also("it was delivered", self.after(delivered(confirmation)));
+                    } else {
+                        also("it has vanished", self.after(E::Vanished));
                     }
+                } else if !self.is_marked {
+                    also("it is marked, and the recipient dies", Some(self.marked()));
                 } else {
+                    also("the marker is removed", Some(self.unmarked()));
                     let laid_down = Self {
                         partial: Partial::Nothing,
                         is_there: true,
@@ -189,6 +204,10 @@ impl Receiving {
         }
         // Whoever believes that all is well, or that nothing is.
         let mut believed = |name, event: E, wrong: &'static str, is_wrong: bool| {
+            // A record that is older knows nothing, and the machine cannot know better: the marker does.
+            if self.is_set_back {
+                return;
+            }
             let world = self.after(event);
             also(name, world.map(|world| Self { broken: is_wrong.then_some(wrong), ..world }));
         };
@@ -220,6 +239,10 @@ impl Receiving {
         Self { is_marked: true, ..self.clone() }
     }
 
+    fn unmarked(&self) -> Self {
+        Self { is_marked: false, ..self.clone() }
+    }
+
     fn downloads(&self, also: &mut impl FnMut(&'static str, Option<Self>)) {
         also("a download is begun", self.after(E::DownloadBegun));
         if self.remote == Remote::Purged {
@@ -243,10 +266,9 @@ impl Receiving {
             return;
         };
         if is_good {
-            also("it is marked, and the recipient dies", Some(self.marked()));
             let events =
                 [E::DownloadBegun, E::DownloadVerified(received()), E::DeliveryIntended(inbox_place())];
-            also("it is verified, and a name chosen", self.marked().after_all(events));
+            also("it is verified, and a name chosen", self.after_all(events));
         } else if self.damaged() + 1 < MAX_DAMAGED {
             let removed = Self { partial: Partial::Nothing, ..self.clone() };
             also("it is damaged, and the recipient dies", Some(removed.clone()));
@@ -267,6 +289,16 @@ fn discovered() -> Transfer {
 
 fn delivered(confirmation: Confirmation) -> E {
     E::Delivered { at: at(4), confirmation, notification: Notification::Due }
+}
+
+/// What a marker says has happened.
+fn as_delivered(confirmation: Confirmation) -> [E; 4] {
+    [
+        E::DownloadBegun,
+        E::DownloadVerified(received()),
+        E::DeliveryIntended(inbox_place()),
+        delivered(confirmation),
+    ]
 }
 
 impl World for (Receiving, Confirmation) {

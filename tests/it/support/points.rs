@@ -19,3 +19,12 @@ pub(crate) fn points(room: &str) -> BTreeSet<String> {
     };
     texts.flat_map(of_text).collect()
 }
+
+/// The points of an inbox, but those that are reached only by what came damaged: `downloads` has tests of its own.
+pub(crate) fn inbox_points() -> BTreeSet<String> {
+    let mut points = points("inbox");
+    for point in ["damage:removed", "damage:evidence"] {
+        assert!(points.remove(point), "{point}");
+    }
+    points
+}
