@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
 use super::{Decision, Hold, Kind, Means, Recovery, Trouble, Verdict, later, text_for_people};
+use crate::pace::Stopping;
 use crate::store;
 use crate::transfer::{Failure, RouteName, Transfer, TransferId};
 
@@ -170,6 +171,10 @@ async fn drive<D: Drive>(driver: &D, id: TransferId, stop: &CancellationToken) -
             Ok(Next::Wait) => return Ok(()),
             Err(trouble) => trouble,
         };
+        // It would only have waited: nothing is wrong with it.
+        if stop.is_cancelled() && trouble.failure.code == Stopping::CODE {
+            return Ok(());
+        }
         let trouble = match trouble.kind {
             Kind::Permanent => match driver.give_up(&mut transfer, trouble.failure).await {
                 Ok(Next::Step) => continue,
