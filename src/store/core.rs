@@ -31,9 +31,10 @@ pub(super) struct Core {
     pub(super) in_flight: Mutex<HashSet<TransferId>>,
     /// Whether a write has failed.
     pub(super) broken: AtomicBool,
-    /// Last, so that the directory is let go of after the engine has closed its files.
+    /// Last, so that the directory is let go of after the engine has closed its files. None in a simulation: a process
+    /// that is started beside one has a copy of every lock for a moment.
     #[expect(dead_code, reason = "held, not used")]
-    pub(super) lock: Lock,
+    pub(super) lock: Option<Lock>,
 }
 
 impl Core {

@@ -160,14 +160,14 @@ impl Store {
         let journal = Journal::open(&path.join("journal"))?;
         let Ready { engine, loaded, repaired } = load::open(path, clock.now())?;
         let known_folders = KnownFolders::open(path)?;
-        Self::start(Box::new(engine), journal, lock, loaded, known_folders, clock, random)
+        Self::start(Box::new(engine), journal, Some(lock), loaded, known_folders, clock, random)
             .map(|(store, unreadable)| Opened { store, unreadable, repaired })
     }
 
     fn start(
         engine: Box<dyn Engine>,
         journal: Journal,
-        lock: Lock,
+        lock: Option<Lock>,
         loaded: Loaded,
         known_folders: KnownFolders,
         clock: Arc<dyn Clock>,
@@ -203,12 +203,11 @@ impl Store {
         random: Arc<dyn Random>,
     ) -> Result<Self, Error> {
         disk::create_dir(path)?;
-        let lock = Lock::take(path)?;
         let journal = Journal::open(&path.join("journal"))?;
         let loaded = load::load(memory)?;
         let known_folders = KnownFolders::open(path)?;
         let engine = Box::new(memory.clone());
-        Self::start(engine, journal, lock, loaded, known_folders, clock, random).map(|(store, _)| store)
+        Self::start(engine, journal, None, loaded, known_folders, clock, random).map(|(store, _)| store)
     }
 
     /// An id for a new transfer, above every id given before and every id ever stored here, also where the
