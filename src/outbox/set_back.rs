@@ -187,8 +187,8 @@ impl Route {
         let message = format!(
             "the state was set back in time, to {since}: Altinn has {has} of our transfers that it does not know"
         );
-        let (code, remedy) = (SET_BACK.to_owned(), remedy.to_owned());
-        let failure = Failure { code, message, remedy, at: now, altinn: None };
+        let remedy = remedy.to_owned();
+        let failure = Failure { code: SET_BACK.to_owned(), message, remedy, at: now, altinn: None };
         Trouble { failure, kind: Kind::Held(later(now, LOOK_EVERY)) }
     }
 
