@@ -127,7 +127,7 @@ impl Route {
             }
             return Ok(false);
         };
-        let noted = self.go_on_noting(note, released, &mut state.broken).await;
+        let looked = self.go_on_noting(note, released, &mut state.broken).await;
         let is_open = !(*released && note.complete);
         self.set_back.is_held.store(is_open, Ordering::SeqCst);
         if is_open && state.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
@@ -135,7 +135,7 @@ impl Route {
             let Failure { code, message, remedy, .. } = self.held(note).failure;
             error!(route = self.settings.name.as_str(), %code, reason = %message, %remedy, "outbox held: somebody must act");
         }
-        noted?;
+        looked?;
         if !is_open {
             self.settle_set_back(&mut state.is_settled).await?;
             if self.is_done_with(note, transfer, &mut state.looked_for_old).await? {
@@ -203,11 +203,11 @@ impl Route {
             read => read.map(|(note, _)| note),
         };
         // It may have been set back once more since it was released.
-        let noted: HashSet<_> =
+        let ignored: HashSet<_> =
             before.iter().flat_map(|note| &note.transfers).map(|found| found.id).collect();
         let since = self.means.store.unchecked_since(&self.settings.name);
         let is_back = match since {
-            Some(since) => self.is_set_back_since(since, &noted, broken).await?,
+            Some(since) => self.is_set_back_since(since, &ignored, broken).await?,
             None => false,
         };
         let Some(since) = since.filter(|_| is_back) else {

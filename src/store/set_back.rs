@@ -88,7 +88,7 @@ impl Unchecked {
 pub(super) fn unchecked(engine: &dyn Engine, changed: Option<Timestamp>) -> Result<Unchecked, Error> {
     let Some(changed) = changed else { return Ok(Unchecked::default()) };
     let parse = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<Timestamp>().ok();
-    let mut changes = Changes::new();
+    let mut renewed = Changes::new();
     let now = || Some(changed.to_string().into_bytes());
     let mut routes = BTreeMap::new();
     for (key, value) in engine.scan(keys::UNCHECKED_OF, None, MAX_ROUTES)? {
@@ -96,16 +96,16 @@ pub(super) fn unchecked(engine: &dyn Engine, changed: Option<Timestamp>) -> Resu
         let Some(Ok(route)) = route.map(str::parse::<RouteName>) else { continue };
         let since = parse(&value);
         if since.is_none() {
-            changes.insert(key, now());
+            renewed.insert(key, now());
         }
         routes.insert(route, since.unwrap_or(changed));
     }
     let all = engine.get(keys::UNCHECKED)?.as_deref().and_then(parse);
     if all.is_none() {
-        changes.insert(keys::UNCHECKED.to_vec(), now());
+        renewed.insert(keys::UNCHECKED.to_vec(), now());
     }
-    if !changes.is_empty() {
-        engine.commit(changes)?;
+    if !renewed.is_empty() {
+        engine.commit(renewed)?;
     }
     Ok(Unchecked { all: all.or(Some(changed)), routes })
 }

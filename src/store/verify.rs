@@ -226,6 +226,17 @@ fn journal(core: &Core, verified: &mut Verified, tell: &mut dyn FnMut(Finding)) 
     if torn.is_empty() && forgotten.is_empty() {
         return Ok(());
     }
+    sought(core, torn, &forgotten, verified, tell)
+}
+
+/// What other lines say of transfers with a torn line, or with a tombstone.
+fn sought(
+    core: &Core,
+    torn: Vec<(String, TransferId)>,
+    forgotten: &HashSet<TransferId>,
+    verified: &mut Verified,
+    tell: &mut dyn FnMut(Finding),
+) -> Result<(), Error> {
     let torn_ids: HashSet<TransferId> = torn.iter().map(|(_, id)| *id).collect();
     let (mut whole, mut unerased) = (HashSet::new(), BTreeSet::new());
     core.journal.for_each(|_, _, line| {

@@ -168,7 +168,10 @@ fn what_is_sent_waits_while_searching_fails_and_a_hiccup_passes_nothing() {
     bench.sender.start();
     bench.wait_until("it is refused", || bench.proxy().broken() > 0);
     bench.wait_until("it is sent", || bench.receipts().len() == 2);
-    assert!(!bench.sender.said().contains("nobody can tell"), "three refusals are no reason to go on without");
+    assert!(
+        !bench.sender.said().contains("nobody can tell"),
+        "three refusals are no reason to go on without"
+    );
     bench.proxy().clear();
     bench.recipient.start();
     bench.assert_promises();

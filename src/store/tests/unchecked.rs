@@ -79,13 +79,13 @@ fn what_was_released_can_be_held_again() {
         transfers: Vec::new(),
     };
     notes.write(&a, &note, false).unwrap();
-    assert_eq!(notes.release(None).unwrap(), [a.clone()]);
+    assert_eq!(notes.release(None).unwrap(), std::slice::from_ref(&a));
     assert_eq!(notes.read(&a).unwrap(), Some((note.clone(), true)));
     notes.hold_again(&a, &note).unwrap();
     assert_eq!(notes.read(&a).unwrap(), Some((note.clone(), false)));
     notes.write(&a, &note, false).unwrap();
     assert_eq!(notes.read(&a).unwrap(), Some((note, false)));
-    assert_eq!(notes.release(Some(&a)).unwrap(), [a.clone()]);
+    assert_eq!(notes.release(Some(&a)).unwrap(), std::slice::from_ref(&a));
     notes.remove(&a).unwrap();
     assert_eq!(notes.read(&a).unwrap(), None);
 }
