@@ -14,7 +14,9 @@ use crate::files::{Error, PROBE_PREFIX};
 use crate::route::{Kind, Trouble, passes_by_itself, text_for_people};
 use crate::seams;
 use crate::transfer::document::ClaimFile;
-use crate::transfer::{Booking, BrokerTransferId, Outgoing, OutgoingEvent, Transfer, TransferId, Work};
+use crate::transfer::{
+    Booking, BrokerTransferId, Outgoing, OutgoingEvent, Transfer, TransferId, Unpublished, Work,
+};
 
 /// A disk may fail for a moment: at a start, looks that fail are repeated so often in all, each after a pause.
 const REPEATED: u32 = 10;
@@ -106,27 +108,42 @@ async fn found(route: &Arc<Route>, id: TransferId, is_known: bool, left: &mut u3
 /// the claim: the store has been set back. Bytes may have left, so Altinn is asked before anything is sent.
 async fn catch_up(route: &Arc<Route>, transfer: Transfer, left: &mut u32) -> Result<(), Trouble> {
     let Found::Claim(claim_file) = found(route, transfer.id, true, left).await else { return Ok(()) };
-    if claim_file.file_transfer_id.is_some_and(|id| knows(&transfer, id)) {
-        return Ok(());
-    }
     let now = route.means.now();
-    let events = sent_events(&claim_file, now);
-    if events.is_empty() {
-        return Ok(());
-    }
+    let Some(after) = caught_up(&transfer, &claim_file, now) else { return Ok(()) };
     warn!(transfer = %transfer.id, "the state store is older than the file's claim: going on from the claim");
-    // Steps that the record has taken already are refused, and passed over.
-    let after = events.into_iter().fold(transfer.clone(), |transfer, event| {
-        transfer.clone().after_outgoing(event, now).unwrap_or(transfer)
-    });
     route.note(&after);
     route.note_in_flight(&after);
     route.means.store.update(&transfer, after).await.map_err(|error| Trouble::store(&error, now))
 }
 
-/// Whether the record has given up on this transfer at Altinn.
+/// What the claim makes of a record that is older; `None` where it is not.
+fn caught_up(transfer: &Transfer, claim_file: &ClaimFile, now: Timestamp) -> Option<Transfer> {
+    if claim_file.file_transfer_id.is_some_and(|id| knows(transfer, id)) {
+        return None;
+    }
+    let events = sent_events(claim_file, now);
+    if events.is_empty() {
+        return None;
+    }
+    // Steps that the record has taken already are refused, and passed over.
+    let events = given_up(transfer).into_iter().chain(events);
+    Some(events.fold(transfer.clone(), |transfer, event| {
+        transfer.clone().after_outgoing(event, now).unwrap_or(transfer)
+    }))
+}
+
+/// Before the claim named another transfer at Altinn than the record does, the record's was given up with proof. Which
+/// proof it was is not remembered: the one that the record's state takes counts.
+fn given_up(transfer: &Transfer) -> Vec<OutgoingEvent> {
+    let proofs = [Unpublished::NothingBegun, Unpublished::NeverWhole, Unpublished::Failed];
+    let proofs = proofs.into_iter().filter(|_| transfer.broker_id().is_some());
+    proofs.map(OutgoingEvent::Abandoned).collect()
+}
+
+/// Whether the record is of this transfer at Altinn, or has given up on it.
 fn knows(transfer: &Transfer, id: BrokerTransferId) -> bool {
-    matches!(&transfer.work, Work::Outgoing { abandoned, .. } if abandoned.contains(&id))
+    transfer.broker_id() == Some(id)
+        || matches!(&transfer.work, Work::Outgoing { abandoned, .. } if abandoned.contains(&id))
 }
 
 /// What has happened by the claim, where it names a transfer at Altinn. How often bytes were sent is not known: it
@@ -181,7 +198,6 @@ async fn recover_folder(route: &Arc<Route>, name: OsString, left: &mut u32) -> R
     let known = route.means.store.get(id).await;
     match known {
         Ok(None) => {}
-        Ok(Some(transfer)) if transfer.broker_id().is_some() => return Ok(()),
         Ok(Some(transfer)) => return catch_up(route, transfer, left).await,
         // An unreadable record is reported by the store; its file is left where it is.
         Err(error) => {
@@ -247,5 +263,51 @@ async fn adopt(route: &Arc<Route>, claim_file: ClaimFile) -> Result<(), Trouble>
             Ok(())
         }
         Err(error) => Err(Trouble { kind: Kind::Fatal, ..Trouble::store(&error, now) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::samples::{at, booking, broker_id, claim, dispatch};
+
+    /// A record that knows of transfer 1 at Altinn, with as much as these events have done.
+    fn booked(events: impl IntoIterator<Item = OutgoingEvent>) -> Transfer {
+        let id = "01a20052-d934-7c77-9c84-5e364830abb5".parse().unwrap();
+        let route = "accounts".parse().unwrap();
+        let adopted = [
+            OutgoingEvent::FileTaken,
+            OutgoingEvent::Described(dispatch()),
+            OutgoingEvent::InitializeIntended { at: at(1) },
+            OutgoingEvent::Adopted(booking(1)),
+        ];
+        adopted
+            .into_iter()
+            .chain(events)
+            .fold(Transfer::outgoing(id, route, claim(1), at(0)), |transfer, event| {
+                transfer.after_outgoing(event, at(1)).unwrap()
+            })
+    }
+
+    fn naming(transfer: &Transfer, number: u8) -> ClaimFile {
+        let claim_file = super::super::initialize::claim_file(transfer).unwrap();
+        ClaimFile { file_transfer_id: Some(broker_id(number)), ..claim_file }
+    }
+
+    #[test]
+    fn a_record_that_names_an_older_transfer_than_its_claim_goes_on_with_the_claims() {
+        let begun = OutgoingEvent::UploadBegun { at: at(2) };
+        for transfer in [booked([]), booked([begun.clone()]), booked([begun, OutgoingEvent::LastByteLeaving])]
+        {
+            assert_eq!(caught_up(&transfer, &naming(&transfer, 1), at(3)), None);
+            let after = caught_up(&transfer, &naming(&transfer, 2), at(3)).unwrap();
+            assert_eq!(after.broker_id(), Some(broker_id(2)), "{}", transfer.phase());
+            assert!(knows(&after, broker_id(1)), "the older one is not adopted by another");
+            assert_eq!(
+                caught_up(&after, &naming(&after, 1), at(3)),
+                None,
+                "a claim that is yet to be written"
+            );
+        }
     }
 }

@@ -53,7 +53,11 @@ impl Drive for Driver {
         let route = &self.0;
         // Where the folders are away, no call is spent on what could not be finished.
         route.folders.folders()?;
-        if progress.is_unsent() && transfer.problem.is_some() && route.means.is_hopeless(transfer) {
+        if progress.is_unsent() && transfer.problem.is_some() && route.means.is_stuck(transfer) {
+            // Where the state was set back, Altinn may have had the file.
+            if route.pass_set_back(transfer).await? {
+                return Ok(Next::Step);
+            }
             return Err(give_up(transfer, route.means.now()));
         }
         let step = progress.next_step();

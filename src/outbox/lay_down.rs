@@ -174,3 +174,36 @@ pub(super) fn refresh(
     let companion = place.name.companion(companion);
     if into.look(&companion)?.is_some() { into.replace(companion, document, folders.access) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::samples::at;
+
+    #[test]
+    fn what_was_laid_down_before_an_older_record_came_back_is_found_where_it_lies() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folders = Folders::of_test(temporary.path());
+        let id: TransferId = "01a20052-d934-7c77-9c84-5e364830abb5".parse().unwrap();
+        let other: TransferId = "01a20052-d934-7c77-9c84-5e364830abb6".parse().unwrap();
+        let name = SafeFileName::for_local("a.txt", "x").unwrap();
+        let date = Some(at(0).strftime("%F").to_string());
+        let place = choose(&folders, date.clone(), &name, id).unwrap();
+        let own =
+            folders.sending.ensure_subfolder(id.to_string(), crate::files::Mode::PRIVATE_FOLDER).unwrap();
+        std::fs::write(own.path().join(FILE), "x").unwrap();
+        let document = format!("{{\"transferId\":\"{id}\"}}");
+        let laying = Laying {
+            id,
+            place: &place,
+            companion: Companion::Receipt,
+            document: document.as_bytes(),
+            keep_file: true,
+            content: None,
+        };
+        assert_eq!(lay_down(&folders, &laying).unwrap(), Laid::Down);
+        assert_eq!(choose(&folders, date.clone(), &name, id).unwrap(), place);
+        assert_eq!(lay_down(&folders, &laying).unwrap(), Laid::Down, "there is nothing more to be done");
+        assert_ne!(choose(&folders, date, &name, other).unwrap(), place, "another transfer's");
+    }
+}

@@ -30,6 +30,7 @@ mod retention;
 mod sending;
 mod set_back;
 mod take;
+mod unremembered;
 mod upload;
 mod vanished;
 mod verify;

@@ -1,7 +1,10 @@
 //! Receipts that say `published`, when the store was lost: their recipients are asked about again, and the receipts kept
 //! up to date, until all have confirmed or Altinn has deleted the transfer.
 //!
-//! It is remembered in the state that this was done, so that receipts are read when there is a new state and never again.
+//! A record that is older than its receipt goes on from it, too.
+//!
+//! It is remembered in the state that this was done, so that receipts are read when there is a new or imported state and
+//! never again.
 
 use std::sync::Arc;
 
@@ -9,13 +12,15 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::Route;
+use super::folders::Folders;
+use crate::files::Error;
 use crate::route::{Kind, Trouble, text_for_people};
 use crate::seams::{self, crash_point};
 use crate::store::{self, BrokerKey};
 use crate::transfer::document::{MAX_COMPANION_BYTES, Receipt};
 use crate::transfer::{
     Booking, Claim, Companion, Dispatch, FileIdentity, IllegalTransition, OutgoingEvent, Place,
-    RecipientProgress, SafeFileName, Transfer,
+    RecipientProgress, SafeFileName, Transfer, TransferId, Work,
 };
 
 /// Reads the receipts of a route whose state is new. Trouble with them is told, and tried again at the next start.
@@ -59,9 +64,13 @@ async fn read(route: &Arc<Route>) -> Result<(), Trouble> {
                     folders.sent.subfolder(&day)?.read_json::<Receipt>(&name, MAX_COMPANION_BYTES)
                 })
                 .await?;
-            let Some(receipt) = receipt.filter(|receipt| is_open(route, receipt)) else { continue };
-            recovered +=
-                u64::from(track(route, receipt, Place { date: Some(date.clone()), name: place }).await?);
+            let Some(receipt) = receipt.filter(|receipt| is_of(route, receipt)) else { continue };
+            let place = Place { date: Some(date.clone()), name: place };
+            if go_on_behind(route, &receipt, &place).await? {
+                recovered += 1;
+            } else if receipt.status == "published" {
+                recovered += u64::from(track(route, receipt, place).await?);
+            }
         }
     }
     if recovered > 0 {
@@ -76,11 +85,42 @@ async fn read(route: &Arc<Route>) -> Result<(), Trouble> {
     remembered.map_err(|error| Trouble::store(&error, route.means.now()))
 }
 
-/// Whether recipients may still be expected, and the receipt is this outbox's.
-fn is_open(route: &Route, receipt: &Receipt) -> bool {
-    receipt.status == "published"
-        && receipt.route == route.settings.name
-        && receipt.sender == route.identity.organization
+/// Whether the receipt is this outbox's.
+fn is_of(route: &Route, receipt: &Receipt) -> bool {
+    receipt.route == route.settings.name && receipt.sender == route.identity.organization
+}
+
+/// A record that is older than the receipt of its file, as after the import of an export, would wait for ever for the
+/// file, which was laid down since: it goes on from the receipt. Whether it did.
+async fn go_on_behind(route: &Arc<Route>, receipt: &Receipt, place: &Place) -> Result<bool, Trouble> {
+    let now = route.means.now();
+    let failed = |error: &store::Error| Trouble::store(error, now);
+    let id = receipt.transfer_id;
+    let stored = match route.means.store.get(id).await {
+        Ok(Some(stored)) => stored,
+        Ok(None) | Err(store::Error::Unreadable { .. }) => return Ok(false),
+        Err(error) => return Err(failed(&error)),
+    };
+    let is_behind = matches!(&stored.work, Work::Outgoing { progress, .. } if progress.is_unsent());
+    if !is_behind || !route.on_files(move |folders| is_gone(folders, id)).await? {
+        return Ok(false);
+    }
+    let after = of_receipt(route, receipt.clone(), place.clone(), now)
+        .map_err(|illegal| Trouble::illegal(illegal, now))?;
+    // Where a step has moved it on meanwhile, it is looked at again after the next start.
+    route.means.store.update(&stored, after.clone()).await.map_err(|error| failed(&error))?;
+    route.note(&after);
+    warn!(transfer = %id, file_transfer = %receipt.file_transfer_id, "the record is older than its receipt: going on from that");
+    Ok(true)
+}
+
+/// Whether a transfer has no folder of its own any more.
+fn is_gone(folders: &Folders, id: TransferId) -> Result<bool, Error> {
+    match folders.own(id) {
+        Ok(_) => Ok(false),
+        Err(error) if error.is_missing() => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a record of what the receipt says, unless there is one; whether it was made.

@@ -34,6 +34,8 @@ impl Route {
         let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
         let overview = self.overview(id).await?;
         match seen(&overview) {
+            // Of a record that is older than what has happened since, the file may have been sent with another.
+            Seen::NothingArrived if self.pass_set_back(transfer).await? => Ok(Next::Step),
             // What follows an upload that is not allowed any more is known there.
             Seen::NothingArrived | Seen::Begun | Seen::Unknown => Ok(Next::Step),
             Seen::Processing | Seen::Published(_) | Seen::Over(_) => self.take_in(transfer, &overview).await,

@@ -9,44 +9,64 @@
 //! Altinn has had already, by name, content, recipients and properties, goes on with that transfer, and is not sent
 //! again. A record whose own reference is found at Altinn goes on with that transfer in any case.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::Route;
+use super::unremembered::{
+    Broken, Patience, has_older, is_about_searching, is_equal, is_left, is_older, own_id,
+};
 use crate::broker::{self, Overview, Role, Search, Status};
+use crate::config::Recipients;
 use crate::route::{Kind, Trouble, earlier, later};
 use crate::seams::{self, crash_point};
 use crate::store::{SetBackNote, Unremembered};
 use crate::transfer::{
-    Booking, BrokerTransferId, Dispatch, Failure, Outgoing, OutgoingEvent, Transfer, TransferId, Work,
+    Booking, BrokerTransferId, Failure, Outgoing, OutgoingEvent, Transfer, TransferId, Unpublished, Work,
 };
 
 /// What one search answers with at most.
 const PAGE: usize = 100;
 /// Pages that are looked at, the newest first, before it is believed that nothing is missing.
 const MAX_PAGES: usize = 3;
-/// Transfers that are remembered of what is not remembered.
+/// Transfers that are remembered of what is not remembered. Where there are more, nothing is sent.
 const MAX_NOTED: usize = 10_000;
 /// Clocks differ, and a change is stored before or after what it is about.
 const MARGIN: Duration = Duration::from_mins(5);
 /// How often a held outbox looks whether it has been released.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Searches that Altinn answers with an error of its own, after which it is not asked any more.
-const MAX_FAILURES: u32 = 10;
+/// How often it is told that an outbox is held.
+const TELL_EVERY: Duration = Duration::from_hours(24);
+/// How often it is looked whether anything is left from before the release.
+const LOOK_FOR_OLD_EVERY: Duration = Duration::from_mins(1);
 /// The code of an outbox that is held for this.
 const SET_BACK: &str = "state_set_back";
 
 /// What is known of it.
 #[derive(Debug, Default)]
 pub(super) struct SetBack {
-    known: Mutex<Known>,
+    state: Mutex<State>,
     is_held: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: Known,
+    patience: Patience,
+    broken: Broken,
+    /// When it was last told that the outbox is held.
+    told: Option<Instant>,
+    /// When it was last looked for what is left from before the release.
+    looked_for_old: Option<Instant>,
+    /// Whether the store knows that this is settled.
+    is_settled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -54,10 +74,10 @@ enum Known {
     /// Nothing yet.
     #[default]
     Unasked,
-    /// So many searches have failed.
-    Failed(u32),
-    /// It was not, or nobody can tell.
+    /// It was not.
     No,
+    /// Altinn does not let us search: it is asked again after the next start.
+    Untold,
     /// It was.
     Yes { note: SetBackNote, released: bool },
 }
@@ -83,92 +103,152 @@ impl Route {
     /// Lets the transfer pass if the state was not set back, or if somebody has released the outbox; `true` where the
     /// transfer goes on with one that Altinn has already.
     pub(super) async fn pass_set_back(self: &Arc<Self>, transfer: &mut Transfer) -> Result<bool, Trouble> {
-        let mut known = self.set_back.known.lock().await;
-        if matches!(&*known, Known::Unasked | Known::Failed(_)) {
-            let failures = if let Known::Failed(failures) = *known { failures } else { 0 };
-            *known = match self.ask_whether_set_back().await {
-                Ok(found) => found,
-                Err(error) => {
-                    if is_about_searching(&error) {
-                        *known = Known::Failed(failures + 1);
-                    }
-                    if failures + 1 < MAX_FAILURES {
-                        return Err(error.into_trouble(self));
-                    }
+        let mut state = self.set_back.state.lock().await;
+        let state = &mut *state;
+        if matches!(state.known, Known::Unasked) {
+            state.known = match self.ask_whether_set_back(&mut state.broken).await {
+                Ok(known) => known,
+                Err(NotTold::Altinn(error))
+                    if is_about_searching(&error) && state.patience.ends(Instant::now()) =>
+                {
                     warn!(
                         route = self.settings.name.as_str(),
-                        "Altinn cannot tell whether the state was set back in time: going on without"
+                        code = error.code(),
+                        "we cannot search, so that nobody can tell whether the state was set back in time: going on without"
                     );
-                    Known::No
+                    Known::Untold
                 }
+                Err(error) => return Err(error.into_trouble(self)),
             };
         }
-        let Known::Yes { note, released } = &mut *known else { return Ok(false) };
-        self.go_on_noting(note, released).await?;
-        self.set_back.is_held.store(!(*released && note.complete), Ordering::SeqCst);
-        if let Some(id) = self.take_over(transfer, note, *released && note.complete).await? {
+        let Known::Yes { note, released } = &mut state.known else {
+            if matches!(state.known, Known::No) {
+                self.settle_set_back(&mut state.is_settled).await?;
+            }
+            return Ok(false);
+        };
+        let looked = self.go_on_noting(note, released, &mut state.broken).await;
+        let is_open = !(*released && note.complete);
+        self.set_back.is_held.store(is_open, Ordering::SeqCst);
+        if is_open && state.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            state.told = Some(Instant::now());
+            let Failure { code, message, remedy, .. } = self.held(note).failure;
+            error!(route = self.settings.name.as_str(), %code, reason = %message, %remedy, "outbox held: somebody must act");
+        }
+        looked?;
+        if !is_open {
+            self.settle_set_back(&mut state.is_settled).await?;
+            if self.is_done_with(note, transfer, &mut state.looked_for_old).await? {
+                let (notes, name) = (self.means.store.set_back_notes(), self.settings.name.clone());
+                let removed = seams::blocking(move || notes.remove(&name)).await;
+                removed.map_err(|error| Trouble::store(&error, self.means.now()))?;
+                info!(
+                    route = self.settings.name.as_str(),
+                    "nothing is left from before the restore: what comes now is new"
+                );
+                state.known = Known::No;
+                return Ok(false);
+            }
+        }
+        if let Some(id) = self.take_over(transfer, note, !is_open).await? {
             warn!(transfer = %transfer.id, file_transfer = %id, "Altinn has had this file from us before the state was set back: it is not sent again");
             return Ok(true);
         }
-        if *released && note.complete { Ok(false) } else { Err(self.held(note)) }
+        if is_open { Err(self.held(note)) } else { Ok(false) }
+    }
+
+    /// From now on, the next start need look only at what comes from now on.
+    async fn settle_set_back(&self, is_settled: &mut bool) -> Result<(), Trouble> {
+        if !*is_settled {
+            let settled = self.means.store.checked(&self.settings.name).await;
+            settled.map_err(|error| Trouble::store(&error, self.means.now()))?;
+            *is_settled = true;
+        }
+        Ok(())
     }
 
     fn held(&self, note: &SetBackNote) -> Trouble {
         let now = self.means.now();
-        let more = if note.complete { "" } else { " so far" };
-        let failure = Failure {
-            code: SET_BACK.to_owned(),
-            message: format!(
-                "the state was set back in time, to {}: Altinn has {}{more} of our transfers that it does not know",
-                note.since,
-                note.transfers.len()
-            ),
-            remedy: "if the state or the machine was restored on purpose: formidlingd resume --after-restore. Files that \
-                     Altinn has had already, by name, content and recipients, are then archived and not sent again"
-                .to_owned(),
-            at: now,
-            altinn: None,
+        let (number, since) = (note.transfers.len(), note.since);
+        let is_full = !note.complete && number >= MAX_NOTED;
+        let has = match (note.complete, number) {
+            (true, _) => number.to_string(),
+            (false, 0) => "some".to_owned(),
+            (false, _) if is_full => format!("more than {number}"),
+            (false, _) => format!("{number} so far"),
         };
+        let remedy = if is_full {
+            "that is more than can be kept apart, so that nothing is sent: put a newer copy of the state directory in its \
+             place, or the newest export (formidlingd state import)"
+        } else {
+            "if the state or the machine was restored on purpose: formidlingd resume --after-restore. Files that \
+             Altinn has had already, by name, content and recipients, are then archived and not sent again"
+        };
+        let message = format!(
+            "the state was set back in time, to {since}: Altinn has {has} of our transfers that it does not know"
+        );
+        let remedy = remedy.to_owned();
+        let failure = Failure { code: SET_BACK.to_owned(), message, remedy, at: now, altinn: None };
         Trouble { failure, kind: Kind::Held(later(now, LOOK_EVERY)) }
     }
 
-    async fn ask_whether_set_back(self: &Arc<Self>) -> Result<Known, NotTold> {
+    async fn ask_whether_set_back(self: &Arc<Self>, broken: &mut Broken) -> Result<Known, NotTold> {
         let (notes, name) = (self.means.store.set_back_notes(), self.settings.name.clone());
         let read = seams::blocking(move || notes.read(&name)).await;
         let read = read.map_err(|error| Trouble::store(&error, self.means.now()))?;
-        if let Some((note, released)) = read {
-            return Ok(Known::Yes { note, released });
+        let before = match read {
+            Some((note, released)) if !released || !note.complete => {
+                return Ok(Known::Yes { note, released });
+            }
+            read => read.map(|(note, _)| note),
+        };
+        // It may have been set back once more since it was released.
+        let ignored: HashSet<_> =
+            before.iter().flat_map(|note| &note.transfers).map(|found| found.id).collect();
+        let since = self.means.store.unchecked_since(&self.settings.name);
+        let is_back = match since {
+            Some(since) => self.is_set_back_since(since, &ignored, broken).await?,
+            None => false,
+        };
+        let Some(since) = since.filter(|_| is_back) else {
+            return Ok(before.map_or(Known::No, |note| Known::Yes { note, released: true }));
+        };
+        let was_released = before.is_some();
+        let note = SetBackNote {
+            since,
+            noticed: self.means.now(),
+            complete: false,
+            looked_until: None,
+            released: None,
+            // All are looked at once more, the oldest first.
+            transfers: before.map_or_else(Vec::new, |note| note.transfers),
+        };
+        if was_released {
+            let (notes, name, note) =
+                (self.means.store.set_back_notes(), self.settings.name.clone(), note.clone());
+            let held = seams::blocking(move || notes.hold_again(&name, &note)).await;
+            held.map_err(|error| Trouble::store(&error, self.means.now()))?;
+        } else {
+            self.note_set_back(&note, false).await?;
         }
-        let Some(since) = self.means.store.changed_before() else { return Ok(Known::No) };
+        Ok(Known::Yes { note, released: false })
+    }
+
+    /// Whether Altinn has something of ours that is not remembered, nor `noted`.
+    async fn is_set_back_since(
+        self: &Arc<Self>,
+        since: Timestamp,
+        noted: &HashSet<BrokerTransferId>,
+        broken: &mut Broken,
+    ) -> Result<bool, NotTold> {
         let mut before = None;
         for _ in 0..MAX_PAGES {
-            let looked = match self.look(earlier(since, MARGIN), before, false).await {
-                Err(NotTold::Altinn(error)) if error.trouble() == broker::Trouble::Rights => {
-                    warn!(
-                        route = self.settings.name.as_str(),
-                        code = error.code(),
-                        "we may not search, so that nobody can tell whether the state was set back in time"
-                    );
-                    return Ok(Known::No);
-                }
-                looked => looked?,
-            };
-            if !looked.unremembered.is_empty() {
-                let note = SetBackNote {
-                    since,
-                    noticed: self.means.now(),
-                    complete: false,
-                    // All are looked at once more, the oldest first.
-                    transfers: Vec::new(),
-                };
-                self.note_set_back(&note, false).await?;
-                let failure =
-                    self.held(&SetBackNote { transfers: looked.unremembered, ..note.clone() }).failure;
-                error!(route = self.settings.name.as_str(), code = %failure.code, reason = %failure.message, remedy = %failure.remedy, "outbox held: somebody must act");
-                return Ok(Known::Yes { note, released: false });
+            let looked = self.look(earlier(since, MARGIN), before, false, broken).await?;
+            if looked.unremembered.iter().any(|found| !noted.contains(&found.id)) {
+                return Ok(true);
             }
             if looked.is_last || looked.oldest.is_none() || looked.oldest == before {
-                return Ok(Known::No);
+                return Ok(false);
             }
             before = looked.oldest;
         }
@@ -176,7 +256,7 @@ impl Route {
             route = self.settings.name.as_str(),
             "only the newest transfers at Altinn were held against the state"
         );
-        Ok(Known::No)
+        Ok(false)
     }
 
     /// Looks at the next page of what is not remembered, until all is noted; and whether the outbox was released.
@@ -184,19 +264,15 @@ impl Route {
         self: &Arc<Self>,
         note: &mut SetBackNote,
         released: &mut bool,
+        broken: &mut Broken,
     ) -> Result<(), Trouble> {
-        while !note.complete {
-            let from = note.transfers.last().and_then(|last| last.created);
-            let from = from.unwrap_or_else(|| earlier(note.since, MARGIN));
-            let looked = self.look_from(from).await.map_err(|error| error.into_trouble(self))?;
-            let before = note.transfers.len();
-            for found in looked.unremembered {
-                if !note.transfers.iter().any(|noted| noted.id == found.id) {
-                    note.transfers.push(found);
-                }
-            }
-            note.complete =
-                looked.is_last || note.transfers.len() >= MAX_NOTED || note.transfers.len() == before;
+        while !note.complete && note.transfers.len() < MAX_NOTED {
+            let from = note.looked_until.unwrap_or_else(|| earlier(note.since, MARGIN));
+            let looked = self.look_from(from, broken).await.map_err(|error| error.into_trouble(self))?;
+            let known: HashSet<_> = note.transfers.iter().map(|noted| noted.id).collect();
+            note.transfers.extend(looked.unremembered.into_iter().filter(|found| !known.contains(&found.id)));
+            note.looked_until = looked.newest.or(note.looked_until);
+            note.complete = looked.is_last;
             self.note_set_back(note, *released).await?;
             crash_point("set_back:noted");
         }
@@ -213,14 +289,48 @@ impl Route {
                 );
             }
         }
+        if *released && note.released.is_none() {
+            note.released = Some(self.means.now());
+            self.note_set_back(note, true).await?;
+        }
         Ok(())
     }
 
+    /// Whether what was released can be forgotten: nothing waits any more that lay there at the release, so that a file
+    /// which is equal to one that Altinn has had is meant to be sent again.
+    async fn is_done_with(
+        self: &Arc<Self>,
+        note: &SetBackNote,
+        transfer: &Transfer,
+        looked: &mut Option<Instant>,
+    ) -> Result<bool, Trouble> {
+        let Some(released) = note.released.filter(|released| transfer.created > *released) else {
+            return Ok(false);
+        };
+        // What is made in the margin before the last change is looked at after the next start, too.
+        let newest = note.transfers.iter().filter_map(|found| found.created).max();
+        let is_young = newest.is_some_and(|newest| later(newest, 2 * MARGIN) > self.means.server_now());
+        if is_young || looked.is_some_and(|looked| looked.elapsed() < LOOK_FOR_OLD_EVERY) {
+            return Ok(false);
+        }
+        *looked = Some(Instant::now());
+        let mut seen = None;
+        while let Some(transfers) = self.means.next_at_work(&self.settings.name, &mut seen).await? {
+            if transfers.iter().any(|transfer| is_left(transfer, released)) {
+                return Ok(false);
+            }
+        }
+        let from_directory = self.settings.recipients == Recipients::FromDirectory;
+        let has_older = self.on_files(move |folders| has_older(folders, from_directory, released)).await?;
+        Ok(!has_older)
+    }
+
     /// Everything of ours since a moment that is not remembered, over pages that hold none of it.
-    async fn look_from(self: &Arc<Self>, from: Timestamp) -> Result<Looked, NotTold> {
+    async fn look_from(self: &Arc<Self>, from: Timestamp, broken: &mut Broken) -> Result<Looked, NotTold> {
         let mut from = from;
         loop {
-            let looked = self.look(from, Some(later(self.means.server_now(), MARGIN)), true).await?;
+            let to = later(self.means.server_now(), MARGIN);
+            let looked = self.look(from, Some(to), true, broken).await?;
             let newest = looked.newest.filter(|newest| *newest > from);
             match newest {
                 Some(newest) if looked.unremembered.is_empty() && !looked.is_last => from = newest,
@@ -237,7 +347,13 @@ impl Route {
     }
 
     /// A page of what Altinn has had from us.
-    async fn look(&self, from: Timestamp, to: Option<Timestamp>, ascending: bool) -> Result<Looked, NotTold> {
+    async fn look(
+        &self,
+        from: Timestamp,
+        to: Option<Timestamp>,
+        ascending: bool,
+        broken: &mut Broken,
+    ) -> Result<Looked, NotTold> {
         let search = Search {
             resource_id: self.settings.resource_id.clone(),
             role: Role::Sender,
@@ -257,7 +373,8 @@ impl Route {
             }
             let overview = match self.means.broker.overview(*id, Role::Sender).await {
                 Ok(overview) => overview,
-                Err(error) if super::initialize::is_about_one(error.trouble()) => continue,
+                Err(error) if error.trouble() == broker::Trouble::Gone => continue,
+                Err(error) if error.status() == Some(500) && broken.is_given_up(*id) => continue,
                 Err(error) => return Err(NotTold::Altinn(error)),
             };
             looked.oldest = looked.oldest.into_iter().chain(overview.created).min();
@@ -277,10 +394,11 @@ impl Route {
         let Some(ours) = own_id(&overview.reference, |id| self.means.store.has_made(id)) else {
             return Ok(None);
         };
-        let begun = overview.published.is_some() || overview.status != Status::Initialized;
+        let begun = has_begun(overview);
         match self.means.store.get(ours).await {
-            // Answers get lost, and the transfers they were about stay without bytes.
-            Ok(Some(_)) if !begun => return Ok(None),
+            // Answers get lost, and the transfers they were about stay without bytes, also when the file has long been
+            // sent with another.
+            Ok(_) if !begun => return Ok(None),
             Ok(_) => {}
             Err(crate::store::Error::Unreadable { .. }) => return Ok(None),
             Err(error) => return Err(Trouble::store(&error, self.means.now()).into()),
@@ -328,11 +446,16 @@ impl Route {
         note: &mut SetBackNote,
         any: bool,
     ) -> Result<Option<BrokerTransferId>, Trouble> {
-        let Work::Outgoing { claim, abandoned, progress: Outgoing::Described { dispatch }, .. } =
-            &transfer.work
-        else {
-            return Ok(None);
+        let Work::Outgoing { claim, abandoned, progress, .. } = &transfer.work else { return Ok(None) };
+        let (dispatch, before) = match progress {
+            Outgoing::Described { dispatch } => (dispatch, OutgoingEvent::DescriptionOutdated),
+            // The claim of an older record: the transfer that it names has got no bytes.
+            Outgoing::Initialized { dispatch, .. } => {
+                (dispatch, OutgoingEvent::Abandoned(Unpublished::NothingBegun))
+            }
+            _ => return Ok(None),
         };
+        let any = any && matches!(progress, Outgoing::Described { .. });
         let modified_ns = dispatch.file.unwrap_or(claim.file).modified_ns;
         let fits = |found: &Unremembered| {
             let is_free = found.taken_by.is_none_or(|by| by == transfer.id);
@@ -363,7 +486,7 @@ impl Route {
         }
         let initialized = found.created.unwrap_or(now);
         let events = [
-            OutgoingEvent::DescriptionOutdated,
+            before,
             OutgoingEvent::Described(dispatch),
             OutgoingEvent::InitializeIntended { at: initialized },
             OutgoingEvent::Adopted(Booking { id: found.id, initialized }),
@@ -407,75 +530,7 @@ impl From<Trouble> for NotTold {
     }
 }
 
-/// Whether Altinn has answered, and made no sense: an outage says nothing about searching.
-fn is_about_searching(error: &NotTold) -> bool {
-    matches!(error, NotTold::Altinn(error) if matches!(error.trouble(), broker::Trouble::Server | broker::Trouble::Protocol))
-}
-
-/// The id of ours in a reference, which may stand in the midst of other text.
-fn own_id(reference: &str, is_own: impl Fn(TransferId) -> bool) -> Option<TransferId> {
-    const LENGTH: usize = 36;
-    let ids =
-        reference.as_bytes().windows(LENGTH).filter_map(|part| std::str::from_utf8(part).ok()?.parse().ok());
-    ids.into_iter().find(|id| is_own(*id))
-}
-
-/// Whether Altinn was told the same of a file, but for the reference.
-fn is_equal(found: &Unremembered, dispatch: &Dispatch) -> bool {
-    found.file_name == dispatch.file_name.as_str()
-        && found.md5 == Some(dispatch.md5)
-        && found.recipients == dispatch.recipients
-        && found.properties == dispatch.properties
-}
-
-/// Whether a file was there, as it is, before the transfer was made: one that was written since is another.
-fn is_older(modified_ns: i64, created: Option<Timestamp>) -> bool {
-    let modified = Timestamp::from_nanosecond(i128::from(modified_ns));
-    matches!((modified, created), (Ok(modified), Some(created)) if modified <= created)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transfer::samples::{at, broker_id, dispatch};
-
-    #[test]
-    fn ours_is_found_within_a_reference() {
-        let id: TransferId = "01a20052-d934-7c77-9c84-5e364830abb5".parse().unwrap();
-        for reference in [format!("{id}"), format!("{id}.2"), format!("øre-{id}"), format!("{id}{id}")] {
-            assert_eq!(own_id(&reference, |found| found == id), Some(id), "{reference}");
-        }
-        for reference in ["", "2026/17", &id.to_string().split_off(1), "øøøøøøøøøøøøøøøøøøøøøøøø"]
-        {
-            assert_eq!(own_id(reference, |_| true), None, "{reference}");
-        }
-        assert_eq!(own_id(&id.to_string(), |_| false), None);
-    }
-
-    #[test]
-    fn only_a_file_that_is_equal_and_older_goes_on_with_what_altinn_has() {
-        let dispatch = dispatch();
-        let found = Unremembered {
-            id: broker_id(1),
-            reference: "other".to_owned(),
-            file_name: dispatch.file_name.as_str().to_owned(),
-            md5: Some(dispatch.md5),
-            recipients: dispatch.recipients.clone(),
-            properties: dispatch.properties.clone(),
-            created: Some(at(0)),
-            begun: true,
-            taken_by: None,
-        };
-        assert!(is_equal(&found, &dispatch));
-        let others = [
-            Unremembered { file_name: "b.pdf".to_owned(), ..found.clone() },
-            Unremembered { md5: None, ..found.clone() },
-            Unremembered { recipients: vec![dispatch.sender], ..found.clone() },
-            Unremembered { properties: [].into(), ..found.clone() },
-        ];
-        assert!(others.iter().all(|other| !is_equal(other, &dispatch)));
-        let ns = |time: Timestamp| i64::try_from(time.as_nanosecond()).unwrap();
-        assert!(is_older(ns(at(-1)), Some(at(0))) && is_older(ns(at(0)), Some(at(0))));
-        assert!(!is_older(ns(at(1)), Some(at(0))) && !is_older(ns(at(-1)), None));
-    }
+/// Whether bytes may have gone to a transfer at Altinn.
+fn has_begun(overview: &Overview) -> bool {
+    overview.published.is_some() || overview.status != Status::Initialized
 }

@@ -75,11 +75,22 @@ impl Means {
         later(self.now(), wait)
     }
 
-    /// Whether a transfer has been in trouble for so long that it is to be given up. Never before a server has
+    /// Whether a transfer is so old that it is to be given up if it is in trouble. Never before a server has
     /// agreed with our clock: a wrong clock must not age anything.
     #[must_use]
     pub fn is_hopeless(&self, transfer: &Transfer) -> bool {
-        self.skew.is_confirmed() && later(transfer.created, self.retry.give_up_after) <= self.now()
+        self.is_over(transfer.created)
+    }
+
+    /// Whether a transfer has been in trouble without a break for so long that it is to be given up. Time in which
+    /// nobody tried does not count, as when the service was stopped.
+    #[must_use]
+    pub fn is_stuck(&self, transfer: &Transfer) -> bool {
+        transfer.troubled_since(self.now()).is_some_and(|since| self.is_over(since.max(transfer.created)))
+    }
+
+    fn is_over(&self, since: Timestamp) -> bool {
+        self.skew.is_confirmed() && later(since, self.retry.give_up_after) <= self.now()
     }
 
     /// The folders of a route at `path`, opened with `open`, or waited for. Blocks.

@@ -11,6 +11,8 @@
 //! | `h/<id>/<number>` | a step: when which phase was reached |
 //! | `m/schema`, `m/last` | the format; the highest id ever stored |
 //! | `m/changed` | when it was last changed |
+//! | `m/unchecked-since` | from when on routes without one of these keys are to be held against Altinn |
+//! | `m/unchecked-since/<route>` | from when on this one is; `checked` where that was done |
 //! | `m/installation` | what the ids that are made here bear |
 //! | `m/generation` | how many changes were ever committed; the engine's own |
 //! | `m/indexed` | up to which of those the keys `w/` are right: an older version does not write them |
@@ -28,6 +30,10 @@ pub(super) const SCHEMA: &[u8] = b"m/schema";
 pub(super) const LAST_ID: &[u8] = b"m/last";
 /// Key of the time of the last change.
 pub(super) const CHANGED: &[u8] = b"m/changed";
+/// Key of the time from which on a state may have been set back, and nobody has looked yet.
+pub(super) const UNCHECKED: &[u8] = b"m/unchecked-since";
+/// What the same keys of single routes begin with.
+pub(super) const UNCHECKED_OF: &[u8] = b"m/unchecked-since/";
 /// Key of the installation's mark.
 pub(super) const INSTALLATION: &[u8] = b"m/installation";
 /// Key of the number of commits.
@@ -94,6 +100,10 @@ pub(super) fn due_prefix(route: &RouteName) -> Vec<u8> {
 pub(super) fn due(transfer: &Transfer) -> Vec<u8> {
     let time = transfer.next_attempt.as_nanosecond().max(0);
     format!("n/{}/{time:021}/{}", transfer.route, transfer.id).into_bytes()
+}
+
+pub(super) fn unchecked(route: &RouteName) -> Vec<u8> {
+    [UNCHECKED_OF, route.as_str().as_bytes()].concat()
 }
 
 pub(super) fn file(device: u64, inode: u64) -> Vec<u8> {

@@ -113,6 +113,11 @@ pub(super) fn is_key(key: &str) -> bool {
     route.parse::<RouteName>().is_ok()
 }
 
+/// Whether what is kept under this name says that receipts were read.
+pub(super) fn is_of_receipts(key: &str) -> bool {
+    key.ends_with(".receipts")
+}
+
 /// No route's name has a dot.
 fn archive_of(route: &RouteName) -> String {
     format!("{route}.archive")

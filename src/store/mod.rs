@@ -64,6 +64,7 @@ use self::journal::Journal;
 use self::load::{Loaded, Ready};
 use self::owner::{Job, Owner, QUEUE};
 use self::record::{Finished, Line};
+use self::set_back::Unchecked;
 use self::stage::Task;
 
 pub use self::ballast::Ballast;
@@ -125,8 +126,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     ids: IdSource,
     mark: InstallationMark,
-    /// When the store had last been changed before it was opened.
-    changed: Option<Timestamp>,
+    /// What was not held against Altinn before it was opened.
+    unchecked: Unchecked,
     known_folders: KnownFolders,
     /// Whether the disk has room for new work.
     has_room: AtomicBool,
@@ -174,6 +175,7 @@ impl Store {
         random: Arc<dyn Random>,
     ) -> Result<(Self, Vec<Unreadable>), Error> {
         let mark = load::installation(&*engine, &*random)?;
+        let unchecked = set_back::unchecked(&*engine, loaded.changed)?;
         let core = Arc::new(Core {
             engine,
             journal,
@@ -188,9 +190,9 @@ impl Store {
         let owner = Owner { core: Arc::clone(&core), clock: Arc::clone(&clock) };
         let (jobs, owner) = Jobs::start(owner)?;
         let ids = IdSource::new(Arc::clone(&clock), random, mark, loaded.last);
-        let (changed, owner) = (loaded.changed, Mutex::new(owner));
+        let owner = Mutex::new(owner);
         let (has_room, jobs) = (AtomicBool::new(true), Some(jobs));
-        let shared = Shared { core, clock, ids, mark, changed, known_folders, has_room, jobs, owner };
+        let shared = Shared { core, clock, ids, mark, unchecked, known_folders, has_room, jobs, owner };
         Ok((Self { shared: Arc::new(shared) }, loaded.unreadable))
     }
 
@@ -223,10 +225,18 @@ impl Store {
         id.is_marked(self.shared.mark)
     }
 
-    /// When the store had last been changed before it was opened; `None` where it was new then.
+    /// From when on Altinn may have had something of a route's that the store does not know, for it may have been set
+    /// back: when it had last been changed before it was opened, or before an earlier opening after which
+    /// [`Store::checked`] was not told; `None` where it was new.
     #[must_use]
-    pub fn changed_before(&self) -> Option<Timestamp> {
-        self.shared.changed
+    pub fn unchecked_since(&self, route: &RouteName) -> Option<Timestamp> {
+        self.shared.unchecked.of(route)
+    }
+
+    /// Remembers, durably, that a route was held against what Altinn has: after the next opening, only what comes from
+    /// now on need be.
+    pub async fn checked(&self, route: &RouteName) -> Result<(), Error> {
+        self.ask(Task::Checked(route.clone())).await
     }
 
     /// What is noted of a state that was set back in time.

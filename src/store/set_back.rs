@@ -8,9 +8,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Error, disk};
+use super::engine::{Changes, Engine};
+use super::{Error, disk, keys};
 use crate::seams::crash_point;
 use crate::transfer::{BrokerTransferId, Md5, OrgNumber, RouteName, TransferId};
+
+/// What stands in the place of a time where a route was held against Altinn.
+pub(super) const CHECKED: &[u8] = b"checked";
+/// Routes that are looked for at once; nobody has as many.
+const MAX_ROUTES: usize = 100_000;
 
 const HELD: &str = ".json";
 const RELEASED: &str = ".released.json";
@@ -53,8 +59,55 @@ pub struct SetBackNote {
     pub noticed: Timestamp,
     /// Whether everything since then has been looked at.
     pub complete: bool,
+    /// How far has been looked.
+    #[serde(default)]
+    pub looked_until: Option<Timestamp>,
+    /// When the service noticed that somebody has released the outbox.
+    #[serde(default)]
+    pub released: Option<Timestamp>,
     /// What it does not know.
     pub transfers: Vec<Unremembered>,
+}
+
+/// From when on each route is to be held against what Altinn has, since the state may have been set back.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Unchecked {
+    /// Of routes that have no time of their own; `None` where the store is new.
+    all: Option<Timestamp>,
+    routes: BTreeMap<RouteName, Timestamp>,
+}
+
+impl Unchecked {
+    pub(super) fn of(&self, route: &RouteName) -> Option<Timestamp> {
+        self.routes.get(route).copied().or(self.all)
+    }
+}
+
+/// What is to be looked at after this opening of a store that was last changed at `changed`. It is durable, for a
+/// change moves that time on, and a death before the look must not.
+pub(super) fn unchecked(engine: &dyn Engine, changed: Option<Timestamp>) -> Result<Unchecked, Error> {
+    let Some(changed) = changed else { return Ok(Unchecked::default()) };
+    let parse = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<Timestamp>().ok();
+    let mut renewed = Changes::new();
+    let now = || Some(changed.to_string().into_bytes());
+    let mut routes = BTreeMap::new();
+    for (key, value) in engine.scan(keys::UNCHECKED_OF, None, MAX_ROUTES)? {
+        let route = key.get(keys::UNCHECKED_OF.len()..).and_then(|name| std::str::from_utf8(name).ok());
+        let Some(Ok(route)) = route.map(str::parse::<RouteName>) else { continue };
+        let since = parse(&value);
+        if since.is_none() {
+            renewed.insert(key, now());
+        }
+        routes.insert(route, since.unwrap_or(changed));
+    }
+    let all = engine.get(keys::UNCHECKED)?.as_deref().and_then(parse);
+    if all.is_none() {
+        renewed.insert(keys::UNCHECKED.to_vec(), now());
+    }
+    if !renewed.is_empty() {
+        engine.commit(renewed)?;
+    }
+    Ok(Unchecked { all: all.or(Some(changed)), routes })
 }
 
 /// `<state>/set-back/`: a file for each outbox that is held for this reason, or was. Every function blocks.
@@ -92,7 +145,11 @@ impl SetBackNotes {
         disk::create_dir(&self.dir)?;
         // Somebody may have released it meanwhile.
         let released = released || self.path(route, RELEASED).exists();
-        let path = self.path(route, if released { RELEASED } else { HELD });
+        self.write_to(route, note, if released { RELEASED } else { HELD })
+    }
+
+    fn write_to(&self, route: &RouteName, note: &SetBackNote, suffix: &str) -> Result<(), Error> {
+        let path = self.path(route, suffix);
         let new = self.path(route, HALF_WRITTEN);
         let bytes = serde_json::to_vec(note).unwrap_or_default();
         let written = std::fs::File::create(&new).and_then(|mut file| {
@@ -104,6 +161,15 @@ impl SetBackNotes {
             .and_then(|()| std::fs::rename(&new, &path))
             .map_err(|source| Error::io("write", &path, source))?;
         crash_point("set_back:renamed");
+        disk::sync_dir(&self.dir)
+    }
+
+    /// Holds what was released before, since the state was set back once more.
+    pub fn hold_again(&self, route: &RouteName, note: &SetBackNote) -> Result<(), Error> {
+        disk::create_dir(&self.dir)?;
+        self.write_to(route, note, HELD)?;
+        // Until this is gone, the outbox counts as released; what is found is found again after a death here.
+        disk::remove_file(&self.path(route, RELEASED))?;
         disk::sync_dir(&self.dir)
     }
 

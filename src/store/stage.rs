@@ -23,6 +23,8 @@ pub(super) enum Task {
     Finish { before: Box<Transfer>, after: Box<Transfer> },
     /// Remove what is left of a transfer that is finished.
     Forget(TransferId),
+    /// Remember that a route was held against Altinn.
+    Checked(RouteName),
     /// Answer.
     Probe,
     /// Take no more jobs.
@@ -63,6 +65,10 @@ impl<'a> Stage<'a> {
                 (Task::Finish { .. }, Some(error)) => Err(error.clone()),
                 (Task::Finish { before, after }, None) => stage.finish(before, after),
                 (Task::Forget(id), _) => stage.forget(*id),
+                (Task::Checked(route), _) => {
+                    stage.put(keys::unchecked(route), super::set_back::CHECKED.to_vec());
+                    Ok(())
+                }
                 (Task::Probe | Task::Close, _) => Ok(()),
             };
             stage.outcomes.push(outcome);

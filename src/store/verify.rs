@@ -1,7 +1,7 @@
 //! Reading everything there is, and telling what does not fit: every record is readable and all that points to it does,
 //! nothing points to what is not there, no two hold one thing, and every line of the journal is whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use crate::transfer::{BrokerTransferId, Transfer, TransferId};
@@ -215,17 +215,10 @@ fn is_of(transfer: &Transfer, key: &[u8]) -> bool {
         || Unique::of(transfer).into_all().any(|unique| unique == key)
 }
 
-/// What the journal says of a transfer.
-#[derive(Debug, Default, Clone, Copy)]
-struct Told {
-    whole: bool,
-    forgotten: bool,
-    /// Names that should have been erased.
-    unerased: bool,
-}
-
+/// Lines are judged one by one, and only those few transfers are kept in mind that another line has to be found for: a
+/// history of years is read with the memory of a line.
 fn journal(core: &Core, verified: &mut Verified, tell: &mut dyn FnMut(Finding)) -> Result<(), Error> {
-    let mut told: HashMap<TransferId, Told> = HashMap::new();
+    let mut forgotten: HashSet<TransferId> = HashSet::new();
     let mut torn: Vec<(String, TransferId)> = Vec::new();
     core.journal.for_each(|month, number, line| {
         verified.lines += 1;
@@ -233,18 +226,17 @@ fn journal(core: &Core, verified: &mut Verified, tell: &mut dyn FnMut(Finding)) 
         let id = super::journal::id_of(line);
         match record::decode_line(line) {
             Ok(decoded) => {
-                let (inside, forgotten) = match &decoded {
-                    Line::Finished(finished) => (finished.transfer.id, false),
-                    Line::Forgotten(tombstone) => (tombstone.id, true),
+                let inside = match &decoded {
+                    Line::Finished(finished) => finished.transfer.id,
+                    Line::Forgotten(tombstone) => {
+                        forgotten.insert(tombstone.id);
+                        tombstone.id
+                    }
                 };
                 if id != Some(inside) {
                     let problem = format!("it is a line of transfer {inside}, and does not begin as one");
                     tell(Finding { subject: at(), problem, remedy: HISTORY });
                 }
-                let entry = told.entry(inside).or_default();
-                entry.whole = true;
-                entry.forgotten |= forgotten;
-                entry.unerased |= !forgotten;
             }
             Err(DecodeError::Malformed(error)) => match id {
                 // Part of it was there to be found; whether the whole is, too, is seen at the end.
@@ -264,16 +256,50 @@ fn journal(core: &Core, verified: &mut Verified, tell: &mut dyn FnMut(Finding)) 
         }
         Ok(())
     })?;
+    if torn.is_empty() && forgotten.is_empty() {
+        return Ok(());
+    }
+    sought(core, torn, &forgotten, verified, tell)
+}
+
+/// What other lines say of transfers with a torn line, or with a tombstone.
+fn sought(
+    core: &Core,
+    torn: Vec<(String, TransferId)>,
+    forgotten: &HashSet<TransferId>,
+    verified: &mut Verified,
+    tell: &mut dyn FnMut(Finding),
+) -> Result<(), Error> {
+    let torn_ids: HashSet<TransferId> = torn.iter().map(|(_, id)| *id).collect();
+    let (mut whole, mut unerased) = (HashSet::new(), BTreeSet::new());
+    core.journal.for_each(|_, _, line| {
+        let is_sought = |id: TransferId| torn_ids.contains(&id) || forgotten.contains(&id);
+        if super::journal::id_of(line).is_some_and(|id| !is_sought(id)) {
+            return Ok(());
+        }
+        match record::decode_line(line) {
+            Ok(Line::Finished(finished)) => {
+                let id = finished.transfer.id;
+                whole.extend(torn_ids.contains(&id).then_some(id));
+                unerased.extend(forgotten.contains(&id).then_some(id));
+            }
+            Ok(Line::Forgotten(tombstone)) => {
+                whole.extend(torn_ids.contains(&tombstone.id).then_some(tombstone.id));
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    })?;
     for (subject, id) in torn {
         // A death in the midst of a line leaves the record, and the transfer is finished once more.
-        if told.get(&id).is_some_and(|told| told.whole) || core.engine.get(&keys::record(id))?.is_some() {
+        if whole.contains(&id) || core.engine.get(&keys::record(id))?.is_some() {
             verified.torn += 1;
         } else {
             let problem = format!("the line of transfer {id} is broken, and there is no other");
             tell(Finding { subject, problem, remedy: HISTORY });
         }
     }
-    for (id, _) in told.iter().filter(|(_, told)| told.forgotten && told.unerased) {
+    for id in unerased {
         let (subject, problem) =
             (format!("journal: {id}"), "it was forgotten, and a line with its names is left");
         tell(Finding { subject, problem: problem.to_owned(), remedy: ERASE });

@@ -42,7 +42,7 @@ pub use outgoing::{
     Archive, Booking, LastByte, Outgoing, OutgoingStep, Place, Publication, RecipientProgress, Unpublished,
 };
 pub use outgoing_event::OutgoingEvent;
-pub use record::{Transfer, Work};
+pub use record::{Spell, Transfer, Work};
 pub use session::{MAX_BLOCKS, UploadPart, UploadSession};
 pub use visible::{is_invisible, visible};
 

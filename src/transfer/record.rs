@@ -1,6 +1,6 @@
 //! A transfer as it is remembered: who it is, how far it has come, and when it is to be looked at again.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,6 +11,9 @@ use super::{
 /// Before everything that waits for a time: what is new is not kept waiting by a backlog of looks at what has
 /// long been sent.
 const AT_ONCE: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// Trouble after which nothing was tried for longer than this is over. Everything is tried again sooner.
+const SPELL: SignedDuration = SignedDuration::from_hours(24);
 
 /// One transfer, in either direction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +34,27 @@ pub struct Transfer {
     /// What went wrong last, until something goes well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Failure>,
+    /// Since when it has been in trouble, be it with breaks in which a step went well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Spell>,
     /// What is being done.
     pub work: Work,
+}
+
+/// A time of trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spell {
+    /// When it began.
+    pub since: Timestamp,
+    /// When something last went wrong.
+    pub last: Timestamp,
+}
+
+impl Spell {
+    fn goes_on_at(self, time: Timestamp) -> bool {
+        time.duration_since(self.last) <= SPELL
+    }
 }
 
 /// The direction, with what each needs.
@@ -94,6 +116,7 @@ impl Transfer {
             attempts: 0,
             next_attempt: AT_ONCE,
             problem: None,
+            trouble: None,
             work,
         }
     }
@@ -166,9 +189,21 @@ impl Transfer {
     pub fn after_trouble(mut self, problem: Failure, next: Timestamp) -> Self {
         self.attempts = self.attempts.saturating_add(1);
         self.updated = problem.at;
+        let at = problem.at;
+        // Where nobody tried for so long, as while the service was stopped, this is trouble of its own.
+        let goes_on = self.trouble.filter(|spell| spell.goes_on_at(at));
+        self.trouble = Some(Spell { since: goes_on.map_or(at, |spell| spell.since), last: at });
         self.problem = Some(problem);
         self.next_attempt = next;
         self
+    }
+
+    /// Since when it has been in trouble without a break; `None` where it is in none, or was not tried for long.
+    #[must_use]
+    pub fn troubled_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let at = self.problem.as_ref()?.at;
+        let spell = self.trouble.unwrap_or(Spell { since: at, last: at });
+        spell.goes_on_at(now).then_some(spell.since)
     }
 
     /// Altinn's id of the transfer, where it is known.
@@ -243,5 +278,42 @@ impl Transfer {
             Work::Outgoing { progress, .. } => progress.is_finished(),
             Work::Incoming { progress, .. } => progress.is_finished(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{claim, failure};
+    use super::*;
+
+    const DAY: i64 = 24 * 3600;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn fails(transfer: Transfer, second: i64) -> Transfer {
+        transfer.after_trouble(Failure { at: at(second), ..failure() }, at(second))
+    }
+
+    #[test]
+    fn time_in_which_nobody_tried_is_no_time_of_trouble() {
+        let id = "01a20052-d934-7c77-9c84-5e364830abb5".parse().unwrap();
+        let mut transfer = Transfer::outgoing(id, "accounts".parse().unwrap(), claim(1), at(0));
+        assert_eq!(transfer.troubled_since(at(0)), None);
+        for hour in 0..50 {
+            transfer = fails(transfer, hour * 3600);
+            assert_eq!(transfer.troubled_since(at(hour * 3600)), Some(at(0)));
+            if hour == 20 {
+                // A step that goes well in between is no end of it: each attempt begins with one.
+                transfer = transfer.after_outgoing(OutgoingEvent::FileTaken, at(hour * 3600)).unwrap();
+                assert_eq!(transfer.troubled_since(at(hour * 3600)), None);
+            }
+        }
+        // The service is stopped for long.
+        let later = 10 * DAY;
+        assert_eq!(transfer.troubled_since(at(later)), None, "it is tried first");
+        transfer = fails(transfer, later);
+        assert_eq!(transfer.troubled_since(at(later)), Some(at(later)));
     }
 }

@@ -8,6 +8,7 @@ mod forgetting;
 mod model;
 mod records;
 mod start;
+mod unchecked;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -32,6 +32,7 @@ fn expected() -> Vec<(String, Record)> {
                 attempts: 2,
                 next_attempt: at(60),
                 problem: Some(failure()),
+                trouble: None,
                 work,
             };
             (name, Record { steps: 3, transfer })
