@@ -15,7 +15,7 @@ use super::parse;
 use super::{Call, Details, Download, Initialize, Initialized, Overview, Problem, Role, Search, Trouble};
 use crate::http::{self, Clients, Purpose, Reply, Secret};
 use crate::identity::{self, AccessToken, Identity, SUBSCRIPTION_KEY_HEADER, Scope};
-use crate::pace::{Breaker, Budget, Permit};
+use crate::pace::{Breaker, Budget, Permit, Stopping};
 use crate::seams::Clock;
 use crate::transfer::BrokerTransferId;
 
@@ -241,7 +241,7 @@ impl Client {
             let token = self.token(target).await?;
             // One that is nearly over when it is given is used once, rather than asked for in a loop.
             let was_fresh = token.is_fresh();
-            let permit = self.turn(target.call).await;
+            let permit = self.turn(target).await?;
             if token.is_fresh() || !was_fresh {
                 return Ok((permit, token));
             }
@@ -249,19 +249,17 @@ impl Client {
     }
 
     /// Waits until a call is within the budget, and while the platform is down. Who waits for the budget when it
-    /// goes down leaves that queue, so that the probe is not at its end.
-    async fn turn(&self, call: Call) -> Permit<'_> {
+    /// goes down leaves that queue, so that the probe is not at its end. Who waits when the service stops gives up.
+    async fn turn(&self, target: &Target) -> Result<Permit<'_>, Error> {
+        let stopping = |stopping| target.error(Kind::Stopping(stopping));
         loop {
-            let permit = self.0.breaker.permit().await;
-            let ready = self.0.budget.ready(call.operation());
-            if permit.is_probe() {
-                ready.await;
-                return permit;
-            }
+            let permit = self.0.breaker.permit().await.map_err(stopping)?;
+            let ready = self.0.budget.ready(target.call.operation());
             tokio::select! {
                 biased;
-                () = ready => return permit,
-                () = self.0.breaker.opened() => {}
+                () = ready => return Ok(permit),
+                () = self.0.breaker.ended() => return Err(stopping(Stopping)),
+                () = self.0.breaker.opened(), if !permit.is_probe() => {}
             }
         }
     }

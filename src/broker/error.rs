@@ -7,6 +7,7 @@ use super::effect::{Answer, Trouble, TusRefusal, judge, unanswered};
 use super::{Call, Code, Problem};
 use crate::http::{self, Sent};
 use crate::identity;
+use crate::pace::Stopping;
 use crate::transfer::outgoing::LastByte;
 use crate::transfer::{AltinnAnswer, BrokerTransferId, Effect};
 
@@ -24,6 +25,9 @@ pub enum Kind {
     /// There was no token to make it with.
     #[error("there is no token")]
     Token(#[source] identity::Error),
+    /// It would have had to wait, and the service stops.
+    #[error("it was not made")]
+    Stopping(#[source] Stopping),
     /// There was no answer, or not the whole of it.
     #[error("there is no answer")]
     Http(#[source] http::Error),
@@ -71,6 +75,7 @@ impl Error {
         let (effect, trouble) = match &*self.kind {
             Kind::Token(error) if error.is_passing() => (Effect::None, Trouble::Platform),
             Kind::Token(_) => (Effect::None, Trouble::Token),
+            Kind::Stopping(_) => (Effect::None, Trouble::Platform),
             Kind::Http(error) => self.lost(error),
             Kind::Problem(problem) => return judge(self.call, problem.facts()),
             Kind::Garbled { .. } => (unanswered(self.call), Trouble::Protocol),
@@ -115,7 +120,7 @@ impl Error {
     #[must_use]
     pub fn sent(&self) -> Sent {
         match &*self.kind {
-            Kind::Token(_) => Sent::Nothing,
+            Kind::Token(_) | Kind::Stopping(_) => Sent::Nothing,
             Kind::Http(error) => error.sent(),
             Kind::Problem(_) | Kind::Garbled { .. } => Sent::Whole,
         }
@@ -132,7 +137,7 @@ impl Error {
     pub fn status(&self) -> Option<u16> {
         match &*self.kind {
             Kind::Problem(problem) => Some(problem.status),
-            Kind::Token(_) | Kind::Http(_) | Kind::Garbled { .. } => None,
+            Kind::Token(_) | Kind::Stopping(_) | Kind::Http(_) | Kind::Garbled { .. } => None,
         }
     }
 
@@ -155,7 +160,7 @@ impl Error {
         match &*self.kind {
             Kind::Token(error) => error.retry_after(),
             Kind::Problem(problem) => problem.retry_after,
-            Kind::Http(_) | Kind::Garbled { .. } => None,
+            Kind::Stopping(_) | Kind::Http(_) | Kind::Garbled { .. } => None,
         }
     }
 
@@ -186,7 +191,7 @@ impl Error {
                 let refusal = error.refusal()?;
                 Some(answer(refusal.status, Some(refusal.name()), &refusal.description))
             }
-            Kind::Http(_) => None,
+            Kind::Stopping(_) | Kind::Http(_) => None,
         }
     }
 
@@ -195,6 +200,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match &*self.kind {
             Kind::Token(error) => error.code(),
+            Kind::Stopping(stopping) => stopping.code(),
             Kind::Http(error) => error.code(),
             Kind::Problem(_) => trouble_code(self.trouble()),
             Kind::Garbled { .. } => "altinn_garbled",
@@ -206,6 +212,7 @@ impl Error {
     pub fn remedy(&self) -> String {
         match &*self.kind {
             Kind::Token(error) => error.remedy(),
+            Kind::Stopping(stopping) => stopping.remedy().to_owned(),
             Kind::Http(error) => error.remedy(),
             Kind::Problem(problem) => remedy(self.trouble(), problem).to_owned(),
             Kind::Garbled { .. } => {

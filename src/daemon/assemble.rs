@@ -77,6 +77,8 @@ pub struct Service {
     outboxes: Vec<(String, Outbox)>,
     inboxes: Vec<(String, Inbox)>,
     housekeeping: housekeeping::Housekeeping,
+    /// Where calls wait while a host is down.
+    breakers: [Arc<Breaker>; 2],
 }
 
 impl Service {
@@ -108,7 +110,7 @@ impl Service {
             settings: config.state,
             routes,
         };
-        Ok(Self { store, outboxes, inboxes, housekeeping })
+        Ok(Self { store, outboxes, inboxes, housekeeping, breakers: shared.breakers })
     }
 
     /// Runs until `shutdown`, or until a part fails.
@@ -130,6 +132,7 @@ impl Service {
         let mut outcome = Ok(());
         let deadline = async {
             stop.cancelled().await;
+            self.breakers.iter().for_each(|breaker| breaker.end());
             tokio::time::sleep(STOP_DEADLINE).await;
         };
         tokio::pin!(deadline);
@@ -214,6 +217,7 @@ struct Shared {
     backoff: Backoff,
     retry: config::Retry,
     room: Arc<files::Room>,
+    breakers: [Arc<Breaker>; 2],
 }
 
 impl Shared {
@@ -266,7 +270,7 @@ impl Shared {
         }
         let clock = Arc::clone(&surroundings.clock);
         let (retry, room) = (config.retry.clone(), Arc::default());
-        Ok(Self { identities, store, skew, clock, backoff, retry, room })
+        Ok(Self { identities, store, skew, clock, backoff, retry, room, breakers: [platform, issuer] })
     }
 }
 

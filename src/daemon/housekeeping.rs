@@ -45,12 +45,30 @@ impl Housekeeping {
             }
             tokio::join!(self.prune(), self.watch_room(), self.export());
         };
+        let read = async {
+            match self.read_through(&stop).await {
+                Ok(()) => std::future::pending().await,
+                Err(trouble) => trouble,
+            }
+        };
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = stop.cancelled() => Ok(()),
             // Each may have nothing to do.
-            () = work => stop.cancelled().await,
+            () = async { work.await; stop.cancelled().await } => Ok(()),
+            trouble = read => Err(trouble),
         }
-        Ok(())
+    }
+
+    /// Looks at all records, where there are too many to do so before the start. Damage stops the service: the next start
+    /// reads all of it first, and repairs it if it can.
+    async fn read_through(&self, stop: &CancellationToken) -> Result<(), Trouble> {
+        let (store, stop) = (self.store.clone(), stop.clone());
+        let read = seams::blocking(move || {
+            store.read_through(&|| !stop.is_cancelled(), &mut |record| {
+                error!(key = %record.key, reason = %record.reason, "a record in the state store cannot be read: it is kept, and its transfer waits");
+            })
+        });
+        read.await.map_err(|error| Trouble::store(&error, self.clock.now()))
     }
 
     async fn prune(&self) {

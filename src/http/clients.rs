@@ -157,7 +157,7 @@ impl Clients {
     ) -> Result<Response, Error> {
         #[cfg(debug_assertions)]
         if let Some(network) = self.network() {
-            return super::network::answer(network, request, sent).await;
+            return super::network::answer(network, request, self.0.timeouts.idle, sent).await;
         }
         client.execute(request).await.map_err(|error| failure(error, sent()))
     }

@@ -4,10 +4,11 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use reqwest::{Body, Request, Response};
+use reqwest::{Body, Method, Request, Response};
 
 use super::clients::host;
 use super::{Error, Sent};
@@ -35,9 +36,13 @@ pub enum Lost {
 pub(super) async fn answer(
     network: &dyn Network,
     request: Request,
+    idle: Duration,
     sent: impl Fn() -> Sent,
 ) -> Result<Response, Error> {
-    let (host, limit) = (host(request.url()), request.timeout().copied());
+    // What is fetched has no limit but its client's read timeout.
+    let is_fetched = request.method() == Method::GET;
+    let limit = request.timeout().copied().or(is_fetched.then_some(idle));
+    let host = host(request.url());
     let answer = network.answer(request);
     let answer = match limit {
         Some(limit) => tokio::time::timeout(limit, answer).await,

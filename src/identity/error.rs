@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Scope;
 use super::refusal::{Refusal, Values};
 use crate::http;
+use crate::pace::Stopping;
 use crate::transfer::{Effect, IdentityName};
 
 /// Which of the two servers was asked.
@@ -68,6 +69,17 @@ pub enum Error {
         /// The reason.
         #[source]
         source: http::Error,
+    },
+    /// It would have had to wait, and the service stops.
+    #[error("identity {identity}: no token for {scope}")]
+    Stopping {
+        /// The identity.
+        identity: IdentityName,
+        /// What the token was for.
+        scope: Scope,
+        /// The reason.
+        #[source]
+        source: Stopping,
     },
     /// A passing trouble over there.
     #[error("identity {identity}: no token for {scope}: {stage} answered {status}")]
@@ -146,6 +158,7 @@ impl Error {
             | Self::Address { .. } => Effect::Refused,
             Self::Sign
             | Self::NoAnswer { .. }
+            | Self::Stopping { .. }
             | Self::Unavailable { .. }
             | Self::Refused { .. }
             | Self::ExchangeRefused { .. }
@@ -157,7 +170,7 @@ impl Error {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::NoAnswer { .. } | Self::Unavailable { .. } => true,
+            Self::NoAnswer { .. } | Self::Stopping { .. } | Self::Unavailable { .. } => true,
             // Altinn answers 401 to an exchange also when something is wrong inside.
             Self::ExchangeRefused { subscription_key, .. } => !subscription_key,
             Self::KeyForm { .. }
@@ -195,6 +208,7 @@ impl Error {
             Self::Sign => "grant_not_signed",
             Self::NoAnswer { stage: Stage::Grant, .. } => "maskinporten_no_answer",
             Self::NoAnswer { stage: Stage::Exchange, .. } => "exchange_no_answer",
+            Self::Stopping { source, .. } => source.code(),
             Self::Unavailable { stage: Stage::Grant, .. } => "maskinporten_unavailable",
             Self::Unavailable { stage: Stage::Exchange, .. } => "exchange_unavailable",
             Self::Refused { .. } => "maskinporten_refused",
@@ -217,6 +231,7 @@ impl Error {
             Self::Address { .. } => "write it as https://host/".into(),
             Self::Sign => "check the private key with `formidlingd check`".into(),
             Self::NoAnswer { source, .. } => source.remedy(),
+            Self::Stopping { source, .. } => source.remedy().into(),
             Self::Unavailable { .. } => "nothing: it is tried again".into(),
             Self::Refused { remedy, .. } => remedy.clone(),
             Self::ExchangeRefused { subscription_key: true, .. } => {

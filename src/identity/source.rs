@@ -162,6 +162,8 @@ impl Source {
             Stage::Exchange => &self.means.platform,
         };
         let permit = breaker.permit().await;
+        let permit =
+            permit.map_err(|source| Error::Stopping { identity: self.name.clone(), scope, source })?;
         let reply = match self.means.clients.call(request).await {
             Ok(reply) => reply,
             Err(source) => {

@@ -10,7 +10,7 @@ use super::download::{FULL, TOO_LARGE};
 use super::folders::{FILE, Folders, WHOLE};
 use super::hear::as_delivered;
 use crate::broker::{RecipientStatus, Role, Status, Trouble as Found};
-use crate::files::Error;
+use crate::files::{Error, PROBE_PREFIX};
 use crate::route::{Decision, Next, Trouble};
 use crate::transfer::{Confirmation, Incoming, Transfer, TransferId, Work};
 
@@ -22,7 +22,7 @@ const WAIT_FOR_SETTINGS: [&str; 3] = [TOO_LARGE, FULL, "not_enough_room"];
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     route.recovery.begin();
     let mut seen = None;
-    while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
+    while let Some(transfers) = route.means.next_at_work(&route.settings.name, &mut seen).await? {
         for transfer in transfers {
             route.note(&transfer);
             route.note_in_flight(&transfer);
@@ -32,6 +32,10 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     let listed = route.on_files(|folders| folders.incoming.names()).await;
     for name in listed.unwrap_or_default() {
         let Some(id) = name.to_str().and_then(|name| name.parse::<TransferId>().ok()) else {
+            if name.as_encoded_bytes().starts_with(PROBE_PREFIX.as_bytes()) {
+                // What the folder was tried out with before a death goes with a later trial.
+                continue;
+            }
             warn!(folder = ?name, "there is something in the incoming folder that formidlingd did not put there");
             continue;
         };

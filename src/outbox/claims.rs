@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{error, warn};
@@ -9,12 +10,15 @@ use tracing::{error, warn};
 use super::Route;
 use super::folders::{CLAIM, FILE, Folders, SIDECAR};
 use super::take;
-use crate::files::Error;
+use crate::files::{Error, PROBE_PREFIX};
 use crate::route::{Kind, Trouble, passes_by_itself, text_for_people};
 use crate::seams;
 use crate::transfer::document::ClaimFile;
 use crate::transfer::{Booking, BrokerTransferId, Outgoing, OutgoingEvent, Transfer, TransferId, Work};
 
+/// A disk may fail for a moment: at a start, looks that fail are repeated so often in all, each after a pause.
+const REPEATED: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
 /// A claim is small; more than this is something else.
 const MAX_CLAIM_BYTES: u64 = 1024 * 1024;
 
@@ -22,7 +26,7 @@ const MAX_CLAIM_BYTES: u64 = 1024 * 1024;
 pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     route.recovery.begin();
     let mut seen = None;
-    while let Some(transfers) = route.means.next_active(&route.settings.name, &mut seen).await? {
+    while let Some(transfers) = route.means.next_at_work(&route.settings.name, &mut seen).await? {
         for transfer in &transfers {
             route.note(transfer);
             take_back(route, transfer).await;
@@ -33,10 +37,11 @@ pub(super) async fn recover(route: &Arc<Route>) -> Result<(), Trouble> {
     if let Err(trouble) = route.on_files(super::orphans::forget_taken_away).await {
         warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "cannot look at what is known of sidecars that were set aside");
     }
-    match route.on_files(|folders| folders.sending.names()).await {
+    let mut left = REPEATED;
+    match patiently(route, &mut left, || |folders: &Folders| folders.sending.names()).await {
         Ok(names) => {
             for name in names {
-                recover_folder(route, name).await?;
+                recover_folder(route, name, &mut left).await?;
             }
         }
         Err(trouble) => {
@@ -68,9 +73,27 @@ async fn take_back(route: &Arc<Route>, transfer: &Transfer) {
     }
 }
 
+/// Looks, and again where that fails, while anything is `left` of the patience of this start.
+async fn patiently<T, L>(route: &Arc<Route>, left: &mut u32, look: impl Fn() -> L) -> Result<T, Trouble>
+where
+    T: Send + 'static,
+    L: FnOnce(&Folders) -> Result<T, Error> + Send + 'static,
+{
+    loop {
+        match route.on_files(look()).await {
+            Err(trouble) if *left > 0 => {
+                *left -= 1;
+                warn!(route = route.settings.name.as_str(), code = %trouble.failure.code, error = %trouble.failure.message, "cannot look at files that were taken: looking again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            looked => return looked,
+        }
+    }
+}
+
 /// What lies in a transfer's folder. Trouble with one folder is told, and does not keep the service from running.
-async fn found(route: &Arc<Route>, id: TransferId, is_known: bool) -> Found {
-    match route.on_files(move |folders| claim_of(folders, id, is_known)).await {
+async fn found(route: &Arc<Route>, id: TransferId, is_known: bool, left: &mut u32) -> Found {
+    match patiently(route, left, || move |folders: &Folders| claim_of(folders, id, is_known)).await {
         Ok(found) => found,
         Err(trouble) => {
             error!(transfer = %id, code = %trouble.failure.code, error = %trouble.failure.message, "cannot read the claim of a file that is being sent");
@@ -81,8 +104,8 @@ async fn found(route: &Arc<Route>, id: TransferId, is_known: bool) -> Found {
 
 /// A record that does not know of a transfer at Altinn, though the claim beside the file names one, is older than
 /// the claim: the store has been set back. Bytes may have left, so Altinn is asked before anything is sent.
-async fn catch_up(route: &Arc<Route>, transfer: Transfer) -> Result<(), Trouble> {
-    let Found::Claim(claim_file) = found(route, transfer.id, true).await else { return Ok(()) };
+async fn catch_up(route: &Arc<Route>, transfer: Transfer, left: &mut u32) -> Result<(), Trouble> {
+    let Found::Claim(claim_file) = found(route, transfer.id, true, left).await else { return Ok(()) };
     if claim_file.file_transfer_id.is_some_and(|id| knows(&transfer, id)) {
         return Ok(());
     }
@@ -145,9 +168,13 @@ async fn describe_anew(route: &Arc<Route>, transfer: &Transfer) -> Result<(), Tr
     }
 }
 
-async fn recover_folder(route: &Arc<Route>, name: OsString) -> Result<(), Trouble> {
+async fn recover_folder(route: &Arc<Route>, name: OsString, left: &mut u32) -> Result<(), Trouble> {
     let id = name.to_str().and_then(|name| name.parse::<TransferId>().ok());
     let Some(id) = id else {
+        if name.as_encoded_bytes().starts_with(PROBE_PREFIX.as_bytes()) {
+            // What the folder was tried out with before a death goes with a later trial.
+            return Ok(());
+        }
         warn!(folder = ?name, "there is something in the sending folder that formidlingd did not put there");
         return Ok(());
     };
@@ -155,14 +182,14 @@ async fn recover_folder(route: &Arc<Route>, name: OsString) -> Result<(), Troubl
     match known {
         Ok(None) => {}
         Ok(Some(transfer)) if transfer.broker_id().is_some() => return Ok(()),
-        Ok(Some(transfer)) => return catch_up(route, transfer).await,
+        Ok(Some(transfer)) => return catch_up(route, transfer, left).await,
         // An unreadable record is reported by the store; its file is left where it is.
         Err(error) => {
             warn!(transfer = %id, error = %text_for_people(&error), "the record of a file that is being sent cannot be read");
             return Ok(());
         }
     }
-    match found(route, id, false).await {
+    match found(route, id, false, left).await {
         Found::Claim(claim_file) => adopt(route, *claim_file).await,
         Found::Nothing => Ok(()),
         Found::Unclaimed => {

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Route;
-use super::upload::{CUT, cut};
+use super::overdue::is_left_alone;
+use super::upload::cut;
 use crate::broker::{self, Overview, RecipientStatus, Role, Status};
 use crate::route::{Kind, Next, Trouble, later};
 use crate::seams::crash_point;
@@ -24,11 +25,6 @@ const MALWARE: &str = "Malware scan failed";
 const MAX_TEXT: usize = 500;
 /// New transfers for one file after Altinn failed the ones before; then a person has to look.
 const MAX_ABANDONED: usize = 5;
-
-/// The code of a file that Altinn has and does nothing about.
-const OVERDUE: &str = "processing_overdue";
-/// The alarm about it is raised again this often.
-const ALARM_EVERY: Duration = Duration::from_hours(24);
 
 /// What an overview says of the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +78,7 @@ impl Route {
                 _ => self.take_in(transfer, &overview).await,
             };
         }
-        let has_waited = transfer.problem.as_ref().is_some_and(|problem| problem.code == CUT)
+        let has_waited = is_left_alone(transfer)
             && later(transfer.updated, self.means.retry.cut_upload_wait) <= self.means.now();
         match (seen(&overview), last_byte) {
             (Seen::NothingArrived | Seen::Begun, LastByte::Kept) if has_waited => self.stream(transfer).await,
@@ -143,11 +139,17 @@ impl Route {
             }
             Seen::Processing if is_before_processing(transfer) => {
                 self.happened(transfer, OutgoingEvent::ProcessingSeen { at: now }).await?;
-                self.look_again(transfer).await
+                self.look_again(transfer, None).await
             }
             Seen::Over(proof) => self.settle_failure(transfer, overview, proof).await,
-            Seen::NothingArrived | Seen::Begun | Seen::Processing | Seen::Unknown => {
-                self.look_again(transfer).await
+            Seen::Begun => {
+                self.nudge(transfer).await?;
+                self.look_again(transfer, None).await
+            }
+            Seen::NothingArrived | Seen::Processing => self.look_again(transfer, None).await,
+            Seen::Unknown => {
+                let problem = self.unknown_status(transfer, overview);
+                self.look_again(transfer, Some(problem)).await
             }
         }
     }
@@ -252,80 +254,7 @@ impl Route {
             warn!(file_transfer = %id, "Altinn deleted the file before every recipient had confirmed");
             return self.close(transfer, OutgoingEvent::Expired { at: now }).await;
         }
-        self.look_again(transfer).await
-    }
-
-    /// Looks again after a wait that grows with the age of what is waited for, so that a quick answer is seen
-    /// quickly and a slow one costs little of the rate budget.
-    async fn look_again(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        let now = self.means.now();
-        let Work::Outgoing { progress, .. } = &transfer.work else { return Ok(Next::Wait) };
-        let (since, shortest, longest) = match progress {
-            Outgoing::Published { publication, .. } => {
-                (publication.published, Duration::from_secs(2), Duration::from_hours(6))
-            }
-            Outgoing::Uploaded { uploaded, .. } | Outgoing::Processing { uploaded, .. } => {
-                (*uploaded, Duration::from_millis(500), Duration::from_mins(5))
-            }
-            _ => (transfer.updated, Duration::from_secs(1), Duration::from_mins(5)),
-        };
-        let age = now.duration_since(since).unsigned_abs();
-        let problem = match progress {
-            Outgoing::Uploaded { .. } | Outgoing::Processing { .. } => self.overdue(transfer, since, now),
-            _ => None,
-        };
-        self.wait(transfer, (age / 3).clamp(shortest, longest), problem).await
-    }
-
-    /// Altinn has every byte, and neither publishes nor fails the file: an alarm, and one more each day. The file is
-    /// not sent again, since the first may be published at any time.
-    fn overdue(&self, transfer: &Transfer, uploaded: Timestamp, now: Timestamp) -> Option<Failure> {
-        if !self.means.skew.is_confirmed() || now < later(uploaded, self.settings.processing_patience) {
-            return None;
-        }
-        let told = transfer.problem.as_ref().filter(|problem| problem.code == OVERDUE);
-        if let Some(told) = told.filter(|told| told.at <= now && now < later(told.at, ALARM_EVERY)) {
-            return Some(told.clone());
-        }
-        let failure = Failure {
-            code: OVERDUE.to_owned(),
-            message: format!("Altinn has had the file since {uploaded:.0}, and has neither published nor failed it"),
-            remedy: "ask Altinn's support, and name the fileTransferId; do not send the file again: it may be published yet".to_owned(),
-            at: now,
-            altinn: None,
-        };
-        let file_transfer = transfer.broker_id().map(|id| id.to_string()).unwrap_or_default();
-        error!(code = OVERDUE, %file_transfer, uploaded = %uploaded, reason = %failure.message, remedy = %failure.remedy, "somebody must act");
-        Some(failure)
-    }
-
-    /// An upload broke off: it is left alone for a while, since Altinn may still be writing.
-    async fn leave_alone(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        if transfer.problem.as_ref().is_some_and(|problem| problem.code == CUT) {
-            // Watched to the end: Altinn fails an upload that is stuck after a day.
-            return self.look_again_at_cut(transfer).await;
-        }
-        let failure = Failure {
-            code: CUT.to_owned(),
-            message: "the upload broke off, or its answer was lost".to_owned(),
-            remedy: "nothing: Altinn is asked what became of it".to_owned(),
-            at: self.means.now(),
-            altinn: None,
-        };
-        let next = self.means.after(self.means.retry.cut_upload_wait);
-        self.means.store_change(transfer, |before| Ok(before.after_trouble(failure, next))).await?;
-        Ok(Next::Wait)
-    }
-
-    async fn look_again_at_cut(&self, transfer: &mut Transfer) -> Result<Next, Trouble> {
-        let age = self.means.now().duration_since(transfer.updated).unsigned_abs();
-        let wait = (age / 3).clamp(self.means.retry.initial, self.means.retry.max);
-        let waited = later(transfer.updated, self.means.retry.cut_upload_wait);
-        // `updated` stays: it says since when the upload has been left alone.
-        let next = self.means.after(wait);
-        let next = if waited > self.means.now() { next.min(waited) } else { next };
-        self.means.store_change(transfer, |before| Ok(Transfer { next_attempt: next, ..before })).await?;
-        Ok(Next::Wait)
+        self.look_again(transfer, None).await
     }
 
     /// Puts the next look off; `problem` is what is to be shown meanwhile.

@@ -54,7 +54,15 @@ pub(super) fn choose(
     Ok(Place { date, name: name.distinguished(&id.to_string()) })
 }
 
+/// Whether nothing of that name is there but what this transfer has laid down, as far as it came before a crash after
+/// which the store does not know of it.
 fn is_free(into: &Dir, name: &SafeFileName, id: TransferId) -> Result<bool, Error> {
+    for companion in [Companion::Receipt, Companion::Error] {
+        let companion = name.companion(companion);
+        if into.look(&companion)?.is_some() && is_ours(into, &companion, id)? {
+            return Ok(true);
+        }
+    }
     if into.look(name.as_str())?.is_some() {
         return Ok(false);
     }

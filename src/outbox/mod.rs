@@ -20,6 +20,7 @@ mod lay_down;
 mod listing;
 mod observe;
 mod orphans;
+mod overdue;
 mod probe;
 mod receipt;
 mod receipts;

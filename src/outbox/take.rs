@@ -199,7 +199,11 @@ fn sync_content(source: &Dir, name: &str) -> Result<(), Error> {
 fn withdraw(folders: &Folders, source: Option<&Dir>, id: TransferId, claim: &Claim) -> Result<Taken, Error> {
     let own = match folders.own(id) {
         Ok(own) => own,
-        Err(error) if error.is_missing() => return Ok(Taken::Withdrawn),
+        Err(error) if error.is_missing() => {
+            // It may have gone a moment ago, and only its sync have failed: with the claim it would be back.
+            folders.sending.sync()?;
+            return Ok(Taken::Withdrawn);
+        }
         Err(error) => return Err(error),
     };
     if own.look(SIDECAR)?.is_some() {

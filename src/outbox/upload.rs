@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::Route;
+use super::follow::{Seen, seen};
 use super::sending::{Sending, Stretch, has_changed, while_reading};
 use crate::broker::{self, Role};
 use crate::config;
@@ -17,7 +18,7 @@ use crate::files::BLOCK_BYTES;
 use crate::route::{Kind, Next, Trouble};
 use crate::seams::crash_point;
 use crate::transfer::{
-    BrokerTransferId, Effect, Failure, Outgoing, OutgoingEvent, Transfer, Unpublished, Work,
+    BrokerTransferId, Effect, Failure, LastByte, Outgoing, OutgoingEvent, Transfer, Unpublished, Work,
 };
 
 /// The code of an upload that broke off, which [`Route::settle_upload`] finds in the record.
@@ -48,7 +49,7 @@ impl Route {
         let _slot = self.means.slots.acquire().await;
         let (file, found) = self.open_claimed(transfer.id).await?;
         if has_changed(transfer, found.identity) {
-            return self.describe_anew(transfer).await;
+            return self.changed_before_stream(transfer, id).await;
         }
         self.write_claim_file(transfer).await?;
 
@@ -101,6 +102,30 @@ impl Route {
             Effect::Refused => self.settle_refusal(transfer, trouble.failure).await,
             Effect::Unknown => Err(cut(trouble.failure)),
         }
+    }
+
+    /// The same, before anything is sent. An earlier upload that broke off has been left alone for long then: where
+    /// Altinn still says that none ever began, nothing of it arrived, as when the bytes would be sent again.
+    async fn changed_before_stream(
+        self: &Arc<Self>,
+        transfer: &mut Transfer,
+        id: BrokerTransferId,
+    ) -> Result<Next, Trouble> {
+        let is_open = matches!(
+            &transfer.work,
+            Work::Outgoing {
+                progress: Outgoing::Uploading { last_byte: LastByte::Kept, never_whole: false, .. },
+                ..
+            }
+        );
+        if is_open && seen(&self.overview(id).await?) == Seen::NothingArrived {
+            warn!(
+                "the file was written after it had been taken, and nothing of it has arrived: it is described anew"
+            );
+            self.happened(transfer, OutgoingEvent::Abandoned(Unpublished::NothingBegun)).await?;
+            return Ok(Next::Step);
+        }
+        self.describe_anew(transfer).await
     }
 
     /// The file is not what Altinn was told: somebody has written it since. Where Altinn cannot have it whole, the

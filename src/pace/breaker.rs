@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::LONGEST_RETRY_AFTER;
+use super::{LONGEST_RETRY_AFTER, Stopping};
 use crate::seams::Random;
 
 /// Calls in a row that get no answer, after which nobody but the probe calls. One alone is a hiccup, such as a gateway
@@ -35,6 +35,8 @@ pub struct Breaker {
     probe_every: Duration,
     random: Arc<dyn Random>,
     state: watch::Sender<State>,
+    /// The service stops.
+    is_ending: watch::Sender<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Breaker {
     #[must_use]
     pub fn new(host: impl Into<String>, probe_every: Duration, random: Arc<dyn Random>) -> Self {
         let state = watch::Sender::new(State::Closed { failures: 0 });
-        Self { host: host.into(), probe_every, random, state }
+        Self { host: host.into(), probe_every, random, state, is_ending: watch::Sender::new(false) }
     }
 
     /// Whether calls go through without waiting.
@@ -74,14 +76,27 @@ impl Breaker {
         drop(self.state.subscribe().wait_for(is_open).await);
     }
 
+    /// The service stops: who waits is turned away, and nobody waits from here on. What goes through without waiting,
+    /// and what is under way, is left as it is.
+    pub fn end(&self) {
+        self.is_ending.send_replace(true);
+    }
+
+    /// Waits until [`Self::end`].
+    pub async fn ended(&self) {
+        drop(self.is_ending.subscribe().wait_for(|is_ending| *is_ending).await);
+    }
+
     /// Waits until a call may be made: at once while all is well, else when a probe has succeeded or it is this
-    /// caller's turn to probe. May be dropped while it waits.
-    pub async fn permit(&self) -> Permit<'_> {
+    /// caller's turn to probe. May be dropped while it waits. Fails where it would have to wait while the service
+    /// stops.
+    pub async fn permit(&self) -> Result<Permit<'_>, Stopping> {
         let mut state = self.state.subscribe();
         loop {
             let seen = *state.borrow_and_update();
             match seen {
-                State::Closed { .. } => return Permit { breaker: self, probe: None },
+                State::Closed { .. } => return Ok(Permit { breaker: self, probe: None }),
+                _ if *self.is_ending.borrow() => return Err(Stopping),
                 State::Open { since, until } if Instant::now() >= until => {
                     let won = self.state.send_if_modified(|now| {
                         let won = *now == seen;
@@ -91,14 +106,20 @@ impl Breaker {
                         won
                     });
                     if won {
-                        return Permit { breaker: self, probe: Some(since) };
+                        return Ok(Permit { breaker: self, probe: Some(since) });
                     }
                 }
                 State::Open { until, .. } => {
                     // Whichever comes first, the state is looked at anew; the sender lives as long as `self`.
-                    drop(tokio::time::timeout_at(until, state.changed()).await);
+                    tokio::select! {
+                        _ = tokio::time::timeout_at(until, state.changed()) => {}
+                        () = self.ended() => {}
+                    }
                 }
-                State::Probing { .. } => drop(state.changed().await),
+                State::Probing { .. } => tokio::select! {
+                    _ = state.changed() => {}
+                    () = self.ended() => {}
+                },
             }
         }
     }
@@ -186,7 +207,7 @@ mod tests {
 
     async fn open(breaker: &Breaker) {
         for _ in 0..OPENS_AFTER {
-            breaker.permit().await.failed(None);
+            breaker.permit().await.unwrap().failed(None);
         }
         assert!(!breaker.is_closed());
     }
@@ -198,7 +219,7 @@ mod tests {
         let (tries, probes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let caller = async || {
             loop {
-                let permit = breaker.permit().await;
+                let permit = breaker.permit().await.unwrap();
                 tries.fetch_add(1, Ordering::SeqCst);
                 if permit.is_probe() {
                     probes.lock().unwrap_or_else(PoisonError::into_inner).push(start.elapsed());
@@ -226,9 +247,9 @@ mod tests {
         let breaker = breaker();
         for _ in 0..10 {
             for _ in 1..OPENS_AFTER {
-                breaker.permit().await.failed(None);
+                breaker.permit().await.unwrap().failed(None);
             }
-            breaker.permit().await.succeeded();
+            breaker.permit().await.unwrap().succeeded();
         }
         assert!(breaker.is_closed());
         open(&breaker).await;
@@ -238,16 +259,39 @@ mod tests {
     async fn a_probe_that_is_dropped_hands_over() {
         let breaker = breaker();
         open(&breaker).await;
-        let probe = breaker.permit().await;
+        let probe = breaker.permit().await.unwrap();
         assert!(probe.is_probe());
         assert!(tokio::time::timeout(Duration::from_mins(10), breaker.permit()).await.is_err());
         drop(probe);
         let start = Instant::now();
-        let next = breaker.permit().await;
+        let next = breaker.permit().await.unwrap();
         assert!(next.is_probe());
         assert_eq!(start.elapsed(), Duration::ZERO);
         next.succeeded();
         assert!(breaker.is_closed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_when_the_service_stops_is_turned_away_and_nobody_waits_from_then_on() {
+        let breaker = breaker();
+        open(&breaker).await;
+        let start = Instant::now();
+        let (waited, ()) = tokio::join!(breaker.permit(), async { breaker.end() });
+        assert!(waited.is_err());
+        assert!(breaker.permit().await.is_err());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        // Not even a probe sets out.
+        tokio::time::advance(MINUTE * 2).await;
+        assert!(breaker.permit().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_go_through_while_the_service_stops_and_the_host_answers() {
+        let breaker = breaker();
+        breaker.end();
+        breaker.permit().await.unwrap().succeeded();
+        open(&breaker).await;
+        assert!(breaker.permit().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,13 +300,13 @@ mod tests {
             [(Duration::from_mins(3), Duration::from_mins(3)), (Duration::MAX, LONGEST_RETRY_AFTER)]
         {
             let (breaker, start) = (breaker(), Instant::now());
-            let late = breaker.permit().await;
+            let late = breaker.permit().await.unwrap();
             for _ in 1..OPENS_AFTER {
-                breaker.permit().await.failed(None);
+                breaker.permit().await.unwrap().failed(None);
             }
-            breaker.permit().await.failed(Some(asked));
+            breaker.permit().await.unwrap().failed(Some(asked));
             late.failed(None);
-            breaker.permit().await.succeeded();
+            breaker.permit().await.unwrap().succeeded();
             assert_eq!(start.elapsed(), waited);
         }
     }

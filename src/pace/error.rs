@@ -4,6 +4,34 @@ use std::time::Duration;
 
 use crate::transfer::Effect;
 
+/// A call would have had to wait, and the service stops. Nothing is wrong with what it was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it would have had to wait, and the service stops")]
+pub struct Stopping;
+
+impl Stopping {
+    /// A short, stable name.
+    pub const CODE: &str = "stopping";
+
+    /// What it has done on the other side: nothing.
+    #[must_use]
+    pub fn effect(self) -> Effect {
+        Effect::None
+    }
+
+    /// A short, stable name.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        Self::CODE
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        "nothing: it goes on at the next start"
+    }
+}
+
 /// Settings of a pace that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -9,4 +9,4 @@ mod error;
 pub use backoff::{Backoff, LONGEST_RETRY_AFTER};
 pub use breaker::{Breaker, Permit};
 pub use budget::{Budget, Limits, Operation};
-pub use error::Error;
+pub use error::{Error, Stopping};

@@ -95,13 +95,14 @@ impl Means {
         Arc::new(Mount::new(route.clone(), path.to_owned(), known, clock, open, probe))
     }
 
-    /// The next active transfers of a route after `seen`, which is moved on; `None` when all have been given.
-    pub async fn next_active(
+    /// The next transfers of a route that are at work and come after `seen`, which is moved on; `None` when all have been
+    /// given.
+    pub async fn next_at_work(
         &self,
         route: &RouteName,
         seen: &mut Option<TransferId>,
     ) -> Result<Option<Vec<Transfer>>, Trouble> {
-        let page = self.store.page(Some(route), *seen, PAGE).await;
+        let page = self.store.page_at_work(route, *seen, PAGE).await;
         let page = page.map_err(|error| Trouble::store(&error, self.now()))?;
         let last = page.last().map(|transfer| transfer.id);
         *seen = last.or(*seen);

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
-use super::{Decision, Hold, Kind, Means, Recovery, Trouble, Verdict, later};
+use super::{Decision, Hold, Kind, Means, Recovery, Trouble, Verdict, later, text_for_people};
+use crate::pace::Stopping;
 use crate::store;
 use crate::transfer::{Failure, RouteName, Transfer, TransferId};
 
@@ -149,7 +150,15 @@ fn put_down(
 /// Drives one transfer until it waits, is over, or the service stops.
 async fn drive<D: Drive>(driver: &D, id: TransferId, stop: &CancellationToken) -> Result<(), Trouble> {
     let means = driver.means();
-    let stored = means.store.get(id).await.map_err(|error| Trouble::store(&error, means.now()))?;
+    let stored = match means.store.get(id).await {
+        // It waits, and keeps what it holds; the store does not give it out as due any more.
+        Err(error @ store::Error::Unreadable { .. }) => {
+            error!(code = error.code(), error = %text_for_people(&error), "a record in the state store cannot be read: it is kept, and its transfer waits");
+            driver.recovery().forget(id);
+            return Ok(());
+        }
+        stored => stored.map_err(|error| Trouble::store(&error, means.now()))?,
+    };
     let Some(mut transfer) = stored else {
         driver.recovery().forget(id);
         return Ok(());
@@ -162,6 +171,10 @@ async fn drive<D: Drive>(driver: &D, id: TransferId, stop: &CancellationToken) -
             Ok(Next::Wait) => return Ok(()),
             Err(trouble) => trouble,
         };
+        // It would only have waited: nothing is wrong with it.
+        if stop.is_cancelled() && trouble.failure.code == Stopping::CODE {
+            return Ok(());
+        }
         let trouble = match trouble.kind {
             Kind::Permanent => match driver.give_up(&mut transfer, trouble.failure).await {
                 Ok(Next::Step) => continue,

@@ -28,7 +28,7 @@ pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
 /// sled's cache. Live records are few and small, so that it holds them all.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How often, and how far apart, sled's own lock is tried: two seconds in all, where a few milliseconds were
 /// seen to be needed.
@@ -64,6 +64,11 @@ pub(super) fn counter_path(database: &Path) -> PathBuf {
     database.with_file_name("changes")
 }
 
+/// The note that damage was met, beside the database.
+pub(super) fn suspect_path(database: &Path) -> PathBuf {
+    database.with_file_name("suspect")
+}
+
 impl fmt::Debug for SledEngine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("SledEngine").field("path", &self.path).finish_non_exhaustive()
@@ -83,6 +88,18 @@ impl SledEngine {
         let engine = Self { db, data, generation, counter, path: path.to_owned() };
         engine.count()?;
         Ok(engine)
+    }
+
+    /// Calls into sled. Damage that is met is noted beside the database, so that the next start reads all of it, and
+    /// repairs it if it can.
+    pub(super) fn guarded<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
+        let outcome = guarded(&self.path, call);
+        if matches!(outcome, Err(Error::Damaged { .. }))
+            && let Err(error) = File::create(suspect_path(&self.path)).and_then(|file| file.sync_all())
+        {
+            tracing::warn!(%error, "cannot note that the database is damaged");
+        }
+        outcome
     }
 
     /// Compares the two counts.
@@ -151,13 +168,13 @@ fn open_db(path: &Path, config: &sled::Config) -> Result<sled::Db, Error> {
 
 impl Engine for SledEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        guarded(&self.path, || Ok(self.db.get(key)?.map(|value| value.to_vec())))
+        self.guarded(|| Ok(self.db.get(key)?.map(|value| value.to_vec())))
     }
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, Error> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let start = after.map_or(Included(prefix), Excluded);
-        guarded(&self.path, || {
+        self.guarded(|| {
             self.db
                 .range::<&[u8], _>((start, Unbounded))
                 .take_while(|pair| !matches!(pair, Ok((key, _)) if !key.starts_with(prefix)))
@@ -170,7 +187,10 @@ impl Engine for SledEngine {
     fn commit(&self, changes: Changes) -> Result<(), Error> {
         let mut batch = sled::Batch::default();
         let generation = self.generation.load(Ordering::SeqCst).saturating_add(1);
-        batch.insert(keys::GENERATION, generation.to_string().into_bytes());
+        let count = generation.to_string().into_bytes();
+        batch.insert(keys::GENERATION, count.clone());
+        // Whoever makes changes here writes the keys of what is at work among them; an older version does not.
+        batch.insert(keys::INDEXED, count);
         for (key, value) in changes {
             match value {
                 Some(value) => batch.insert(key, value),
@@ -178,10 +198,10 @@ impl Engine for SledEngine {
             }
         }
         injected("apply", &self.path)?;
-        guarded(&self.path, || self.db.apply_batch(batch))?;
+        self.guarded(|| self.db.apply_batch(batch))?;
         crash_point("store:applied");
         injected("flush", &self.path)?;
-        guarded(&self.path, || self.db.flush().map(drop))?;
+        self.guarded(|| self.db.flush().map(drop))?;
         crash_point("store:flushed");
         injected("sync", &self.path)?;
         self.data.sync_data().map_err(|source| Error::io("sync", self.path.join("db"), source))?;

@@ -438,6 +438,9 @@ impl Build<'_> {
         }
         self.put(keys::route(&transfer.route, id), Vec::new());
         self.put(keys::due(&transfer), Vec::new());
+        if transfer.is_at_work() {
+            self.put(keys::at_work(&transfer.route, id), Vec::new());
+        }
         let bytes = record::encode(&Record { steps, transfer }).map_err(|error| error.to_string())?;
         self.put(keys::record(id), bytes);
         self.counts.records += 1;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `t/<id>` | the record |
 //! | `r/<route>/<id>` | nothing: the active transfers of a route, in order of their ids |
+//! | `w/<route>/<id>` | nothing: those of them that are at work ([`Transfer::is_at_work`]) |
 //! | `n/<route>/<next attempt, ns, 21 digits>/<id>` | nothing: the order in which they are due |
 //! | `b/out/<broker id>`, `b/in/<organisation>/<broker id>` | the id of the transfer that holds it |
 //! | `f/<device>/<inode>` | the id of the transfer that holds the file |
@@ -12,6 +13,7 @@
 //! | `m/changed` | when it was last changed |
 //! | `m/installation` | what the ids that are made here bear |
 //! | `m/generation` | how many changes were ever committed; the engine's own |
+//! | `m/indexed` | up to which of those the keys `w/` are right: an older version does not write them |
 //!
 //! One tree, so that one batch changes a record and everything that points to it. Keys are text, so that a
 //! damaged store can be read by a person.
@@ -30,6 +32,10 @@ pub(super) const CHANGED: &[u8] = b"m/changed";
 pub(super) const INSTALLATION: &[u8] = b"m/installation";
 /// Key of the number of commits.
 pub(super) const GENERATION: &[u8] = b"m/generation";
+/// Key of the number of commits that the keys of what is at work go with.
+pub(super) const INDEXED: &[u8] = b"m/indexed";
+/// What the keys of all that is at work begin with.
+pub(super) const AT_WORK: &[u8] = b"w/";
 /// What the keys of all records begin with.
 pub(super) const RECORDS: &[u8] = b"t/";
 /// What the keys of all routes' memberships begin with.
@@ -73,6 +79,14 @@ pub(super) fn route(route: &RouteName, id: TransferId) -> Vec<u8> {
     format!("r/{route}/{id}").into_bytes()
 }
 
+pub(super) fn at_work_prefix(route: &RouteName) -> Vec<u8> {
+    format!("w/{route}/").into_bytes()
+}
+
+pub(super) fn at_work(route: &RouteName, id: TransferId) -> Vec<u8> {
+    format!("w/{route}/{id}").into_bytes()
+}
+
 pub(super) fn due_prefix(route: &RouteName) -> Vec<u8> {
     format!("n/{route}/").into_bytes()
 }
@@ -108,7 +122,7 @@ pub(super) fn parse_due(key: &[u8]) -> Option<(Timestamp, TransferId)> {
     Some((Timestamp::from_nanosecond(time).ok()?, id))
 }
 
-/// The route and the id that a key made by [`route`] holds.
+/// The route and the id that a key made by [`route`] or [`at_work`] holds.
 pub(super) fn parse_route(key: &[u8]) -> Option<(RouteName, TransferId)> {
     let mut parts = std::str::from_utf8(key).ok()?.splitn(3, '/').skip(1);
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

@@ -1,6 +1,13 @@
-//! Opening: the engine, everything it holds looked at once, and the one repair that is safe.
+//! Opening: the engine, what it holds looked at once, and the one repair that is safe.
+//!
+//! Every record is looked at before anything is done, where they are few. Where they are many, that would keep the
+//! service from starting for long: then the keys alone are read, and [`Store::read_through`] looks at the records
+//! afterwards; one that cannot be read is told of there, or when it is met. All are read before the start where damage was
+//! met before, and where the keys of what is at work have to be made.
+//!
+//! [`Store::read_through`]: super::Store::read_through
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,12 +15,15 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::seams::{self, Random};
-use crate::transfer::{InstallationMark, RouteName, TransferId};
+use crate::transfer::{InstallationMark, RouteName, Transfer, TransferId};
 
 use super::core::PAGE;
-use super::engine::{Engine, SledEngine, counter_path};
+use super::engine::{Changes, Engine, SledEngine, counter_path, suspect_path};
 use super::record::{self, VERSION};
 use super::{Error, Unreadable, disk, keys};
+
+/// Records up to this number are all read before the start: a tenth of a second or so.
+const FEW: usize = 5_000;
 
 /// What a look at everything has found.
 #[derive(Debug, Default)]
@@ -21,6 +31,8 @@ pub(super) struct Loaded {
     pub(super) counts: BTreeMap<RouteName, usize>,
     pub(super) unreadable: Vec<Unreadable>,
     pub(super) unreadable_ids: HashSet<TransferId>,
+    /// Whether every record was looked at.
+    pub(super) is_read_through: bool,
     /// The highest id ever stored.
     pub(super) last: Option<TransferId>,
     /// When the store was last changed; `None` where it is new.
@@ -70,8 +82,15 @@ pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
 fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> Result<Ready, Error> {
     // Opening makes new ones: what there was before tells whether a repair was tried already.
     let had_snapshots = !snapshots(path)?.is_empty();
-    let damage = match open_and_load(path, begun) {
-        Ok((engine, loaded)) => return Ok(Ready { engine, loaded, repaired: None }),
+    let suspect = suspect_path(path);
+    let is_suspect = suspect.try_exists().map_err(|source| Error::io("look at", &suspect, source))?;
+    let damage = match open_and_load(path, begun, is_suspect) {
+        Ok((engine, loaded)) => {
+            if is_suspect {
+                disk::remove_file(&suspect)?;
+            }
+            return Ok(Ready { engine, loaded, repaired: None });
+        }
         Err(damage @ Error::Damaged { .. }) => damage,
         Err(other) => return Err(other),
     };
@@ -84,8 +103,11 @@ fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> R
     disk::copy_dir(path, &copy)?;
     disk::sync_dir(state)?;
     remove_snapshots(path)?;
-    match open_and_load(path, begun) {
-        Ok((engine, loaded)) => Ok(Ready { engine, loaded, repaired: Some(copy) }),
+    match open_and_load(path, begun, true) {
+        Ok((engine, loaded)) => {
+            disk::remove_file(&suspect)?;
+            Ok(Ready { engine, loaded, repaired: Some(copy) })
+        }
         Err(Error::Damaged { detail, .. }) => {
             remove_snapshots(path)?;
             Err(Error::Damaged { path: copy, detail })
@@ -117,10 +139,10 @@ fn begin(state: &Path) -> Result<(), Error> {
     disk::sync_dir(state)
 }
 
-fn open_and_load(path: &Path, begun: bool) -> Result<(SledEngine, Loaded), Error> {
+fn open_and_load(path: &Path, begun: bool, all: bool) -> Result<(SledEngine, Loaded), Error> {
     let engine = SledEngine::open(path)?;
     check_schema(path, &engine, begun)?;
-    let loaded = load(&engine)?;
+    let loaded = load(&engine, all)?;
     Ok((engine, loaded))
 }
 
@@ -158,31 +180,84 @@ fn check_schema(path: &Path, engine: &SledEngine, begun: bool) -> Result<(), Err
     }
 }
 
-/// Looks at every record and every membership of a route.
-pub(super) fn load(engine: &dyn Engine) -> Result<Loaded, Error> {
+/// Looks at every membership of a route, and at every record where they are few, or `all` is said, or the keys of what
+/// is at work have to be made.
+pub(super) fn load(engine: &dyn Engine, all: bool) -> Result<Loaded, Error> {
     let mut loaded = Loaded {
         last: engine.get(keys::LAST_ID)?.as_deref().and_then(keys::parse_id),
         changed: engine.get(keys::CHANGED)?.as_deref().and_then(parse_text),
         ..Loaded::default()
     };
-    for_each(engine, keys::RECORDS, |key, bytes| {
-        let id = key.get(keys::RECORDS.len()..).and_then(keys::parse_id);
-        let problem = match id {
-            Some(id) => record::decode_for(id, bytes).err().map(|error| reason(&error)),
-            None => Some("its key holds no transfer id".to_owned()),
-        };
-        loaded.last = loaded.last.max(id);
-        if let Some(reason) = problem {
-            loaded.unreadable_ids.extend(id);
-            loaded.unreadable.push(Unreadable { key: String::from_utf8_lossy(key).into_owned(), reason });
-        }
-    })?;
     for_each(engine, keys::ROUTES, |key, _| {
-        if let Some((route, _)) = keys::parse_route(key) {
+        if let Some((route, id)) = keys::parse_route(key) {
             *loaded.counts.entry(route).or_default() += 1;
+            loaded.last = loaded.last.max(Some(id));
         }
     })?;
+    let generation = engine.get(keys::GENERATION)?;
+    let is_indexed = generation.is_some() && engine.get(keys::INDEXED)? == generation;
+    if !all && is_indexed && loaded.counts.values().sum::<usize>() > FEW {
+        return Ok(loaded);
+    }
+    let mut at_work = BTreeSet::new();
+    for_each(engine, keys::RECORDS, |key, bytes| {
+        loaded.last = loaded.last.max(id_of(key));
+        match look_at(key, bytes) {
+            Ok(transfer) if transfer.is_at_work() && !is_indexed => {
+                at_work.insert(keys::at_work(&transfer.route, transfer.id));
+            }
+            Ok(_) => {}
+            Err(unreadable) => {
+                loaded.unreadable_ids.extend(id_of(key));
+                loaded.unreadable.push(unreadable);
+            }
+        }
+    })?;
+    loaded.is_read_through = true;
+    if !is_indexed {
+        index(engine, at_work, &loaded.unreadable_ids, generation.is_some())?;
+    }
     Ok(loaded)
+}
+
+/// Makes the keys of what is at work, in one change. What cannot be read may be at work.
+fn index(
+    engine: &dyn Engine,
+    mut at_work: BTreeSet<Vec<u8>>,
+    unreadable: &HashSet<TransferId>,
+    is_counted: bool,
+) -> Result<(), Error> {
+    if !unreadable.is_empty() {
+        for_each(engine, keys::ROUTES, |key, _| {
+            let unreadable = keys::parse_route(key).filter(|(_, id)| unreadable.contains(id));
+            at_work.extend(unreadable.map(|(route, id)| keys::at_work(&route, id)));
+        })?;
+    }
+    let mut changes = Changes::new();
+    for_each(engine, keys::AT_WORK, |key, _| {
+        if !at_work.remove(key) {
+            changes.insert(key.to_vec(), None);
+        }
+    })?;
+    changes.extend(at_work.into_iter().map(|key| (key, Some(Vec::new()))));
+    if changes.is_empty() && !is_counted { Ok(()) } else { engine.commit(changes) }
+}
+
+/// The id in the key of a record.
+pub(super) fn id_of(key: &[u8]) -> Option<TransferId> {
+    key.get(keys::RECORDS.len()..).and_then(keys::parse_id)
+}
+
+/// A record, or why it cannot be read.
+pub(super) fn look_at(key: &[u8], bytes: &[u8]) -> Result<Transfer, Unreadable> {
+    let reason = match id_of(key) {
+        Some(id) => match record::decode_for(id, bytes) {
+            Ok(record) => return Ok(record.transfer),
+            Err(error) => reason(&error),
+        },
+        None => "its key holds no transfer id".to_owned(),
+    };
+    Err(Unreadable { key: String::from_utf8_lossy(key).into_owned(), reason })
 }
 
 /// Why a record cannot be read, without naming it again.

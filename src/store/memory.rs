@@ -23,6 +23,17 @@ impl Memory {
         Self(Arc::new(Mutex::new(self.content().clone())))
     }
 
+    /// Another store with the same content, but for a piece of text in its documents.
+    #[must_use]
+    pub fn replaced(&self, text: &str, other: &str) -> Self {
+        let replaced = |value: &Vec<u8>| match std::str::from_utf8(value) {
+            Ok(document) if document.contains(text) => document.replace(text, other).into_bytes(),
+            _ => value.clone(),
+        };
+        let content = self.content().iter().map(|(key, value)| (key.clone(), replaced(value))).collect();
+        Self(Arc::new(Mutex::new(content)))
+    }
+
     /// Every active transfer.
     pub fn transfers(&self) -> Result<Vec<Transfer>, DecodeError> {
         let content = self.content();

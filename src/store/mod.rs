@@ -11,7 +11,7 @@
 //!
 //! In the state directory stand `sled/` (the database), `journal/` (what is finished), `lock`, `changes` (how many
 //! commits there were, which tells a log that was cut short), `ballast` (which is given
-//! up when the disk is full), `format` (which tells an emptied store from a new one),
+//! up when the disk is full), `format` (which tells an emptied store from a new one), `suspect` (where damage was met),
 //! `export/`, and `damaged-<time>/` where a repair was needed. The room
 //! never deletes or changes a record it cannot read, except for what is torn of a transfer that is forgotten, and
 //! never judges by itself that the clock can be trusted.
@@ -94,7 +94,8 @@ pub struct Store {
 pub struct Opened {
     /// The store.
     pub store: Store,
-    /// Records that cannot be read. They stay where they are, and hold what they hold.
+    /// Records that cannot be read, as far as they were looked at: where there are many, [`Store::read_through`] finds
+    /// the others. They stay where they are, and hold what they hold.
     pub unreadable: Vec<Unreadable>,
     /// Where the database was damaged and has been repaired: the copy made before.
     pub repaired: Option<PathBuf>,
@@ -159,14 +160,14 @@ impl Store {
         let journal = Journal::open(&path.join("journal"))?;
         let Ready { engine, loaded, repaired } = load::open(path, clock.now())?;
         let known_folders = KnownFolders::open(path)?;
-        Self::start(Box::new(engine), journal, lock, loaded, known_folders, clock, random)
+        Self::start(Box::new(engine), journal, Some(lock), loaded, known_folders, clock, random)
             .map(|(store, unreadable)| Opened { store, unreadable, repaired })
     }
 
     fn start(
         engine: Box<dyn Engine>,
         journal: Journal,
-        lock: Lock,
+        lock: Option<Lock>,
         loaded: Loaded,
         known_folders: KnownFolders,
         clock: Arc<dyn Clock>,
@@ -177,7 +178,8 @@ impl Store {
             engine,
             journal,
             counts: Mutex::new(loaded.counts),
-            unreadable: loaded.unreadable_ids,
+            unreadable: Mutex::new(loaded.unreadable_ids),
+            is_read_through: AtomicBool::new(loaded.is_read_through),
             gate: RwLock::new(()),
             in_flight: Mutex::default(),
             broken: AtomicBool::new(false),
@@ -201,12 +203,11 @@ impl Store {
         random: Arc<dyn Random>,
     ) -> Result<Self, Error> {
         disk::create_dir(path)?;
-        let lock = Lock::take(path)?;
         let journal = Journal::open(&path.join("journal"))?;
-        let loaded = load::load(memory)?;
+        let loaded = load::load(memory, false)?;
         let known_folders = KnownFolders::open(path)?;
         let engine = Box::new(memory.clone());
-        Self::start(engine, journal, lock, loaded, known_folders, clock, random).map(|(store, _)| store)
+        Self::start(engine, journal, None, loaded, known_folders, clock, random).map(|(store, _)| store)
     }
 
     /// An id for a new transfer, above every id given before and every id ever stored here, also where the
@@ -320,6 +321,18 @@ impl Store {
     /// The active transfer of this id, for those who may block.
     pub fn look(&self, id: TransferId) -> Result<Option<Transfer>, Error> {
         self.shared.core.get(id)
+    }
+
+    /// At most `limit` active transfers of a route that are at work ([`Transfer::is_at_work`]), whose ids come after
+    /// `after`, in the order of their ids. Those that cannot be read are left out.
+    pub async fn page_at_work(
+        &self,
+        route: &RouteName,
+        after: Option<TransferId>,
+        limit: usize,
+    ) -> Result<Vec<Transfer>, Error> {
+        let route = route.clone();
+        self.read(move |core| core.settled(|| core.page_at_work(&route, after, limit))).await
     }
 
     /// Shows every active transfer of a route that can be read. Blocks.

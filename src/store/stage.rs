@@ -195,6 +195,9 @@ impl<'a> Stage<'a> {
 
     fn put_index(&mut self, transfer: &Transfer, unique: Unique) {
         self.put(keys::due(transfer), Vec::new());
+        if transfer.is_at_work() {
+            self.put(keys::at_work(&transfer.route, transfer.id), Vec::new());
+        }
         for key in unique.into_all() {
             self.put(key, transfer.id.to_string().into_bytes());
         }
@@ -202,6 +205,9 @@ impl<'a> Stage<'a> {
 
     fn remove_index(&mut self, transfer: &Transfer) {
         self.remove(keys::due(transfer));
+        if transfer.is_at_work() {
+            self.remove(keys::at_work(&transfer.route, transfer.id));
+        }
         for key in Unique::of(transfer).into_all() {
             self.remove(key);
         }

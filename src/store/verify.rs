@@ -2,13 +2,14 @@
 //! nothing points to what is not there, no two hold one thing, and every line of the journal is whole.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use crate::transfer::{BrokerTransferId, Transfer, TransferId};
 
 use super::core::{Core, PAGE};
 use super::keys::{self, Unique};
 use super::record::{self, DecodeError, Line, MAX_STEPS, Record};
-use super::{Error, Store};
+use super::{Error, Store, Unreadable, load};
 
 /// Something that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,9 @@ pub struct Verified {
     pub torn: u64,
 }
 
+/// Records that changes wait for at a time while all are looked at.
+const FEW: usize = 100;
+
 const KEEP: &str =
     "keep a copy of the state directory and report it; the transfer waits and keeps what it holds";
 const EXPORT: &str = "state export writes what can be read; state import builds the database anew from it, in an empty \
@@ -41,6 +45,33 @@ const HISTORY: &str = "the history of this transfer is lost, and nothing else: i
 const ERASE: &str = "forget it once more, with state forget";
 
 impl Store {
+    /// Looks at every record, where that was not done when the store was opened, and tells of each that cannot be read;
+    /// ends early when `go_on` says so. Changes wait for a few records at a time. Blocks.
+    pub fn read_through(
+        &self,
+        go_on: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(Unreadable),
+    ) -> Result<(), Error> {
+        let core = &self.shared.core;
+        let mut after: Option<Vec<u8>> = None;
+        while go_on() && !core.is_read_through.load(Ordering::SeqCst) {
+            let pairs = core.settled(|| core.engine.scan(keys::RECORDS, after.as_deref(), FEW))?;
+            for (key, bytes) in &pairs {
+                if let Err(unreadable) = load::look_at(key, bytes) {
+                    if let Some(id) = load::id_of(key) {
+                        core.set_apart(id);
+                    }
+                    tell(unreadable);
+                }
+            }
+            if pairs.len() < FEW {
+                core.is_read_through.store(true, Ordering::SeqCst);
+            }
+            after = pairs.into_iter().last().map(|(key, _)| key);
+        }
+        Ok(())
+    }
+
     /// Reads everything and tells each thing that does not fit. Changes wait while the database is read. Blocks.
     pub fn verify(&self, tell: &mut dyn FnMut(Finding)) -> Result<Verified, Error> {
         let core = &self.shared.core;
@@ -109,7 +140,8 @@ fn record(
             return Ok(Some(id));
         }
     };
-    for pointer in [keys::route(&transfer.route, id), keys::due(&transfer)] {
+    let at_work = transfer.is_at_work().then(|| keys::at_work(&transfer.route, id));
+    for pointer in [keys::route(&transfer.route, id), keys::due(&transfer)].into_iter().chain(at_work) {
         if core.engine.get(&pointer)?.is_none() {
             tell(finding(
                 &pointer,
@@ -148,7 +180,7 @@ fn record(
 /// A key that points to a record, or belongs to one.
 fn pointer(core: &Core, key: &[u8], value: &[u8], tell: &mut dyn FnMut(Finding)) -> Result<(), Error> {
     let (id, is_step) = match key.first() {
-        Some(b'r') => (keys::parse_route(key).map(|(_, id)| id), false),
+        Some(b'r' | b'w') => (keys::parse_route(key).map(|(_, id)| id), false),
         Some(b'n') => (keys::parse_due(key).map(|(_, id)| id), false),
         Some(b'b' | b'f') => (keys::parse_id(value), false),
         Some(b'h') => (keys::parse_step(key).map(|(id, _)| id), true),
@@ -179,6 +211,7 @@ fn pointer(core: &Core, key: &[u8], value: &[u8], tell: &mut dyn FnMut(Finding))
 fn is_of(transfer: &Transfer, key: &[u8]) -> bool {
     keys::route(&transfer.route, transfer.id) == key
         || keys::due(transfer) == key
+        || (transfer.is_at_work() && keys::at_work(&transfer.route, transfer.id) == key)
         || Unique::of(transfer).into_all().any(|unique| unique == key)
 }
 

@@ -149,7 +149,16 @@ pub enum Outgoing {
         session: Option<Box<UploadSession>>,
     },
     /// Altinn has said that it has every byte.
-    Uploaded { dispatch: Box<Dispatch>, booking: Booking, uploaded: Timestamp, uploads: u32 },
+    Uploaded {
+        dispatch: Box<Dispatch>,
+        booking: Booking,
+        uploaded: Timestamp,
+        uploads: u32,
+        /// The resumable upload that the bytes went to, until Altinn was asked once more to finish it. Absent in records
+        /// from before this was remembered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<Box<UploadSession>>,
+    },
     /// Altinn scans it for malware.
     Processing { dispatch: Box<Dispatch>, booking: Booking, uploaded: Timestamp, uploads: u32 },
     /// Recipients can fetch it.
@@ -298,13 +307,16 @@ impl Outgoing {
                 },
                 E::UploadAccepted { at },
             ) if session.as_ref().is_none_or(|session| session.may_end()) => {
-                Ok(S::Uploaded { dispatch, booking, uploaded: at, uploads })
+                Ok(S::Uploaded { dispatch, booking, uploaded: at, uploads, session })
             }
             (S::Uploading { dispatch, booking, uploads, .. }, E::ProcessingSeen { at }) => {
                 Ok(S::Processing { dispatch, booking, uploaded: at, uploads })
             }
-            (S::Uploaded { dispatch, booking, uploaded, uploads }, E::ProcessingSeen { .. }) => {
+            (S::Uploaded { dispatch, booking, uploaded, uploads, .. }, E::ProcessingSeen { .. }) => {
                 Ok(S::Processing { dispatch, booking, uploaded, uploads })
+            }
+            (S::Uploaded { dispatch, booking, uploaded, uploads, session: Some(_) }, E::Nudged) => {
+                Ok(S::Uploaded { dispatch, booking, uploaded, uploads, session: None })
             }
             // A store that was set back in time may find its transfer published already.
             (S::Initialized { dispatch, booking }, E::ProcessingSeen { at }) => {
@@ -321,6 +333,11 @@ impl Outgoing {
             ) => Ok(publish(dispatch, booking, uploaded, published, expires, recipients)),
             (S::Initialized { .. }, E::Abandoned(_)) => Ok(S::Claimed),
             (S::Uploading { never_whole: true, .. }, E::Abandoned(Unpublished::NeverWhole)) => Ok(S::Claimed),
+            // Of a stream that was left alone, and of which nothing had arrived even then.
+            (
+                S::Uploading { last_byte: LastByte::Kept, session: None, .. },
+                E::Abandoned(Unpublished::NothingBegun),
+            ) => Ok(S::Claimed),
             (
                 S::Uploading { .. } | S::Uploaded { .. } | S::Processing { .. },
                 E::Abandoned(Unpublished::Failed | Unpublished::Purged),

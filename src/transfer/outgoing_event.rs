@@ -40,6 +40,8 @@ pub enum OutgoingEvent {
     UploadHadNoEffect,
     /// Altinn has answered that it has every byte.
     UploadAccepted { at: Timestamp },
+    /// Altinn was asked once more to finish the resumable upload of which it has every byte.
+    Nudged,
     /// Altinn has every byte and is processing it.
     ProcessingSeen { at: Timestamp },
     /// Altinn has published it.
@@ -84,6 +86,7 @@ impl OutgoingEvent {
             Self::NothingArrived => "nothing arrived",
             Self::UploadHadNoEffect => "upload had no effect",
             Self::UploadAccepted { .. } => "upload accepted",
+            Self::Nudged => "nudged",
             Self::ProcessingSeen { .. } => "processing seen",
             Self::PublishedSeen { .. } => "published seen",
             Self::Abandoned(_) => "abandoned",

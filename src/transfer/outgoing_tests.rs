@@ -28,6 +28,7 @@ fn events() -> Vec<(&'static str, E)> {
         ("nothing arrived", E::NothingArrived),
         ("upload had no effect", E::UploadHadNoEffect),
         ("upload accepted", E::UploadAccepted { at: at(22) }),
+        ("nudged", E::Nudged),
         ("processing seen", E::ProcessingSeen { at: at(23) }),
         ("published seen", E::PublishedSeen { published: at(24), expires: at(99), recipients: recipients() }),
         ("abandoned: failed", E::Abandoned(Unpublished::Failed)),
@@ -116,6 +117,7 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
             ("published seen", "published"),
             ("abandoned: failed", "claimed"),
             ("abandoned: purged", "claimed"),
+            ("abandoned: nothing begun", "claimed"),
             FAILURE_FAILED,
             FAILURE_PURGED,
             FAILURE_NOTHING,
@@ -236,7 +238,7 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
         &[
             ("last byte leaving", "session, to the end"),
             ("session given up", "session, dead"),
-            ("upload accepted", "uploaded"),
+            ("upload accepted", "session, whole"),
             ("processing seen", "processing"),
             ("published seen", "published"),
             ("abandoned: failed", "claimed"),
@@ -258,6 +260,19 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
             FAILURE_FAILED,
             FAILURE_PURGED,
             FAILURE_NOTHING,
+            ("decision needed", "failing"),
+        ],
+    ),
+    (
+        "session, whole",
+        &[
+            ("nudged", "uploaded"),
+            ("processing seen", "processing"),
+            ("published seen", "published"),
+            ("abandoned: failed", "claimed"),
+            ("abandoned: purged", "claimed"),
+            FAILURE_FAILED,
+            FAILURE_PURGED,
             ("decision needed", "failing"),
         ],
     ),
@@ -285,6 +300,7 @@ fn name(state: &Outgoing) -> &'static str {
             }
         }
         Outgoing::Uploading { last_byte: LastByte::MayHaveLeft, .. } => "uploading to the end",
+        Outgoing::Uploaded { session: Some(_), .. } => "session, whole",
         Outgoing::Published { publication, .. } => match publication.archive {
             Archive::Due => "published",
             Archive::Intended(_) => "archiving",

@@ -190,6 +190,25 @@ impl Transfer {
         }
     }
 
+    /// Whether a start has to look at it before anything else: a file of it lies with us, or Altinn may know more of it
+    /// than its record does. Not those that only wait for their recipients, or for a person.
+    ///
+    /// The store has keys of it: a version that changes the answer also has to rename `store::keys::INDEXED`.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        match &self.work {
+            Work::Outgoing { progress, .. } => progress.holds_file(),
+            Work::Incoming { progress, .. } => match progress {
+                Incoming::Discovered { .. }
+                | Incoming::Downloading { .. }
+                | Incoming::Downloaded { .. }
+                | Incoming::Delivering { .. } => true,
+                Incoming::Delivered { confirmation, .. } => *confirmation == Confirmation::Due,
+                Incoming::Confirmed { .. } | Incoming::Expired { .. } | Incoming::Failed { .. } => false,
+            },
+        }
+    }
+
     /// `out` or `in`.
     #[must_use]
     pub fn direction(&self) -> &'static str {

@@ -117,7 +117,10 @@ pub(crate) fn outgoing_states() -> Vec<(&'static str, Outgoing)> {
         ("initialized", S::Initialized { dispatch: dispatch.clone(), booking }),
         ("uploading", uploading(LastByte::Kept)),
         ("uploading to the end", uploading(LastByte::MayHaveLeft)),
-        ("uploaded", S::Uploaded { dispatch: dispatch.clone(), booking, uploaded: at(5), uploads: 1 }),
+        (
+            "uploaded",
+            S::Uploaded { dispatch: dispatch.clone(), booking, uploaded: at(5), uploads: 1, session: None },
+        ),
         ("processing", S::Processing { dispatch: dispatch.clone(), booking, uploaded: at(5), uploads: 1 }),
         ("published", published(Archive::Due)),
         ("archiving", published(Archive::Intended(place()))),
@@ -144,12 +147,20 @@ pub(crate) fn resumable_states() -> Vec<(&'static str, Outgoing)> {
         never_whole: last_byte == LastByte::Kept,
         session: Some(Box::new(session)),
     };
+    let whole = Outgoing::Uploaded {
+        dispatch: dispatch(),
+        booking: booking(1),
+        uploaded: at(5),
+        uploads: 1,
+        session: Some(Box::new(session(2))),
+    };
     vec![
         ("session", sending(LastByte::Kept, session(0))),
         ("session, half made", sending(LastByte::Kept, session(1))),
         ("session, made", sending(LastByte::Kept, session(2))),
         ("session, to the end", sending(LastByte::MayHaveLeft, session(2))),
         ("session, dead", sending(LastByte::MayHaveLeft, UploadSession { given_up: true, ..session(2) })),
+        ("session, whole", whole),
     ]
 }
 

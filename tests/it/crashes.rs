@@ -163,8 +163,10 @@ fn a_sender_that_has_lost_its_store_goes_on_from_its_claims() {
         "upload:begun",
         "upload:answered",
         "archive:intended",
+        "lay_down:moved",
+        "lay_down:synced",
     ];
-    for (seed, point) in (0..).zip(points) {
+    for ((seed, point), receipts) in (0..).zip(points).zip(1..) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
         bench.sender.die_at(point);
         assert!(bench.sender.has_died(), "the sender was not killed at {point}");
@@ -174,6 +176,7 @@ fn a_sender_that_has_lost_its_store_goes_on_from_its_claims() {
         bench.sender.start();
         bench.settle();
         assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        assert_eq!(bench.receipts().len(), receipts, "one receipt for each file, after {point}");
     }
     // Who has confirmed what was archived before is not known any more, nor the journal.
     bench.assert_promises_but_journals();

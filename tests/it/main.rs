@@ -33,6 +33,7 @@ mod hours;
 mod house;
 mod kills;
 mod large;
+mod left_alone;
 mod lost_answers;
 mod matrix;
 mod mounts;

@@ -1,6 +1,6 @@
 //! What an operator does and sees: starting, stopping, mistakes in the configuration, logs.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Bench, Content, Fate, Fault, INBOX, OUTBOX, Rule, Setup, files_below, noise, run};
 
@@ -17,6 +17,38 @@ fn stopping_in_the_middle_of_a_large_upload_loses_nothing() {
     bench.wait_until("the upload is under way", || bench.look("transfers").iter().any(uploading));
     assert_eq!(bench.sender.stop(), Some(0));
     bench.sender.start();
+    bench.assert_promises();
+}
+
+#[test]
+fn stopping_while_altinn_is_away_takes_no_longer_than_elsewhere() {
+    let mut bench = Bench::running();
+    bench.drop_file("a.txt", b"a");
+    bench.settle();
+    for party in [&mut bench.sender, &mut bench.recipient] {
+        assert_eq!(party.stop(), Some(0));
+        party
+            .set("retry", "probe_every", "\"10m\"")
+            .set("retry", "initial", "\"10ms\"")
+            .set("retry", "max", "\"20ms\"");
+    }
+    bench.set_faults(&json!([{
+        "operation": ["initialize", "search", "overview", "exchange"],
+        "effect": "answer",
+        "status": 503,
+        "body": "html",
+    }]));
+    bench.start();
+    bench.drop_file("b.txt", b"b");
+    bench.wait_until("both know that Altinn is away", || {
+        [&bench.sender, &bench.recipient].iter().all(|party| party.said().contains("does not answer"))
+    });
+    for party in [&mut bench.sender, &mut bench.recipient] {
+        assert_eq!(party.stop(), Some(0));
+        assert!(!party.said().contains("did not end in time"), "{}", party.said());
+    }
+    bench.set_faults(&json!([]));
+    bench.start();
     bench.assert_promises();
 }
 

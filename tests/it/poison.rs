@@ -6,7 +6,7 @@ use std::time::Duration;
 use formidlingd::sandbox::{Filter, Options, RateLimits, Role};
 use serde_json::{Value, json};
 
-use crate::support::{InProcess, OUTBOX, Settings, files_below, in_process, in_process_at, noise};
+use crate::support::{InProcess, OUTBOX, Settings, TestLog, files_below, in_process, in_process_at, noise};
 
 /// More than are claimed at once.
 const POISON: usize = 12;
@@ -98,9 +98,7 @@ fn files_that_altinn_says_are_wrong_fail_at_once() {
 
 #[test]
 fn a_file_that_is_never_done_with_is_told_of_each_day_and_not_sent_again() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().json().with_writer(log.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = TestLog::begin();
     let patience = |role: Role, settings: &mut Settings| {
         if role == Role::Sender {
             settings.set(OUTBOX, "processing_patience", "\"2h\"");
@@ -128,35 +126,4 @@ fn a_file_that_is_never_done_with_is_told_of_each_day_and_not_sent_again() {
         assert_eq!(site.sandbox().ledger().count("upload", 200), 1);
         assert!(failed(site).is_empty());
     });
-}
-
-/// What a service in this process says.
-#[derive(Debug, Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines(&self, code: &str) -> Vec<Value> {
-        let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["fields"]["code"] == code).collect()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }

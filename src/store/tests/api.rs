@@ -284,7 +284,7 @@ async fn steps_tell_each_phase_and_are_capped() {
     assert_eq!((steps.len(), steps.last().map(String::as_str)), (65, Some("cancelled")));
     drop(store);
     let left = raw_keys(state.path());
-    assert_eq!(left, ["m/changed", "m/generation", "m/installation", "m/last", "m/schema"]);
+    assert_eq!(left, ["m/changed", "m/generation", "m/indexed", "m/installation", "m/last", "m/schema"]);
 }
 
 /// The keys in the database, read without the store.

@@ -179,7 +179,7 @@ fn open_failing(state: &Path) -> (Store, Arc<AtomicBool>) {
     let clock = TestClock::at("2026-11-21T08:00:00Z");
     let random = Arc::new(SeededRandom::new(1));
     let known_folders = crate::store::KnownFolders::open(state).unwrap();
-    (Store::start(engine, journal, lock, loaded, known_folders, clock, random).unwrap().0, fail)
+    (Store::start(engine, journal, Some(lock), loaded, known_folders, clock, random).unwrap().0, fail)
 }
 
 #[tokio::test]

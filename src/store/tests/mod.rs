@@ -7,6 +7,7 @@ mod finished;
 mod forgetting;
 mod model;
 mod records;
+mod start;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

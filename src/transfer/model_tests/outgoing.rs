@@ -314,6 +314,7 @@ impl Sending {
             Status::Initialized => {
                 // What has not begun to arrive so long afterwards never will.
                 let waited = self.with_booked(|remote| remote.whole_under_way = 0);
+                also("the file is another by then", waited.after(E::Abandoned(Unpublished::NothingBegun)));
                 also("nothing has arrived", waited.after(E::NothingArrived));
                 if matches!(self.progress(), Outgoing::Initialized { .. }) {
                     also("the file is another", self.after(E::Abandoned(Unpublished::NothingBegun)));

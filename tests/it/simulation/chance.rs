@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     LostAfter,
     /// Half of a body arrives.
     CutBody,
+    /// Half of a chunk arrives, counts, and is never stored.
+    Wedge,
     /// A whole upload arrives, and is stored when nobody waits for it any more.
     Late,
     /// The answer takes for ever.
@@ -86,7 +88,10 @@ impl Chance {
             0 => Fault::Connect,
             1 => Fault::LostBefore,
             2 => Fault::LostAfter,
-            3 if matches!(operation, Operation::Upload | Operation::Download) => Fault::CutBody,
+            3 if matches!(operation, Operation::Upload | Operation::Download | Operation::TusPatch) => {
+                Fault::CutBody
+            }
+            4 if operation == Operation::TusPatch => Fault::Wedge,
             4 if operation == Operation::Upload => Fault::Late,
             5 => Fault::Stall,
             6 => Fault::StatusAfter(AFTERWARDS[self.random.usize(0..AFTERWARDS.len())]),

@@ -4,12 +4,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use formidlingd::files::PROBE_PREFIX;
 use formidlingd::transfer::{Incoming, LastByte, Outgoing, Transfer, Work};
 use serde_json::Value;
 
 use super::chance::FAULTS;
 use super::server::{Call, Operation, STUCK};
-use super::world::{Image, Life, NAME, Way};
+use super::world::{Image, Life, NAME};
 
 /// Everything finishes within this: a stuck upload is waited for, what was lost is settled, and each attempt comes
 /// after the longest wait at the latest (`retry.max`), a few times over. Where chance rules, each of its faults may
@@ -32,10 +33,19 @@ fn outgoing(transfers: &[Transfer]) -> impl Iterator<Item = &Outgoing> {
 }
 
 /// Before a call that changes something, its intent is durable, and so is all that it rests on.
+#[expect(clippy::too_many_lines, reason = "it is one list")]
 pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
     let operation = call.operation();
-    if !matches!(operation, Operation::Initialize | Operation::Upload | Operation::Confirm) || life.has_died()
-    {
+    let is_effective = matches!(
+        operation,
+        Operation::Initialize
+            | Operation::Upload
+            | Operation::Confirm
+            | Operation::TusCreate
+            | Operation::TusPatch
+            | Operation::TusJoin
+    );
+    if !is_effective || life.has_died() {
         return;
     }
     life.scan();
@@ -56,6 +66,23 @@ pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
         }
         Operation::Upload => {
             let is_it = |progress: &Outgoing| matches!(progress, Outgoing::Uploading { booking, .. } if booking.id.to_string() == call.id());
+            outgoing(&transfers).any(is_it) && is_claimed()
+        }
+        Operation::TusCreate | Operation::TusPatch | Operation::TusJoin => {
+            let is_it = |progress: &Outgoing| match progress {
+                Outgoing::Uploading { booking, session: Some(session), last_byte, .. } => {
+                    let is_begun =
+                        |path: &str| session.parts.iter().any(|part| part.location.as_deref() == Some(path));
+                    let is_intended = match operation {
+                        Operation::TusPatch => is_begun(&call.path),
+                        // Begun once more, what was sent before would be thrown away.
+                        Operation::TusCreate => session.next_to_create().is_some(),
+                        _ => *last_byte == LastByte::MayHaveLeft,
+                    };
+                    booking.id.to_string() == call.id() && !session.given_up && is_intended
+                }
+                _ => false,
+            };
             outgoing(&transfers).any(is_it) && is_claimed()
         }
         _ => {
@@ -136,6 +163,10 @@ pub(crate) fn at_the_end(life: &Life) {
     if published.len() != 1 {
         wrong.push(format!("published {} times", published.len()));
     }
+    let is_other = |content: &std::sync::Arc<Vec<u8>>| **content != *image.expected;
+    if published.iter().any(|transfer| transfer.content.as_ref().is_some_and(is_other)) {
+        wrong.push("something else was published".to_owned());
+    }
     // A lost answer is settled by finding what was made, not by asking for another.
     let is_unused = |transfer: &&super::server::Transfer| transfer.status() == "Initialized";
     if !life.is_by_chance() && server.transfers.iter().any(|transfer| is_unused(&transfer)) {
@@ -144,6 +175,11 @@ pub(crate) fn at_the_end(life: &Life) {
     if !image.memory.transfers().is_ok_and(|transfers| transfers.is_empty()) {
         wrong.push("records are left".to_owned());
     }
+    // What a folder was tried out with goes with a later trial, when it has become old.
+    let is_left_in = |folder: &str| {
+        let is_left = |name: &str| !name.starts_with(PROBE_PREFIX);
+        files.iter().any(|(path, _)| path.strip_prefix(folder).is_some_and(is_left))
+    };
     let journal: Vec<Value> = files
         .iter()
         .filter(|(path, _)| path.starts_with("state/journal/"))
@@ -155,7 +191,7 @@ pub(crate) fn at_the_end(life: &Life) {
     if journal.is_empty() {
         wrong.push("the journal does not know of it".to_owned());
     }
-    if life.way != Way::In {
+    if life.way.sends() {
         let placed: Vec<_> = files
             .iter()
             .filter(|(path, _)| {
@@ -181,19 +217,14 @@ pub(crate) fn at_the_end(life: &Life) {
                     && receipt["status"] == "completed" => {}
             _ => wrong.push(format!("not one receipt of what was published: {receipts:?}")),
         }
-        // Where the disk refuses while a start looks through sending/, a claim without its file waits for the next start.
-        let is_left = |path: &str| {
-            path.starts_with("out/.formidlingd/sending/")
-                && (!life.is_by_chance() || !path.ends_with("/claim.json"))
-        };
-        if files.iter().any(|(path, _)| is_left(path)) {
+        if is_left_in("out/.formidlingd/sending/") {
             wrong.push("something is left in sending/".to_owned());
         }
         if files.iter().any(|(path, _)| path.starts_with("out/failed/")) {
             wrong.push("something is in failed/".to_owned());
         }
     }
-    if life.way != Way::Out {
+    if life.way.receives() {
         let delivered: Vec<_> = files
             .iter()
             .filter(|(path, _)| {
@@ -207,7 +238,7 @@ pub(crate) fn at_the_end(life: &Life) {
         if !files.iter().any(|(path, _)| *path == format!("in/{NAME}.meta.json")) {
             wrong.push("there is no metadata".to_owned());
         }
-        if files.iter().any(|(path, _)| path.starts_with("in/.formidlingd/incoming/")) {
+        if is_left_in("in/.formidlingd/incoming/") {
             wrong.push("something is left in incoming/".to_owned());
         }
         if server.confirmations.values().sum::<u32>() != 1 {

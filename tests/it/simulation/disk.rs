@@ -440,6 +440,14 @@ impl Disk {
         folder
     }
 
+    /// When a file in a folder of this path last changed by the kernel's own time, in nanoseconds.
+    pub(crate) fn changed_below(&self, folder: &str, name: &str) -> Option<i64> {
+        let is_it = |path: &str| path.starts_with(folder) && path.ends_with(name);
+        let changed = listing(&self.current, &|node| self.files.get(&node).map(|file| file.changed));
+        let (_, (seconds, nanoseconds)) = changed.into_iter().find(|(path, _)| is_it(path))?;
+        Some(seconds * 1_000_000_000 + nanoseconds)
+    }
+
     /// Every file with its path.
     pub(crate) fn listing(&self) -> Vec<(String, Rc<Content>)> {
         listing(&self.current, &|node| self.files.get(&node).map(|file| Rc::clone(&file.content)))
@@ -567,7 +575,7 @@ fn reachable(names: &Names) -> Names {
     reached
 }
 
-fn listing(names: &Names, content: &dyn Fn(Node) -> Option<Rc<Content>>) -> Vec<(String, Rc<Content>)> {
+fn listing<T>(names: &Names, content: &dyn Fn(Node) -> Option<T>) -> Vec<(String, T)> {
     let mut found = Vec::new();
     let mut folders = vec![(String::new(), ROOT)];
     while let Some((path, folder)) = folders.pop() {

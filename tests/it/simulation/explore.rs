@@ -56,7 +56,7 @@ pub(crate) fn explore(plan: &Plan) -> Explored {
             }
             explored.moments += outcome.photos.len();
             for photo in &outcome.photos {
-                derive(plan, photo, depth, &mut seen, &mut next);
+                derive(plan, photo, &mut seen, &mut next);
             }
         }
         world.forget_all_but(&next);
@@ -77,9 +77,9 @@ pub(crate) fn explore(plan: &Plan) -> Explored {
     explored
 }
 
-fn derive(plan: &Plan, photo: &Photo, depth: usize, seen: &mut HashSet<u64>, next: &mut Vec<Image>) {
-    // The second death tears and mixes where there are minutes for it.
-    let is_tried = |death: &Death| depth == 0 || is_all() || matches!(death, Death::Kill | Death::Drop);
+fn derive(plan: &Plan, photo: &Photo, seen: &mut HashSet<u64>, next: &mut Vec<Image>) {
+    // One death alone tears and mixes; two after another do where there are minutes for it.
+    let is_tried = |death: &Death| plan.depth == 1 || is_all() || matches!(death, Death::Kill | Death::Drop);
     for death in photo.image.disk.deaths().into_iter().filter(is_tried) {
         match photo.after(death) {
             Ok(image) => {

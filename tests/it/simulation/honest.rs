@@ -71,6 +71,8 @@ struct Altinn {
     recipient: Client,
     /// Ids in the order in which they were given, so that others can be compared.
     ids: Vec<BrokerTransferId>,
+    /// Where parts lie, in the order in which they were begun.
+    parts: Vec<String>,
     resource: String,
     organizations: [OrgNumber; 2],
 }
@@ -153,6 +155,72 @@ impl Altinn {
         let body: Vec<_> = download.body.collect().await;
         let body: Vec<u8> = body.into_iter().flat_map(|piece| piece.unwrap()).collect();
         format!("{head} {}", hex(&Md5::digest(&body)))
+    }
+
+    /// Where an upload lies: of the whole, or a part by the answer to its creation.
+    fn location(&self, number: usize, part: Option<usize>) -> String {
+        let whole = format!("{}{}", super::tus::BASE, self.id(number));
+        let unknown = || format!("{whole}/partial/{}", "f".repeat(32));
+        part.map_or_else(|| whole.clone(), |part| self.parts.get(part).cloned().unwrap_or_else(unknown))
+    }
+
+    async fn tus_create(&mut self, number: usize, length: u64, part: bool) -> String {
+        let made = self.sender.tus_create(self.id(number), length, part).await;
+        self.parts.extend(made.as_ref().ok().filter(|_| part).cloned());
+        told(made.map(|_| "begun".to_owned()))
+    }
+
+    async fn tus_head(&self, number: usize, part: Option<usize>) -> String {
+        let found = self.sender.tus_head(self.id(number), &self.location(number, part)).await;
+        told(found.map(|found| format!("{found:?}")))
+    }
+
+    /// Sends a chunk; one that is not whole breaks off.
+    async fn tus_patch(
+        &self,
+        number: usize,
+        part: Option<usize>,
+        offset: u64,
+        content: &[u8],
+        is_whole: bool,
+    ) -> String {
+        let mut pieces: Vec<_> = content.chunks(500).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let mut size = content.len() as u64;
+        if !is_whole {
+            pieces.push(Err(std::io::ErrorKind::ConnectionReset.into()));
+            size += 1;
+        }
+        let location = self.location(number, part);
+        let chunk = broker::Chunk { location: &location, offset, size, ends_part: part.is_some() };
+        // What has been sent before a break is there before it.
+        let slowly = stream::iter(pieces).then(|piece| async {
+            if piece.is_err() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            piece
+        });
+        let sent = self.sender.tus_patch(self.id(number), chunk, slowly).await;
+        let accepted = sent.as_ref().err().and_then(broker::Error::accepted_offset);
+        if is_whole {
+            format!("{} {accepted:?}", told(sent.map(|offset| format!("sent up to {offset}"))))
+        } else {
+            format!("cut {}", sent.is_err())
+        }
+    }
+
+    async fn tus_finish(&self, number: usize, length: u64) -> String {
+        let finished = self.sender.tus_finish(self.id(number), &self.location(number, None), length).await;
+        told(finished.map(|length| format!("finished {length}")))
+    }
+
+    async fn tus_join(&self, number: usize, parts: &[usize]) -> String {
+        let locations: Vec<_> = parts.iter().map(|part| self.location(number, Some(*part))).collect();
+        told(self.sender.tus_join(self.id(number), &locations).await.map(|()| "joined".to_owned()))
+    }
+
+    /// Waits until what was accepted is stored and worked on.
+    async fn pause(&self) {
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 
     async fn confirm(&self, number: usize) -> String {
@@ -242,6 +310,86 @@ async fn story(altinn: &mut Altinn) -> Vec<String> {
     answers
 }
 
+/// What a client may ask of resumable uploads.
+#[expect(clippy::too_many_lines, reason = "it is one story")]
+async fn resumable(altinn: &mut Altinn) -> Vec<String> {
+    let mut answers = Vec::new();
+    let content: Vec<u8> = (0..=250).cycle().take(3000).collect();
+    let mut tell = |answer: String| answers.push(answer);
+    let number = altinn.ids.len();
+    // Nothing is begun, or by a stream; then three chunks.
+    tell(altinn.tus_head(99, None).await);
+    tell(altinn.tus_create(99, 10, false).await);
+    tell(altinn.tus_head(0, None).await);
+    tell(altinn.tus_create(0, 10, false).await);
+    tell(altinn.initialize(&content, false).await);
+    tell(altinn.tus_head(number, None).await);
+    tell(altinn.tus_patch(number, None, 0, &content[..1000], true).await);
+    tell(altinn.tus_create(number, 3000, false).await);
+    tell(altinn.overview(number, Role::Sender).await);
+    tell(altinn.tus_head(number, None).await);
+    tell(altinn.tus_patch(number, None, 500, &content[..1000], true).await);
+    tell(altinn.tus_patch(number, None, 0, &content[..1000], true).await);
+    altinn.pause().await;
+    tell(altinn.tus_head(number, None).await);
+    tell(altinn.tus_patch(number, None, 0, &content[..1000], true).await);
+    tell(altinn.tus_patch(number, None, 1000, &content[1000..2000], true).await);
+    tell(altinn.tus_patch(number, None, 2000, &content[2000..], true).await);
+    altinn.pause().await;
+    tell(altinn.overview(number, Role::Sender).await);
+    tell(altinn.tus_head(number, None).await);
+    tell(altinn.tus_finish(number, 3000).await);
+    tell(altinn.tus_create(number, 3000, false).await);
+    tell(altinn.details(number).await);
+    tell(altinn.download(number, 0).await);
+    // A chunk that is cut is counted, and never stored.
+    let number = altinn.ids.len();
+    tell(altinn.initialize(&content, false).await);
+    tell(altinn.tus_create(number, 3000, false).await);
+    tell(altinn.tus_patch(number, None, 0, &content[..1000], true).await);
+    tell(altinn.tus_patch(number, None, 1000, &content[1000..1500], false).await);
+    altinn.pause().await;
+    tell(altinn.tus_head(number, None).await);
+    tell(altinn.tus_patch(number, None, 1000, &content[1000..2000], true).await);
+    tell(altinn.tus_patch(number, None, 1500, &content[1500..], true).await);
+    altinn.pause().await;
+    tell(altinn.tus_head(number, None).await);
+    tell(altinn.overview(number, Role::Sender).await);
+    // Content that is not what was announced, and one that is scanned.
+    for (announced, is_scanned) in [(&b"something else"[..], false), (&content[..], true)] {
+        let number = altinn.ids.len();
+        tell(altinn.initialize(announced, is_scanned).await);
+        tell(altinn.tus_create(number, 3000, false).await);
+        tell(altinn.tus_patch(number, None, 0, &content, true).await);
+        altinn.pause().await;
+        tell(altinn.overview(number, Role::Sender).await);
+        tell(altinn.tus_head(number, None).await);
+        tell(altinn.tus_finish(number, 3000).await);
+    }
+    // Two parts, joined too early and in time.
+    let number = altinn.ids.len();
+    tell(altinn.initialize(&content, false).await);
+    tell(altinn.tus_create(number, 2000, true).await);
+    tell(altinn.tus_create(number, 1000, true).await);
+    tell(altinn.tus_head(number, Some(7)).await);
+    tell(altinn.tus_patch(number, Some(1), 0, &content[2000..], true).await);
+    tell(altinn.tus_patch(number, Some(0), 0, &content[..1000], true).await);
+    altinn.pause().await;
+    tell(altinn.tus_head(number, Some(0)).await);
+    tell(altinn.tus_join(number, &[0, 1]).await);
+    tell(altinn.tus_join(number, &[0, 7]).await);
+    tell(altinn.tus_patch(number, Some(0), 1000, &content[1000..2000], true).await);
+    tell(altinn.tus_head(number, Some(0)).await);
+    tell(altinn.overview(number, Role::Sender).await);
+    tell(altinn.tus_join(number, &[0, 1]).await);
+    altinn.pause().await;
+    tell(altinn.overview(number, Role::Sender).await);
+    tell(altinn.tus_join(number, &[0, 1]).await);
+    tell(altinn.tus_head(number, Some(0)).await);
+    tell(altinn.download(number, 0).await);
+    answers
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_small_altinn_answers_as_the_sandbox_does() {
     let (listen, rate_limits) = ("127.0.0.1:0".parse().unwrap(), RateLimits::default());
@@ -261,14 +409,18 @@ async fn the_small_altinn_answers_as_the_sandbox_does() {
             sender: client(&sandbox, sender, clients.clone()),
             recipient: client(&sandbox, recipient, clients),
             ids: Vec::new(),
+            parts: Vec::new(),
             resource: sandbox.resource().to_owned(),
             organizations: [organization(sender), organization(recipient)],
         };
-        answers.push(story(&mut altinn).await);
+        let mut told = story(&mut altinn).await;
+        told.extend(resumable(&mut altinn).await);
+        answers.push(told);
     }
     let [real, small] = [&answers[0], &answers[1]];
-    for (number, (real, small)) in real.iter().zip(small).enumerate() {
-        assert_eq!(real, small, "answer {number}");
-    }
+    assert_eq!(real.len(), small.len());
+    let pairs = real.iter().zip(small).enumerate();
+    let differing: Vec<_> = pairs.filter(|(_, (real, small))| real != small).collect();
+    assert!(differing.is_empty(), "{differing:#?}");
     sandbox.stop().await;
 }

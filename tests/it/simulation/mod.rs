@@ -14,37 +14,45 @@ mod honest;
 mod network;
 mod random;
 mod server;
+mod tus;
 mod world;
 
 use explore::{Plan, explore};
-use world::Way;
+use world::{CHUNK, Way};
 
 /// What is read and sent at once.
 const BLOCK: usize = 256 * 1024;
-/// Around every border: nothing, one byte, one block and its neighbours.
-const SIZES: [usize; 6] = [0, 1, 10_000, BLOCK - 1, BLOCK, BLOCK + 1];
+/// Nothing, what fits one block, and more.
+const SIZES: [usize; 3] = [0, 1, BLOCK + 1];
+/// What goes the same ways as those, around every border.
+const MORE_SIZES: [usize; 3] = [10_000, BLOCK - 1, BLOCK];
+/// The same for files in chunks; what has two of them is tried two deaths deep.
+const CHUNKED: [usize; 2] = [1, 3 * CHUNK];
+const MORE_CHUNKED: [usize; 3] = [CHUNK - 1, CHUNK, CHUNK + 1];
 
 /// Whether what takes minutes is asked for.
 fn is_all() -> bool {
     std::env::var("FORMIDLINGD_SIMULATION").is_ok_and(|wanted| wanted == "all")
 }
 
-/// One death at every moment, with a file of every size.
-fn once(way: Way) {
-    for size in SIZES {
-        explore(&Plan { way, size, sidecar: false, depth: if is_all() { 2 } else { 1 } });
+/// One death at every moment, with a file of each size.
+fn once(way: Way, sizes: &[usize], more: &[usize]) {
+    let more = if is_all() { more } else { &[] };
+    for size in sizes.iter().chain(more).copied() {
+        // The last one with a sidecar, so that both are seen without one more.
+        let sidecar = way == Way::Out && size == BLOCK + 1;
+        explore(&Plan { way, size, sidecar, depth: if is_all() { 2 } else { 1 } });
     }
 }
 
 #[test]
 fn a_sent_file_of_any_size_survives_every_death() {
-    once(Way::Out);
-    explore(&Plan { way: Way::Out, size: BLOCK + 1, sidecar: true, depth: 1 });
+    once(Way::Out, &SIZES, &MORE_SIZES);
 }
 
 #[test]
 fn a_received_file_of_any_size_survives_every_death() {
-    once(Way::In);
+    once(Way::In, &SIZES, &MORE_SIZES);
 }
 
 #[test]
@@ -55,4 +63,19 @@ fn a_sent_file_survives_every_death_during_the_recovery_from_every_death() {
 #[test]
 fn a_received_file_survives_every_death_during_the_recovery_from_every_death() {
     explore(&Plan { way: Way::In, size: 1, sidecar: false, depth: 2 });
+}
+
+#[test]
+fn a_file_sent_in_chunks_survives_every_death() {
+    once(Way::Tus, &CHUNKED, &MORE_CHUNKED);
+}
+
+#[test]
+fn a_file_sent_in_chunks_survives_every_death_during_the_recovery_from_every_death() {
+    explore(&Plan { way: Way::Tus, size: CHUNK + 1, sidecar: false, depth: 2 });
+}
+
+#[test]
+fn a_file_sent_in_parts_at_once_survives_every_death() {
+    explore(&Plan { way: Way::Parts, size: 2 * CHUNK + 1, sidecar: false, depth: 1 });
 }

@@ -18,6 +18,7 @@ use reqwest::{Body, Request, Response};
 use super::chance::Fault;
 use super::checks;
 use super::server::{self, Call, Operation, Reply, Server};
+use super::tus::{Fate, STORES};
 use super::world::{Clock, Life, life};
 
 /// How long a message takes.
@@ -49,6 +50,10 @@ pub(crate) fn call_of(request: &Request) -> Call {
         path: request.url().path().to_owned(),
         query: pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect::<BTreeMap<_, _>>(),
         range: request.headers().get(RANGE).and_then(|range| range.to_str().ok()).map(str::to_owned),
+        tus: ["upload-offset", "upload-length", "upload-concat"]
+            .into_iter()
+            .filter_map(|name| Some((name, request.headers().get(name)?.to_str().ok()?.to_owned())))
+            .collect(),
         caller: server::caller(header(AUTHORIZATION)),
     }
 }
@@ -69,6 +74,10 @@ async fn answer(server: &Mutex<Server>, clock: &Clock, mut request: Request) -> 
         crash_point("call:upload:sent");
         check(|life| checks::at_call(life, &call, b""));
         upload(server, &now, &call, body, fault).await?
+    } else if operation == Operation::TusPatch {
+        crash_point("call:tus_patch:sent");
+        check(|life| checks::at_call(life, &call, b""));
+        chunk(server, &now, &call, body, fault).await?
     } else {
         let body = match body {
             Some(body) => body.collect().await.map_err(|_| Lost::Cut)?.to_bytes(),
@@ -138,6 +147,58 @@ async fn upload(
         return Err(Lost::Cut);
     }
     Ok(server.lock().unwrap().end_upload(call.id(), content, now()))
+}
+
+/// A chunk of a resumable upload. One whose sender dies on the way counts as far as it has come, and is stored, or never.
+async fn chunk(
+    server: &Mutex<Server>,
+    now: &impl Fn() -> Timestamp,
+    call: &Call,
+    body: Option<Body>,
+    fault: Fault,
+) -> Result<Reply, Lost> {
+    let room = match server.lock().unwrap().begin_chunk(call, now()) {
+        Ok(room) => room,
+        Err(answer) => return Ok(answer),
+    };
+    let count = |bytes: &[u8], fate| server.lock().unwrap().end_chunk(call, bytes.to_vec(), fate, now());
+    let branch = |bytes: &[u8], fate, point: &str| {
+        let before = server.lock().unwrap().clone();
+        count(bytes, fate);
+        crash_point(point);
+        *server.lock().unwrap() = before;
+    };
+    let mut content = Vec::new();
+    let mut body = body.unwrap_or_default();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            // As a person pulls the plug: the sandbox never stores it, either.
+            count(&content, Fate::Wedged);
+            return Err(Lost::Cut);
+        };
+        let frame = frame.into_data().unwrap_or_default();
+        let half = [&content, &frame[..frame.len() / 2]].concat();
+        branch(&half, Fate::Wedged, "call:tus_patch:cut_for_good");
+        branch(&half, Fate::Stored, "call:tus_patch:cut");
+        if fault == Fault::CutBody || fault == Fault::Wedge {
+            count(&half, if fault == Fault::Wedge { Fate::Wedged } else { Fate::Stored });
+            return Err(Lost::Cut);
+        }
+        content.extend_from_slice(&frame);
+        tokio::time::sleep(LATENCY).await;
+    }
+    let is_part = call.path.contains("/partial/");
+    if content.len() as u64 == room && !is_part {
+        check(|life| checks::at_last_byte(life, call));
+    }
+    crash_point("call:tus_patch:whole");
+    branch(&content, Fate::Wedged, "call:tus_patch:whole_for_good");
+    let (answer, waits) = count(&content, Fate::Stored);
+    if waits {
+        crash_point("call:tus_patch:storing");
+        tokio::time::sleep(2 * STORES).await;
+    }
+    Ok(answer)
 }
 
 /// The answer on the line; it may break off.

@@ -1,5 +1,5 @@
 //! A small Altinn in memory that can be copied at any moment, as far as a client uses it: tokens, initialize, upload,
-//! overview, details, search, download and confirm. It answers as the sandbox does, which a test compares
+//! overview, details, search, download and confirm, and resumable uploads (`tus`). It answers as the sandbox does, which a test compares
 //! (`honest`); what the sandbox does by itself it does when it is next asked.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,8 @@ use jiff::Timestamp;
 use md5::{Digest, Md5};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+
+use super::tus::{self, Desk};
 
 /// How long the malware scan takes.
 pub(crate) const SCAN: Duration = Duration::from_secs(2);
@@ -35,6 +37,8 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) range: Option<String>,
+    /// What the headers of resumable uploads say.
+    pub(crate) tus: BTreeMap<&'static str, String>,
     /// Which organisation calls, by its token.
     pub(crate) caller: String,
 }
@@ -51,6 +55,10 @@ pub(crate) enum Operation {
     Search,
     Download,
     Confirm,
+    TusCreate,
+    TusHead,
+    TusPatch,
+    TusJoin,
 }
 
 impl Operation {
@@ -65,6 +73,10 @@ impl Operation {
             Self::Search => "search",
             Self::Download => "download",
             Self::Confirm => "confirm",
+            Self::TusCreate => "tus_create",
+            Self::TusHead => "tus_head",
+            Self::TusPatch => "tus_patch",
+            Self::TusJoin => "tus_join",
         }
     }
 }
@@ -72,7 +84,21 @@ impl Operation {
 const BASE: &str = "/broker/api/v1/filetransfer";
 
 impl Call {
+    /// A header of resumable uploads.
+    pub(crate) fn tus(&self, name: &str) -> Option<&str> {
+        self.tus.get(name).map(String::as_str)
+    }
+
     pub(crate) fn operation(&self) -> Operation {
+        if self.path.starts_with(tus::BASE) {
+            let is_join = self.tus("upload-concat").is_some_and(|parts| parts.starts_with("final"));
+            return match self.method {
+                Method::HEAD => Operation::TusHead,
+                Method::PATCH => Operation::TusPatch,
+                _ if is_join => Operation::TusJoin,
+                _ => Operation::TusCreate,
+            };
+        }
         let rest = match self.path.strip_prefix(BASE) {
             Some(rest) => rest.trim_start_matches('/'),
             None if self.path == "/token" => return Operation::Token,
@@ -91,7 +117,8 @@ impl Call {
     }
 
     pub(crate) fn id(&self) -> &str {
-        let rest = self.path.strip_prefix(BASE).unwrap_or_default().trim_start_matches('/');
+        let rest = self.path.strip_prefix(tus::BASE).or_else(|| self.path.strip_prefix(BASE));
+        let rest = rest.unwrap_or_default().trim_start_matches('/');
         rest.split('/').next().unwrap_or_default()
     }
 }
@@ -156,11 +183,14 @@ pub(crate) struct Transfer {
     expires: Timestamp,
     pub(crate) content: Option<Arc<Vec<u8>>>,
     checksum: String,
-    size: usize,
+    pub(crate) size: usize,
     pub(crate) published: Option<Timestamp>,
     /// Content that has arrived and is stored at this time, whoever has died meanwhile.
     late: Option<(Timestamp, Arc<Vec<u8>>)>,
     purge: Option<Timestamp>,
+    /// When it is known whether the content is what was announced, and whether it is.
+    pub(crate) processed: Option<(Timestamp, bool)>,
+    pub(crate) tus: Desk,
 }
 
 impl Transfer {
@@ -177,7 +207,7 @@ impl Transfer {
         self.history.last().unwrap().2
     }
 
-    fn set(&mut self, status: &'static str, text: &str, at: Timestamp) {
+    pub(crate) fn set(&mut self, status: &'static str, text: &str, at: Timestamp) {
         self.history.push((status, text.to_owned(), at));
     }
 
@@ -193,22 +223,32 @@ impl Transfer {
         self.request["sender"].as_str().unwrap_or_default()
     }
 
+    /// Whether the content may have this checksum.
+    pub(crate) fn is_announced(&self, md5: &str) -> bool {
+        let wanted = self.request["checksum"].as_str().unwrap_or_default();
+        wanted.is_empty() || wanted == md5
+    }
+
+    pub(crate) fn is_scanned(&self) -> bool {
+        self.request.get("disableVirusScan").and_then(Value::as_bool) != Some(true)
+    }
+
     /// All of the content has arrived.
     fn store(&mut self, content: Arc<Vec<u8>>, at: Timestamp) -> bool {
         let md5 = hex(&Md5::digest(&**content));
         self.size = content.len();
-        let wanted = self.request["checksum"].as_str().unwrap_or_default();
-        if !wanted.is_empty() && wanted != md5 {
+        if !self.is_announced(&md5) {
             self.set("Failed", "Checksum mismatch", at);
             return false;
         }
         self.checksum = md5;
         self.content = Some(content);
-        if self.request.get("disableVirusScan").and_then(Value::as_bool) == Some(true) {
+        if self.is_scanned() {
+            self.set("UploadProcessing", "", at);
+            self.processed = Some((at + SCAN, true));
+        } else {
             self.set("Published", "", at);
             self.published = Some(at);
-        } else {
-            self.set("UploadProcessing", "", at);
         }
         true
     }
@@ -226,14 +266,24 @@ impl Transfer {
                 self.content = None;
             }
         }
-        if self.status() == "UploadStarted" && self.changed() + STUCK <= now && self.late.is_none() {
+        self.pass_tus(now);
+        let alive = self.changed().max(self.tus.active.unwrap_or(Timestamp::MIN));
+        if self.status() == "UploadStarted" && alive + STUCK <= now && self.late.is_none() {
             let text = "File transfer was stuck in UploadStarted as it failed upload mid-request.";
-            self.set("Failed", text, self.changed() + STUCK);
+            self.set("Failed", text, alive + STUCK);
+            self.tus.close();
         }
-        if self.status() == "UploadProcessing" && self.changed() + SCAN <= now {
-            let at = self.changed() + SCAN;
-            self.set("Published", "", at);
-            self.published = Some(at);
+        if self.status() == "UploadProcessing"
+            && let Some((at, is_right)) = self.processed.filter(|(at, _)| *at <= now)
+        {
+            self.processed = None;
+            if is_right {
+                self.set("Published", "", at);
+                self.published = Some(at);
+            } else {
+                self.set("Failed", "Checksum mismatch", at);
+                self.content = None;
+            }
         }
         if confirms && self.status() == "Published" && self.changed() + CONFIRMS <= now {
             let at = self.changed() + CONFIRMS;
@@ -273,7 +323,7 @@ impl Transfer {
             "fileName": self.request["fileName"],
             "sendersFileTransferReference": self.request["sendersFileTransferReference"],
             "checksum": self.checksum,
-            "useVirusScan": self.request.get("disableVirusScan").and_then(Value::as_bool) != Some(true),
+            "useVirusScan": self.is_scanned(),
             "fileTransferSize": self.size,
             "fileTransferStatus": status,
             "fileTransferStatusText": text,
@@ -349,7 +399,8 @@ impl Server {
             Operation::Details => self.shown(call, Transfer::details),
             Operation::Download => self.download(call, now),
             Operation::Confirm => self.confirm(call, now),
-            Operation::Upload => panic!("an upload has a body of its own"),
+            Operation::TusCreate | Operation::TusHead | Operation::TusJoin => self.tus(call, now),
+            Operation::Upload | Operation::TusPatch => panic!("an upload has a body of its own"),
         }
     }
 
@@ -378,6 +429,8 @@ impl Server {
             published: None,
             late: None,
             purge: None,
+            processed: None,
+            tus: Desk::default(),
         });
         Reply::json(200, &json!({ "fileTransferId": id }))
     }
@@ -527,7 +580,7 @@ impl Server {
             let rows: usize = transfer.recipients.iter().map(|recipient| recipient.rows.len()).sum();
             transfer.history.len() + rows + usize::from(transfer.late.is_some())
         };
-        self.transfers.iter().map(|transfer| 1 + of(transfer) as u64).sum()
+        self.transfers.iter().map(|transfer| 1 + of(transfer) as u64 + transfer.tus.changes).sum()
     }
 
     /// What tells two servers apart, but for times.
@@ -536,6 +589,8 @@ impl Server {
             (&transfer.id, transfer.status(), transfer.content.is_some(), transfer.published.is_some())
                 .hash(hasher);
             (transfer.late.is_some(), transfer.name(), transfer.reference()).hash(hasher);
+            transfer.processed.map(|(_, is_right)| is_right).hash(hasher);
+            transfer.tus.hash(hasher);
             let statuses = |recipient: &Recipient| (recipient.status(), recipient.latest().0);
             transfer.recipients.iter().map(statuses).collect::<Vec<_>>().hash(hasher);
         }

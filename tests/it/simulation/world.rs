@@ -32,6 +32,8 @@ use super::server::{self, Call, Server};
 pub(crate) const SENDER: &str = "0192:991825827";
 pub(crate) const RECIPIENT: &str = "0192:986252932";
 pub(crate) const RESOURCE: &str = "simulated";
+/// Bytes of a chunk of a resumable upload: the least that the settings take.
+pub(crate) const CHUNK: usize = 1024;
 /// The name of the file.
 pub(crate) const NAME: &str = "brev.bin";
 /// A service that starts anew after a death does so after this.
@@ -48,6 +50,20 @@ pub(crate) enum Way {
     In,
     /// Both, by one service.
     Both,
+    /// Out, in chunks of [`CHUNK`].
+    Tus,
+    /// Out, in chunks, in two parts at once.
+    Parts,
+}
+
+impl Way {
+    pub(crate) fn sends(self) -> bool {
+        self != Self::In
+    }
+
+    pub(crate) fn receives(self) -> bool {
+        matches!(self, Self::In | Self::Both)
+    }
 }
 
 /// Everything at one moment.
@@ -126,6 +142,7 @@ fn folder() -> tempfile::TempDir {
     builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "it is one document")]
 fn configuration(way: Way, folder: &Path) -> Config {
     let (tree, key) = (folder.join("disk"), folder.join("key.pem"));
     std::fs::write(&key, &*KEY).unwrap();
@@ -150,7 +167,7 @@ calls_per_minute = 6000
         tree = tree.display(),
         key = key.display()
     );
-    if way != Way::In {
+    if way.sends() {
         write!(
             text,
             r#"
@@ -167,8 +184,12 @@ poll_interval = "10s"
             tree = tree.display()
         )
         .unwrap();
+        if matches!(way, Way::Tus | Way::Parts) {
+            let parts = if way == Way::Parts { 2 } else { 1 };
+            write!(text, "upload = \"tus\"\nchunk_size = \"1KiB\"\nparallel_parts = {parts}\n").unwrap();
+        }
     }
-    if way != Way::Out {
+    if way.receives() {
         write!(
             text,
             r#"
@@ -209,9 +230,9 @@ impl World {
     pub(crate) fn beginning(&self, content: &[u8], sidecar: bool) -> Image {
         let now: Timestamp = "2026-08-18T11:40:00Z".parse().unwrap();
         let mut disk = Disk::new();
-        let mut server = Server { confirms: self.way == Way::Out, ..Server::default() };
+        let mut server = Server { confirms: !self.way.receives(), ..Server::default() };
         let mut sidecar_node = None;
-        if self.way != Way::In {
+        if self.way.sends() {
             disk.folder("out");
             disk.put(&self.place.borrow(), &format!("out/{NAME}"), content);
             if sidecar {
@@ -220,7 +241,7 @@ impl World {
                 sidecar_node = Some(disk.put(&self.place.borrow(), &path, document.as_bytes()));
             }
         }
-        if self.way != Way::Out {
+        if self.way.receives() {
             disk.folder("in");
         }
         if self.way == Way::In {
@@ -244,8 +265,8 @@ impl World {
     /// Lets the service live from there until all is done.
     pub(crate) fn run(&self, image: &Image, photographs: bool, chance: Option<Chance>) -> Outcome {
         let mut image = image.clone();
-        image.memory = image.memory.copy();
         image.disk.lay_out(&mut self.place.borrow_mut());
+        image.memory = image.memory.replaced(&changed(SAME), &changed(image.claimed_changed()));
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let outcome = runtime.block_on(self.live(image, photographs, chance));
@@ -420,7 +441,7 @@ impl Life {
         state.seen = Some(seen);
         let point = format!("{point}#{}", state.outcome.points[point]);
         let mut image = state.image.clone();
-        image.memory = image.memory.copy();
+        image.memory = image.memory.replaced(&changed(image.claimed_changed()), &changed(SAME));
         image.server = server;
         image.now = now;
         let photo = Photo { point, image };
@@ -444,9 +465,9 @@ impl Life {
             return false;
         }
         drop(state);
-        let has_dropped = self.way != Way::In && self.tree.join("out").join(NAME).exists();
+        let has_dropped = self.way.sends() && self.tree.join("out").join(NAME).exists();
         let confirmed = !self.server.lock().unwrap().confirmations.is_empty();
-        !has_dropped && (self.way == Way::Out || confirmed)
+        !has_dropped && (!self.way.receives() || confirmed)
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -505,7 +526,21 @@ impl Photo {
     }
 }
 
+/// A time of the kernel's, which nobody can set: laid out anew, a file has another. In an image the claimed file's
+/// stands as this.
+const SAME: i64 = 1;
+
+/// How records have the time of the claimed file.
+fn changed(at: i64) -> String {
+    format!("\"fileChangedNs\":{at},")
+}
+
 impl Image {
+    /// When the kernel last saw the claimed file change.
+    fn claimed_changed(&self) -> i64 {
+        self.disk.changed_below("out/.formidlingd/sending/", "/file").unwrap_or(SAME)
+    }
+
     /// What tells two images apart but for times, which change nothing but waits.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

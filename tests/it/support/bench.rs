@@ -372,6 +372,27 @@ impl Bench {
         assert!(settled, "waited in vain: {missing}");
     }
 
+    /// Waits until both ends have done all that is expected of every file, and, where it is to be `completed`, every
+    /// receipt says that every recipient has confirmed. An end that ends by itself meanwhile is handed to `ended`.
+    pub(crate) fn settle_with(&mut self, completed: bool, mut ended: impl FnMut(&mut Party)) {
+        let mut missing = String::new();
+        let settled = until(DEADLINE, || {
+            for party in [&mut self.sender, &mut self.recipient] {
+                if party.child.as_ref().is_some_and(|child| !child.is_running()) {
+                    ended(party);
+                }
+            }
+            missing = self.is_settled().err().unwrap_or_default();
+            missing.is_empty() && (!completed || self.is_completed())
+        });
+        assert!(settled, "waited in vain: {missing}");
+    }
+
+    /// How an end that has ended by itself did so.
+    pub(crate) fn end_of(party: &mut Party) -> Option<i32> {
+        party.child.take().and_then(|mut child| child.wait()).and_then(|status| status.code())
+    }
+
     /// What was started and not stopped still runs.
     fn assert_running(&self) {
         assert!(self.sandbox.is_running(), "the sandbox has ended");
@@ -403,10 +424,12 @@ impl Bench {
     /// Waits until every receipt says that every recipient has confirmed.
     pub(crate) fn wait_for_completion(&self) {
         self.settle();
-        self.wait_until("every receipt says completed", || {
-            let expected = self.dropped.iter().filter(|dropped| dropped.fate == Fate::Confirmed).count();
-            self.receipts().iter().filter(|(_, receipt)| receipt["status"] == "completed").count() == expected
-        });
+        self.wait_until("every receipt says completed", || self.is_completed());
+    }
+
+    fn is_completed(&self) -> bool {
+        let expected = self.dropped.iter().filter(|dropped| dropped.fate == Fate::Confirmed).count();
+        self.receipts().iter().filter(|(_, receipt)| receipt["status"] == "completed").count() == expected
     }
 }
 
