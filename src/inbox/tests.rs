@@ -586,8 +586,8 @@ async fn evidence_that_a_death_left_behind_blocks_nothing() {
 
 #[tokio::test]
 async fn markers_that_are_damaged_cost_nothing_that_is_not_delivered() {
-    let garbage: [&[u8]; 6] =
-        [b"", b"{", b"null", b"{\"transferId\":\"x\"}", b"\xff\xfe\x00", &[b'['; 2 * 1024 * 1024]];
+    let long = vec![b'['; 2 * 1024 * 1024];
+    let garbage: [&[u8]; 6] = [b"", b"{", b"null", b"{\"transferId\":\"x\"}", b"\xff\xfe\x00", &long];
     for garbage in garbage {
         let bench = Bench::new(Duration::from_hours(1), true).await;
         let markers = bench.inbox.path().join(".formidlingd/delivered");

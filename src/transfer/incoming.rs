@@ -218,10 +218,8 @@ impl Incoming {
             (S::Downloading { offer }, E::DownloadVerified(received)) => {
                 Ok(S::Downloaded { offer, received })
             }
-            (S::Downloading { offer } | S::Downloaded { offer, .. }, E::DownloadDamaged) => {
-                Ok(S::Discovered { offer })
-            }
-            (S::Downloaded { offer, .. } | S::Delivering { offer, .. }, E::Vanished) => {
+            (S::Downloading { offer } | S::Downloaded { offer, .. }, E::DownloadDamaged)
+            | (S::Downloaded { offer, .. } | S::Delivering { offer, .. }, E::Vanished) => {
                 Ok(S::Discovered { offer })
             }
             (S::Discovered { .. }, E::OfferRenewed(offer)) => Ok(S::Discovered { offer }),
