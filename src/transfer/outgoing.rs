@@ -530,13 +530,7 @@ impl Outgoing {
             | Self::Published { booking, .. }
             | Self::Completed { booking, .. }
             | Self::Expired { booking, .. } => Some(booking),
-            Self::Claiming
-            | Self::Claimed
-            | Self::Described { .. }
-            | Self::Initializing { .. }
-            | Self::Failing { .. }
-            | Self::Failed { .. }
-            | Self::Cancelled => None,
+            _ => None,
         }
     }
 
@@ -575,17 +569,7 @@ impl Outgoing {
             Self::Uploading { uploads, .. }
             | Self::Uploaded { uploads, .. }
             | Self::Processing { uploads, .. } => *uploads,
-            Self::Claiming
-            | Self::Claimed
-            | Self::Described { .. }
-            | Self::Initializing { .. }
-            | Self::Initialized { .. }
-            | Self::Published { .. }
-            | Self::Completed { .. }
-            | Self::Expired { .. }
-            | Self::Failing { .. }
-            | Self::Failed { .. }
-            | Self::Cancelled => 0,
+            _ => 0,
         }
     }
 }
