@@ -226,7 +226,7 @@ fn write_export(folder: &Path, file: &Path, open: u64, finished: u64) -> Anythin
         old = old.successor();
         put(&line.of(old, open + number, now))?;
     }
-    let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = formidlingd::transfer::Sha256::from_bytes(digest.finalize().into()).to_string();
     let end = json!({ "end": { "folders": 0, "records": open, "finished": finished, "sha256": sha256 } });
     writeln!(out, "{end}")?;
     out.into_inner()?.sync_all()?;
@@ -267,11 +267,11 @@ impl Sample {
 
     fn of(&self, id: TransferId, number: u64, time: Timestamp) -> String {
         let (id, number, time) = (id.to_string(), (100_000_000_000 + number).to_string(), time.to_string());
-        let text = |piece| match piece {
-            &Piece::Text(ref text) => text.as_str(),
-            Piece::Id => id.as_str(),
-            Piece::Number => number.as_str(),
-            Piece::Time => time.as_str(),
+        let text = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Id => id.clone(),
+            Piece::Number => number.clone(),
+            Piece::Time => time.clone(),
         };
         self.0.iter().map(text).collect()
     }
