@@ -1,7 +1,7 @@
 //! The disk of the state fills up, or fails: nothing is lost, and everything goes on by itself when there is room.
 
 use crate::copies::assert_all_fits;
-use crate::support::{Bench, Setup, noise};
+use crate::support::{Bench, Child, DEADLINE, Party, Setup, noise, until};
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -22,13 +22,19 @@ fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
     for (seed, fault) in (0..).zip(&faults) {
         bench.drop_file(&format!("{seed}.bin"), &noise(seed, 400_000));
         bench.sender.start_with(&[("FORMIDLINGD_FAIL_AT", fault)]);
-        let ended = bench.sender.child.as_mut().and_then(crate::support::Child::wait);
-        bench.sender.child = None;
-        assert_eq!(ended.and_then(|status| status.code()), Some(1), "{fault}\n{}", bench.sender.said());
-        let said = bench.sender.said();
-        assert!(said.contains("state_io") || said.contains("cannot use the database"), "{fault}: {said}");
-        assert_all_fits(&bench.sender);
-        bench.sender.start();
+        let gave_up = |sender: &Party| sender.said().contains("the ballast was given up");
+        let runs = |sender: &Party| sender.child.as_ref().is_some_and(Child::is_running);
+        until(DEADLINE, || !runs(&bench.sender) || gave_up(&bench.sender));
+        // While the state is opened, the ballast is what makes room, and it goes on.
+        if !gave_up(&bench.sender) {
+            let ended = bench.sender.child.as_mut().and_then(Child::wait);
+            bench.sender.child = None;
+            let said = bench.sender.said();
+            assert_eq!(ended.and_then(|status| status.code()), Some(1), "{fault}\n{said}");
+            assert!(said.contains("state_io") || said.contains("cannot use the database"), "{fault}: {said}");
+            assert_all_fits(&bench.sender);
+            bench.sender.start();
+        }
         bench.settle();
         assert_eq!(bench.sender.stop(), Some(0), "after {fault}");
     }
