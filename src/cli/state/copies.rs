@@ -41,7 +41,7 @@ pub(super) struct Import {
     /// What to take in
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Put it in the place of a damaged database, which is kept as damaged-<time>
+    /// Put it in the place of a damaged database, which is kept as damaged-TIME
     #[arg(long)]
     set_damaged_aside: bool,
     #[command(flatten)]
