@@ -126,7 +126,7 @@ async fn a_damaged_snapshot_is_set_aside_and_nothing_is_lost() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
     /// sled uses parts of its log anew, so that the log alone is not always enough.
     #[test]
