@@ -229,11 +229,12 @@ fn a_death_while_what_is_there_is_thrown_away_leaves_nothing_of_it() {
     assert!(!bench.recipient.log().contains("download_damaged"));
 }
 
-/// How much is free by what a test says, in a file.
-fn set_free(bench: &Bench, bytes: u64) {
+/// How much is free by what a test says, in a file that `FORMIDLINGD_FREE_SPACE` is to name.
+pub(crate) fn set_free(bench: &Bench, bytes: u64) -> String {
     let (draft, path) = (bench.dir.path().join("free-draft"), bench.dir.path().join("free"));
     std::fs::write(&draft, bytes.to_string()).unwrap();
-    std::fs::rename(draft, path).unwrap();
+    std::fs::rename(draft, &path).unwrap();
+    path.into_os_string().into_string().unwrap()
 }
 
 #[test]
@@ -245,8 +246,7 @@ fn a_download_stops_where_others_fill_the_disk_and_goes_on_when_there_is_room() 
     bench.set_faults(&json!([
         { "operation": "download", "effect": "response-slow", "bytes_per_second": 20 * MIB, "nth": 1 },
     ]));
-    set_free(&bench, 1 << 40);
-    let free = bench.dir.path().join("free").to_str().unwrap().to_owned();
+    let free = set_free(&bench, 1 << 40);
     bench.recipient.start_with(&[("FORMIDLINGD_FREE_SPACE", &free)]);
     let incoming = bench.recipient.inbox().join(".formidlingd/incoming");
     let has_come = |bytes: u64| {
@@ -329,8 +329,7 @@ fn a_file_that_is_there_whole_needs_no_more_room() {
     bench.set_faults(&json!([
         { "operation": "download", "effect": "response-slow", "bytes_per_second": 8 * MIB, "nth": 1 },
     ]));
-    set_free(&bench, 1 << 40);
-    let free = bench.dir.path().join("free").to_str().unwrap().to_owned();
+    let free = set_free(&bench, 1 << 40);
     bench.recipient.start_with(&[("FORMIDLINGD_FREE_SPACE", &free)]);
     let incoming = bench.recipient.inbox().join(".formidlingd/incoming");
     bench.wait_until("some of it has come", || {
