@@ -38,6 +38,14 @@ pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Removes a directory that may not be there, with everything in it.
+pub(super) fn remove_dir(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("delete", path, error)),
+        _ => Ok(()),
+    }
+}
+
 /// Copies a directory with everything in it, durably.
 pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<(), Error> {
     create_dir(to)?;

@@ -173,13 +173,7 @@ fn set_aside(state: &Path, now: Timestamp) -> Result<(), Error> {
 
 /// Puts what was imported in its place, if a death kept that from being done; removes what was not imported whole.
 pub(super) fn finish(state: &Path) -> Result<(), Error> {
-    let half = state.join(HALF_DONE);
-    match std::fs::remove_dir_all(&half) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("delete", half, error));
-        }
-        _ => {}
-    }
+    disk::remove_dir(&state.join(HALF_DONE))?;
     let done = state.join(DONE);
     if !done.try_exists().map_err(|source| Error::io("look at", &done, source))? {
         return Ok(());

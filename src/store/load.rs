@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::seams::{self, Random};
+use crate::seams::{self, Random, crash_point};
 use crate::transfer::{InstallationMark, RouteName, Transfer, TransferId};
 
 use super::core::PAGE;
@@ -24,6 +24,9 @@ use super::{Error, Unreadable, disk, keys};
 
 /// Records up to this number are all read before the start: a tenth of a second or so.
 const FEW: usize = 5_000;
+
+/// What a copy of a damaged database is called until it is whole.
+const HALF_COPY: &str = "damaged.half";
 
 /// What a look at everything has found.
 #[derive(Debug, Default)]
@@ -67,6 +70,8 @@ pub(super) struct Ready {
 /// are removed, and it is tried once more.
 pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
     let path = state.join("sled");
+    // Of a copy that a death broke off.
+    disk::remove_dir(&state.join(HALF_COPY))?;
     let begun = begun(state)?;
     if !begun {
         // What a database counted that was moved away on purpose.
@@ -100,9 +105,9 @@ fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> R
         return Err(damage);
     }
     let copy = state.join(damaged_name(now));
-    disk::copy_dir(path, &copy)?;
-    disk::sync_dir(state)?;
+    copy_aside(state, path, &copy)?;
     remove_snapshots(path)?;
+    crash_point("repair:tried");
     match open_and_load(path, begun, true) {
         Ok((engine, loaded)) => {
             disk::remove_file(&suspect)?;
@@ -114,6 +119,22 @@ fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> R
         }
         Err(other) => Err(other),
     }
+}
+
+/// Copies a damaged database, whole or not at all. Half of it would be of no use to anybody, and take the room that is
+/// missing where the disk is full: once more at each attempt to start.
+fn copy_aside(state: &Path, path: &Path, copy: &Path) -> Result<(), Error> {
+    let half = state.join(HALF_COPY);
+    let copied = disk::copy_dir(path, &half).and_then(|()| {
+        crash_point("repair:copied");
+        std::fs::rename(&half, copy).map_err(|source| Error::io("rename", &half, source))
+    });
+    if copied.is_err() {
+        disk::remove_dir(&half)?;
+    }
+    copied?;
+    crash_point("repair:renamed");
+    disk::sync_dir(state)
 }
 
 /// The name of what is kept of a damaged database.

@@ -119,6 +119,36 @@ async fn a_damaged_snapshot_is_set_aside_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn of_a_damaged_database_that_cannot_be_copied_no_half_is_left() {
+    let state = tempfile::tempdir().unwrap();
+    let store = open(state.path()).store;
+    let transfer = claiming(&store, "a", 1);
+    store.insert(transfer.clone()).await.unwrap();
+    drop(store);
+    drop(open(state.path()));
+    std::fs::write(snapshot(state.path()), b"").unwrap();
+    // As on a full disk: some of it can be copied, and this cannot.
+    let stray = state.path().join("sled/stray");
+    std::os::unix::fs::symlink("/nowhere", &stray).unwrap();
+    let copies = || {
+        let names = std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("damaged")).count()
+    };
+    for _ in 0..2 {
+        let refused = open_with(state.path(), &TestClock::at("2026-01-01T00:00:00Z")).unwrap_err();
+        assert!(matches!(refused, Error::Io { doing: "copy", .. }), "{refused:?}");
+        assert_eq!(copies(), 0, "half a copy is left");
+    }
+    std::fs::remove_file(stray).unwrap();
+    // A death leaves more than an error does.
+    std::fs::create_dir(state.path().join("damaged.half")).unwrap();
+    let opened = open(state.path());
+    assert!(opened.repaired.is_some());
+    assert_eq!(copies(), 1);
+    assert_eq!(opened.store.page(None, None, 10).await.unwrap(), [transfer]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_repaired_is_reported_and_copied_only_once() {
     for damage in ["zeroed", "garbled", "gone"] {
         let state = tempfile::tempdir().unwrap();
