@@ -1,6 +1,6 @@
 //! A state on a disk that is really full.
 
-use super::folder;
+use super::{folder, names};
 use crate::support::{Ballast, Bench, Mount, Setup, noise};
 
 /// KiB of the disk of the state.
@@ -56,5 +56,38 @@ fn a_sender_whose_state_has_no_room_goes_on_when_there_is_some() {
         assert!(crate::support::until(crate::support::DEADLINE, || state.join("ballast").exists()));
     }
     // Its journal lies elsewhere.
+    bench.assert_promises_but_journals();
+}
+
+#[test]
+#[ignore = "needs root: mounts"]
+fn a_start_that_has_no_room_to_repair_its_database_takes_none_and_waits_for_it() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    let disk = folder(&bench, "disk");
+    let _memory = Mount::memory(DISK, &disk);
+    let state = disk.join("state");
+    bench.sender.set("state", "path", format!("\"{}\"", state.display()));
+    bench.sender.set("state", "export_every", "\"never\"").set("state", "ballast", "\"0B\"");
+    bench.start();
+    bench.drop_file("first.bin", &noise(1, 400_000));
+    bench.settle();
+    bench.drop_file("second.bin", &noise(2, 400_000));
+    assert_eq!(bench.sender.stop(), Some(0));
+    bench.sender.die_at("upload:begun");
+    assert!(bench.sender.has_died());
+    // As sled leaves it where the disk is full.
+    let snapshots = names(&state.join("sled")).into_iter().filter(|name| name.starts_with("snap."));
+    let emptied = snapshots.map(|name| std::fs::write(state.join("sled").join(name), "").unwrap()).count();
+    assert!(emptied > 0);
+    let ballast = Ballast::but(64, &disk);
+    bench.sender.start();
+    let waits = |bench: &Bench| bench.sender.said().matches("there is no room for the state").count();
+    bench.wait_until("it waits for room", || waits(&bench) > 0);
+    let left = names(&state);
+    assert!(!left.iter().any(|name| name.starts_with("damaged")), "{left:?}");
+    assert_eq!(bench.receipts().len(), 1, "something was sent from a database that was not read");
+    drop(ballast);
+    bench.wait_for_completion();
+    assert!(bench.sender.said().contains("has been repaired"), "{}", bench.sender.said());
     bench.assert_promises_but_journals();
 }
