@@ -149,13 +149,14 @@ impl Hearing {
         };
         loop {
             let ids = route.means.broker.search(&search).await.map_err(|error| broker(route, &error))?;
-            let mut last = None;
+            let (mut last, mut is_full) = (None, false);
             for id in &ids {
-                if route.backlog.counted() >= MAX_UNDELIVERED {
-                    return Ok(Asked::ThereIsMore);
+                is_full |= route.backlog.counted() >= MAX_UNDELIVERED;
+                if is_full {
+                    break;
                 }
                 match self.consider(route, *id).await {
-                    Ok(Considered::NoRoom) => return Ok(Asked::ThereIsMore),
+                    Ok(Considered::NoRoom) => is_full = true,
                     Ok(Considered::Known) => {}
                     Ok(Considered::Looked(changed)) => last = changed.or(last),
                     // One transfer that cannot be asked about does not hide the others.
@@ -165,7 +166,11 @@ impl Hearing {
                     Err(trouble) => return Err(trouble),
                 }
             }
+            // Also what was taken on before there was too much.
             route.wake.notify_one();
+            if is_full {
+                return Ok(Asked::ThereIsMore);
+            }
             let Some(last_id) = ids.last().filter(|_| ids.len() >= PAGE) else {
                 return Ok(Asked::Everything);
             };
