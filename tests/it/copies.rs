@@ -230,41 +230,6 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_death_while_a_damaged_database_is_repaired_loses_nothing() {
-    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
-    bench.recipient.start();
-    bench.drop_file("a.bin", &noise(1, SEVERAL_BLOCKS));
-    bench.sender.die_at("upload:begun");
-    assert!(bench.sender.has_died());
-    bench.sender.start();
-    bench.settle();
-    assert_eq!(bench.sender.stop(), Some(0));
-    for (kept, point) in ["repair:copied", "repair:renamed", "repair:tried"].into_iter().enumerate() {
-        let all = files_below(&bench.sender.state().join("sled"));
-        let named =
-            |path: &&std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("snap.");
-        let snapshots: Vec<_> = all.iter().filter(named).collect();
-        assert!(!snapshots.is_empty(), "{all:?}");
-        snapshots.into_iter().for_each(|path| std::fs::write(path, "").unwrap());
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
-        bench.drop_file(&format!("{kept}.bin"), &noise(kept as u64 + 2, 1000));
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
-        assert!(!bench.sender.state().join("damaged.half").exists());
-        // A snapshot is made where a database is opened.
-        bench.sender.start();
-        bench.wait_until("it runs", || bench.sender.said().contains("started"));
-        assert_eq!(bench.sender.stop(), Some(0));
-    }
-    bench.sender.start();
-    bench.wait_for_completion();
-    bench.assert_promises();
-    assert_all_fits(&bench.sender);
-}
-
-#[test]
 fn a_newer_store_is_refused_as_a_wrong_configuration() {
     let mut bench = Bench::new(&Setup::default());
     bench.drop_file("a.txt", b"a");

@@ -84,7 +84,7 @@ fn a_start_that_has_no_room_to_repair_its_database_takes_none_and_waits_for_it()
     let waits = |bench: &Bench| bench.sender.said().matches("there is no room for the state").count();
     bench.wait_until("it waits for room", || waits(&bench) > 0);
     let left = names(&state);
-    assert!(!left.iter().any(|name| name.starts_with("damaged")), "{left:?}");
+    assert!(!left.iter().any(|name| name.starts_with("repair")), "{left:?}");
     assert_eq!(bench.receipts().len(), 1, "something was sent from a database that was not read");
     drop(ballast);
     bench.wait_for_completion();

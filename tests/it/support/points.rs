@@ -23,7 +23,7 @@ pub(crate) fn points(room: &str) -> BTreeSet<String> {
 
 /// Points that are reached on a rare way alone, so that the walks over whole rooms pass them by, and the test that dies
 /// there. `crashes` holds the list against the sources and the tests.
-pub(crate) const RARE: [(&str, &str, &str); 31] = [
+pub(crate) const RARE: [(&str, &str, &str); 32] = [
     // Documents, downloads and moves, in both directions.
     ("replace:written", "crashes.rs", "a_death_while_a_document_gets_its_name_loses_and_doubles_nothing"),
     ("replace:renamed", "crashes.rs", "a_death_while_a_document_gets_its_name_loses_and_doubles_nothing"),
@@ -66,9 +66,10 @@ pub(crate) const RARE: [(&str, &str, &str); 31] = [
         "full_state.rs",
         "a_death_while_the_ballast_is_given_up_keeps_nothing_from_going_on",
     ),
-    ("repair:copied", "copies.rs", "a_death_while_a_damaged_database_is_repaired_loses_nothing"),
-    ("repair:renamed", "copies.rs", "a_death_while_a_damaged_database_is_repaired_loses_nothing"),
-    ("repair:tried", "copies.rs", "a_death_while_a_damaged_database_is_repaired_loses_nothing"),
+    ("repair:prepared", "repair.rs", "a_death_at_any_point_of_a_repair_is_repaired_by_the_next_start"),
+    ("repair:found", "repair.rs", "a_death_at_any_point_of_a_repair_is_repaired_by_the_next_start"),
+    ("repair:set_aside", "repair.rs", "a_death_at_any_point_of_a_repair_is_repaired_by_the_next_start"),
+    ("repair:placed", "repair.rs", "a_death_at_any_point_of_a_repair_is_repaired_by_the_next_start"),
     // The database of simulations.
     ("store:committing", "simulation/mod.rs", "once"),
     ("store:committed", "simulation/mod.rs", "once"),
