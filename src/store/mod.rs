@@ -36,6 +36,7 @@ mod load;
 mod memory;
 mod owner;
 mod record;
+mod repair;
 mod set_back;
 mod stage;
 mod tombstone;
@@ -98,7 +99,7 @@ pub struct Opened {
     /// Records that cannot be read, as far as they were looked at: where there are many, [`Store::read_through`] finds
     /// the others. They stay where they are, and hold what they hold.
     pub unreadable: Vec<Unreadable>,
-    /// Where the database was damaged and has been repaired: the copy made before.
+    /// Where the database is that was damaged, and was replaced by what could be made of it.
     pub repaired: Option<PathBuf>,
 }
 

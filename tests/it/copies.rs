@@ -81,7 +81,8 @@ fn a_death_at_any_point_of_the_store_leaves_what_was_acknowledged() {
     let mut points = points("store");
     // Reached by commands, and where the state was set back; each has a test of its own.
     points.retain(|point| {
-        let other = ["import:", "set_back:", "journal:rewritten", "journal:replaced", "ballast:given_up"];
+        let other =
+            ["import:", "repair:", "set_back:", "journal:rewritten", "journal:replaced", "ballast:given_up"];
         // Of the database in memory.
         let simulated = ["store:committing", "store:committed"].contains(&point.as_str());
         !simulated && !other.iter().any(|prefix| point.starts_with(prefix))

@@ -46,6 +46,7 @@ mod quotas;
 mod reading;
 mod receiving;
 mod recovery;
+mod repair;
 mod sending;
 mod set_back;
 mod sidecars;
