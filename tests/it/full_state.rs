@@ -1,6 +1,5 @@
 //! The disk of the state fills up, or fails: nothing is lost, and everything goes on by itself when there is room.
 
-use crate::copies::assert_all_fits;
 use crate::support::{Bench, Child, DEADLINE, Party, Setup, noise, until};
 
 const ENOSPC: i32 = 28;
@@ -32,7 +31,7 @@ fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
             let said = bench.sender.said();
             assert_eq!(ended.and_then(|status| status.code()), Some(1), "{fault}\n{said}");
             assert!(said.contains("state_io") || said.contains("cannot use the database"), "{fault}: {said}");
-            assert_all_fits(&bench.sender);
+            bench.sender.assert_all_fits();
             bench.sender.start();
         }
         bench.settle();
@@ -41,7 +40,6 @@ fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
     bench.sender.start();
     bench.wait_for_completion();
     bench.assert_promises();
-    assert_all_fits(&bench.sender);
 }
 
 #[test]
