@@ -275,6 +275,12 @@ impl Bench {
             }
         }
         self.assert_settled_promises();
+        for party in [&self.sender, &self.recipient] {
+            // Where it never ran, there is nothing that could fit.
+            if party.state().join("sled").exists() {
+                party.assert_all_fits();
+            }
+        }
         self.assert_no_secrets();
     }
 
