@@ -46,6 +46,44 @@ fn a_sender_that_dies_at_any_point_of_a_small_file_publishes_once() {
     bench.assert_promises();
 }
 
+/// Dies where a file of any size has something to lose, at either end.
+fn dies_with_a_file_of(size: usize) {
+    let sent_by = if size > CHUNK { "upload:chunk_answered" } else { "upload:answered" };
+    let sender = [
+        "describe:hashed",
+        "initialize:intended",
+        "initialize:answered",
+        sent_by,
+        "archive:intended",
+        "lay_down:moved",
+    ];
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.sender.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\""));
+    bench.recipient.start();
+    for (seed, point) in (0..).zip(sender) {
+        bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, size));
+        bench.sender.is_killed_at(point);
+        bench.sender_goes_on(point);
+    }
+    assert_eq!(bench.recipient.stop(), Some(0));
+    bench.sender.start();
+    for (seed, point) in (10..).zip(["download:fetched", "deliver:renamed"]) {
+        bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, size));
+        bench.recipient.is_killed_at(point);
+        bench.recipient_goes_on(point);
+    }
+    bench.assert_promises();
+}
+
+#[test]
+fn at_eight_points_files_of_other_sizes_are_published_and_delivered_once() {
+    std::thread::scope(|scope| {
+        for size in [0, CHUNK, CHUNK + 1] {
+            scope.spawn(move || dies_with_a_file_of(size));
+        }
+    });
+}
+
 /// Dies at each point of a resumable upload in one or several parts, of which a chunk may be cut.
 fn dies_in_a_resumable_upload(points: &[String], parts: u64, cut: bool) {
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });

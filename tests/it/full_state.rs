@@ -43,6 +43,24 @@ fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
 }
 
 #[test]
+fn a_death_when_the_ballast_was_given_up_loses_nothing() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    bench.drop_file("a.bin", &noise(1, 400_000));
+    bench.sender.is_killed_at("upload:begun");
+    let full = format!("store apply:1:1:{ENOSPC}");
+    let point = "ballast:given_up";
+    bench.sender.start_with(&[("FORMIDLINGD_FAIL_AT", &full), ("FORMIDLINGD_CRASH_AT", point)]);
+    assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+    let ballast = bench.sender.state().join("ballast");
+    assert!(!ballast.exists());
+    bench.sender.assert_all_fits();
+    bench.sender_goes_on(point);
+    assert!(ballast.exists(), "there is room, and none was made anew");
+    bench.assert_promises();
+}
+
+#[test]
 fn nothing_new_is_begun_while_there_is_little_room() {
     let mut bench = Bench::new(&Setup::default());
     bench.drop_file("a.txt", b"a");
