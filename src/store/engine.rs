@@ -84,6 +84,10 @@ impl SledEngine {
         let data_path = path.join("db");
         let data = File::open(&data_path).map_err(|source| Error::io("open", data_path, source))?;
         data.sync_all().map_err(|source| Error::io("sync", path.join("db"), source))?;
+        // sled writes its settings at the first opening, and trusts that they are on the disk.
+        let settings = path.join("conf");
+        let synced = File::open(&settings).and_then(|file| file.sync_all());
+        synced.map_err(|source| Error::io("sync", settings, source))?;
         disk::sync_dir(path)?;
         repair::keep_snapshot(path)?;
         let (generation, counter) = (AtomicU64::new(0), open_counter(path)?);

@@ -74,7 +74,12 @@ impl InProcess {
         let path = sandbox.dir().join(format!("{folder}.toml"));
         std::fs::write(&path, settings.text()).unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn seams::Clock>;
-        let surroundings = Surroundings { clock, random: Arc::new(seams::OsRandom), simulated: None };
+        let surroundings = Surroundings {
+            clock,
+            random: Arc::new(seams::OsRandom),
+            #[cfg(debug_assertions)]
+            simulated: None,
+        };
         let assemble = move || {
             let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems:?}"));
             Service::assemble(loaded.config, &surroundings).unwrap()
