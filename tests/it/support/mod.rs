@@ -17,12 +17,11 @@ mod settings;
 mod stranger;
 mod swap;
 
-pub(crate) use accelerated::{Clock as AcceleratedClock, accelerated};
 pub(crate) use bench::{Bench, INBOX, MOTTAKER, OUTBOX, RESOURCE, Setup};
 pub(crate) use child::{Child, DEADLINE, Ended, PROGRAM, command, run, until};
 pub(crate) use content::{Content, noise};
 pub(crate) use http::ask;
-pub(crate) use in_process::{InProcess, in_process, in_process_at};
+pub(crate) use in_process::{InProcess, in_process, in_process_at, in_process_off_by};
 pub(crate) use log::TestLog;
 pub(crate) use mounts::{Ballast, Mount, assert_alone_as_root};
 pub(crate) use party::Party;
