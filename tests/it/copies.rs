@@ -1,6 +1,6 @@
 //! The state is exported, taken in, lost and damaged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::{
     Bench, DEADLINE, Party, Setup, files_below, noise, run, store_points, store_points_of, until,
@@ -132,12 +132,19 @@ fn do_damage(damage: &str, sled: &Path, older: &Path) {
     }
 }
 
+/// The exports in a folder, oldest first; a death may have left one behind that is not finished.
+fn whole_exports(folder: &Path) -> Vec<PathBuf> {
+    let mut exports = files_below(folder);
+    exports.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    exports
+}
+
 /// It says what is the matter, and how to go on with the last export.
 fn assert_refused_as_damaged(sender: &Party, exports: &Path, damage: &str) {
     let refused = sender.run("run");
     assert!(refused.code == Some(1) && refused.text.contains("is damaged"), "{damage}: {refused:?}");
     assert!(refused.text.contains("nothing was reset"), "{damage}: {refused:?}");
-    match files_below(exports).pop() {
+    match whole_exports(exports).pop() {
         Some(newest) => {
             let says = format!("state import --set-damaged-aside {}", newest.display());
             assert!(refused.text.contains(&says), "{damage}: {says} in {refused:?}");
@@ -164,7 +171,7 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
             bench.wait_until("more was committed", || bench.receipts().len() as u64 > seed);
             bench.sender.kill();
         }
-        assert_eq!(files_below(&exports).is_empty(), seed == 0);
+        assert_eq!(whole_exports(&exports).is_empty(), seed == 0);
         let sled = bench.sender.state().join("sled");
         do_damage(damage, &sled, &older);
         let published = bench.look("transfers").len();
@@ -172,7 +179,7 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
             assert_refused_as_damaged(&bench.sender, &exports, damage);
         }
         assert_eq!(bench.look("transfers").len(), published, "something was sent from a damaged store");
-        match files_below(&exports).pop() {
+        match whole_exports(&exports).pop() {
             Some(newest) => {
                 let arguments = ["state", "import", "--set-damaged-aside", newest.to_str().unwrap()];
                 let imported = bench.sender.command(&arguments, &[]);
@@ -195,7 +202,7 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
         let released = bench.sender.command(&["resume", "--after-restore"], &[]);
         assert_eq!(released.code, Some(0), "{released:?}");
         bench.settle();
-        let exported = || !files_below(&bench.sender.state().join("export")).is_empty();
+        let exported = || !whole_exports(&bench.sender.state().join("export")).is_empty();
         assert!(until(DEADLINE, exported), "no export after {damage}");
         assert_eq!(bench.sender.stop(), Some(0), "after {damage}");
     }
