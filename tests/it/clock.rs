@@ -36,6 +36,18 @@ async fn until_all_have_arrived(site: &InProcess, files: u64) {
     site.wait_until("every file has arrived", PATIENCE, arrived).await;
 }
 
+/// Whether a file is claimed (0), known to Altinn (1), or published (2).
+fn is_so_far(site: &InProcess, number: u64, stage: u32) -> bool {
+    let name = format!("{number}.bin");
+    let transfers = site.sandbox().transfers();
+    let at_altinn = transfers.iter().find(|transfer| transfer.file_name == name);
+    match stage {
+        0 => !site.outbox().join(name).exists(),
+        1 => at_altinn.is_some(),
+        _ => at_altinn.is_some_and(|transfer| transfer.published() > 0),
+    }
+}
+
 /// Nothing lost, nothing twice, nothing aged or given up on.
 async fn assert_promises(site: &InProcess, files: u64) {
     let receipts = || files_below(&site.outbox().join("sent"));
@@ -68,16 +80,17 @@ fn a_clock_that_is_set_while_files_are_on_their_way_loses_doubles_and_ages_nothi
     in_process_off_by(0, ages, async |site| {
         let mut files = 0;
         for (round, wrong) in (0..).zip(WRONG) {
-            // In the middle of whatever each of them is at.
+            // One is at another place each time, and two are wherever they have come to meanwhile.
             for _ in 0..3 {
                 drop_file(site, files);
                 files += 1;
-                tokio::time::sleep(Duration::from_secs(7 + round)).await;
             }
+            let last = files - 1;
+            site.wait_until("the last is so far", PATIENCE, || is_so_far(site, last, round % 3)).await;
             site.set_off_by(wrong);
             until_all_have_arrived(site, files).await;
             if wrong.abs() == YEARS {
-                // What is old is looked for every hour.
+                // What is old is looked for every hour. That nothing is found cannot be seen.
                 tokio::time::sleep(Duration::from_mins(70)).await;
             }
         }
@@ -90,6 +103,7 @@ fn a_clock_that_is_wrong_at_the_start_costs_a_delay() {
     for wrong in [YEARS, -YEARS] {
         in_process_off_by(wrong, ages, async |site| {
             drop_file(site, 0);
+            // However far it comes by such a clock: that is what the time is for.
             tokio::time::sleep(Duration::from_mins(20)).await;
             let before = site.clock.passed();
             site.set_off_by(0);
