@@ -98,6 +98,10 @@ fn damage_snapshot(snapshot: &Path, damage: &str) -> Vec<u8> {
     match damage {
         "truncated" => bytes.truncate(bytes.len() / 2),
         "empty" => bytes.clear(),
+        "gone" => {
+            std::fs::remove_file(snapshot).unwrap();
+            return bytes;
+        }
         _ => bytes.iter_mut().for_each(|byte| *byte ^= 0x5a),
     }
     std::fs::write(snapshot, &bytes).unwrap();
@@ -122,12 +126,13 @@ async fn a_damaged_snapshot_is_set_aside_and_nothing_is_lost() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10, ..ProptestConfig::default() })]
 
     /// sled uses parts of its log anew, so that the log alone is not always enough.
     #[test]
     fn a_damaged_snapshot_costs_nothing_however_long_the_log_was_used(
         sessions in proptest::collection::vec(proptest::collection::vec(0_u8..20, 1..60), 4..9),
+        damage in prop_oneof![Just("truncated"), Just("gone")],
     ) {
         let state = tempfile::tempdir().unwrap();
         drop(open(state.path()));
@@ -142,9 +147,10 @@ proptest! {
             drop(engine);
             // Each opening of a log that has grown makes one.
             drop(open(state.path()));
-            damage_snapshot(&snapshot(state.path()), "truncated");
+            damage_snapshot(&snapshot(state.path()), damage);
             let opened = open(state.path());
-            prop_assert!(opened.repaired.is_some());
+            // One that is gone is replaced before anything is damaged.
+            prop_assert_eq!(opened.repaired.is_some(), damage != "gone");
             drop(opened);
             let engine = raw(state.path());
             for (key, value) in &expected {
