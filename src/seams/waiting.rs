@@ -87,12 +87,12 @@ mod tests {
         assert_eq!(blocking(move || seen.count()).await, 1);
         let seen = waiting.clone();
         assert_eq!(blocking_stream(move || seen.count()).await, 0);
-        let (hold, held) = std::sync::mpsc::channel::<()>();
-        let mut given_up = Box::pin(blocking(move || held.recv().is_ok()));
+        let (end, until_end) = std::sync::mpsc::channel::<()>();
+        let mut given_up = Box::pin(blocking(move || until_end.recv().is_ok()));
         assert!(futures_util::poll!(&mut given_up).is_pending());
         assert_eq!(waiting.count(), 1);
         drop(given_up);
         assert_eq!(waiting.count(), 0);
-        drop(hold);
+        drop(end);
     }
 }
