@@ -69,7 +69,7 @@ fn read_block(file: &File, at: &mut u64, left: &mut u64) -> io::Result<Bytes> {
 /// that simulates takes turns with the receiver instead.
 pub async fn send_blocks(file: Arc<File>, from: u64, size: u64, blocks: mpsc::Sender<io::Result<Bytes>>) {
     if !seams::is_simulated() {
-        return seams::blocking(move || read_blocks(&file, from, size, &blocks)).await;
+        return seams::blocking_stream(move || read_blocks(&file, from, size, &blocks)).await;
     }
     let (mut at, mut left) = (from, size);
     while left > 0 {
@@ -251,7 +251,7 @@ impl Writer {
             let kept = self.keep(written, whole);
             return (self, kept);
         }
-        seams::blocking(move || {
+        seams::blocking_stream(move || {
             let mut written = Ok(None);
             while matches!(written, Ok(None))
                 && let Some(block) = blocks.blocking_recv()

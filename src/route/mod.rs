@@ -6,6 +6,7 @@ mod mount;
 mod probing;
 mod recovery;
 mod trouble;
+pub mod verifying;
 mod work;
 
 pub use hold::{Hold, Verdict};

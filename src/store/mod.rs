@@ -54,7 +54,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::seams::{Clock, Random, blocking};
+use crate::seams::{Clock, Random, another_thread, blocking};
 use crate::transfer::{IdSuffix, InstallationMark, RouteName, Transfer, TransferId};
 
 use self::core::Core;
@@ -507,7 +507,7 @@ impl Store {
             Jobs::InPlace(owner) => return owner.outcomes(&[task]).pop().unwrap_or(Err(Error::Closed)),
         };
         jobs.send(Job { task, done }).await.map_err(|_| self.gone())?;
-        answer.await.unwrap_or_else(|_| Err(self.gone()))
+        another_thread(answer).await.unwrap_or_else(|_| Err(self.gone()))
     }
 
     /// Why the owner is gone.

@@ -1,41 +1,11 @@
 //! Death at every point between two steps, found by reading the source, so that a new point is tried by itself.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
-use crate::support::{Bench, INBOX, OUTBOX, RARE, Setup, ask, noise, points, usual_points};
+use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, noise, usual_points};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
-
-/// The rooms whose usual points are died at one after another: here, and for the store in `copies`.
-const WALKED: [&str; 4] = ["outbox", "outbox/resumable", "inbox", "store"];
-
-#[test]
-fn at_every_crash_point_a_test_dies() {
-    let rooms = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap().flatten();
-    // Where crash points are made, they have none but in tests of that.
-    let rooms = rooms.map(|room| room.file_name().into_string().unwrap()).filter(|room| room != "seams");
-    let all: BTreeSet<String> = rooms.chain([WALKED[1].to_owned()]).flat_map(|room| points(&room)).collect();
-    assert!(all.len() >= 60, "{all:?}");
-    let mut tried: BTreeSet<String> = WALKED.into_iter().flat_map(usual_points).collect();
-    for (point, file, test) in RARE {
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(file))
-            .unwrap();
-        let body =
-            text.split_once(&format!("fn {test}(")).map(|(_, rest)| rest.split("\n}\n").next().unwrap());
-        let group = point.split_once(':').unwrap().0;
-        // By its name, at a time of several, or with all that begin alike.
-        let names = [format!("\"{point}\""), format!("\"{point}:"), format!("\"{group}:\"")];
-        let is_named = body.is_some_and(|body| names.iter().any(|name| body.contains(name)));
-        assert!(is_named, "{point} is not named in {test} of {file}");
-        tried.insert(point.to_owned());
-    }
-    let missing: Vec<_> = all.difference(&tried).collect();
-    assert!(missing.is_empty(), "no test dies at {missing:?}: see support::RARE");
-    let gone: Vec<_> = tried.difference(&all).collect();
-    assert!(gone.is_empty(), "there are no such points any more: {gone:?}");
-}
+/// Bytes of a chunk: up to here a file is streamed.
+const CHUNK: usize = 512 * 1024;
 
 #[test]
 fn a_sender_that_dies_at_any_point_publishes_once() {
@@ -48,11 +18,8 @@ fn a_sender_that_dies_at_any_point_publishes_once() {
         let name = format!("{}.bin", point.replace(':', "-"));
         bench.sidecar(&name, &serde_json::json!({ "propertyList": { "point": point } }));
         bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender.is_killed_at(point);
+        bench.sender_goes_on(point);
     }
     bench.sender.start();
     bench.wait_for_completion();
@@ -71,21 +38,56 @@ fn a_sender_that_dies_at_any_point_of_a_small_file_publishes_once() {
             // The end of an empty file has no moment of its own.
             let dies = size > 0 || point != "upload:last_byte";
             if dies {
-                bench.sender.die_at(point);
-                assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+                bench.sender.is_killed_at(point);
             }
-            bench.sender.start();
-            bench.settle();
-            assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+            bench.sender_goes_on(point);
         }
     }
     bench.assert_promises();
 }
 
+/// Dies where a file of any size has something to lose, at either end.
+fn dies_with_a_file_of(size: usize) {
+    let sent_by = if size > CHUNK { "upload:chunk_answered" } else { "upload:answered" };
+    let sender = [
+        "describe:hashed",
+        "initialize:intended",
+        "initialize:answered",
+        sent_by,
+        "archive:intended",
+        "lay_down:moved",
+    ];
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.sender.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\""));
+    bench.recipient.start();
+    for (seed, point) in (0..).zip(sender) {
+        bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, size));
+        bench.sender.is_killed_at(point);
+        bench.sender_goes_on(point);
+    }
+    assert_eq!(bench.recipient.stop(), Some(0));
+    bench.sender.start();
+    for (seed, point) in (10..).zip(["download:fetched", "deliver:renamed"]) {
+        bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, size));
+        bench.recipient.is_killed_at(point);
+        bench.recipient_goes_on(point);
+    }
+    bench.assert_promises();
+}
+
+#[test]
+fn at_eight_points_files_of_other_sizes_are_published_and_delivered_once() {
+    std::thread::scope(|scope| {
+        for size in [0, CHUNK, CHUNK + 1] {
+            scope.spawn(move || dies_with_a_file_of(size));
+        }
+    });
+}
+
 /// Dies at each point of a resumable upload in one or several parts, of which a chunk may be cut.
 fn dies_in_a_resumable_upload(points: &[String], parts: u64, cut: bool) {
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
-    bench.sender.set(OUTBOX, "chunk_size", "\"512KiB\"").set(OUTBOX, "parallel_parts", parts);
+    bench.sender.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\"")).set(OUTBOX, "parallel_parts", parts);
     bench.recipient.start();
     for (seed, point) in (0..).zip(points) {
         let name = format!("{}.bin", point.replace(':', "-"));
@@ -94,11 +96,8 @@ fn dies_in_a_resumable_upload(points: &[String], parts: u64, cut: bool) {
             ask(&bench.url, "PUT", "/_sandbox/faults", &[], rule.as_bytes()).unwrap();
         }
         bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender.is_killed_at(point);
+        bench.sender_goes_on(point);
     }
     bench.assert_promises();
 }
@@ -142,11 +141,8 @@ fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
         assert!(points.len() >= 11, "{points:?}");
         for (seed, point) in (0..).zip(&points) {
             bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
-            bench.recipient.die_at(point);
-            assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
-            bench.recipient.start();
-            bench.settle();
-            assert_eq!(bench.recipient.stop(), Some(0), "after {point}");
+            bench.recipient.is_killed_at(point);
+            bench.recipient_goes_on(point);
         }
         bench.assert_promises();
     }
@@ -158,8 +154,7 @@ fn an_importer_that_is_quicker_than_the_store_gets_each_file_once() {
     bench.sender.start();
     for (seed, point) in (0..).zip(["deliver:renamed", "deliver:synced", "deliver:delivered"]) {
         bench.drop_file("import.bin", &noise(seed, 1000));
-        bench.recipient.die_at(point);
-        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        bench.recipient.is_killed_at(point);
         let imported = bench.dir.path().join(format!("imported-{seed}"));
         std::fs::create_dir(&imported).unwrap();
         for name in ["import.bin", "import.bin.meta.json"] {
@@ -195,14 +190,10 @@ fn a_sender_that_has_lost_its_store_goes_on_from_its_claims() {
     ];
     for ((seed, point), receipts) in (0..).zip(points).zip(1..) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.is_killed_at(point);
         std::fs::remove_dir_all(bench.sender.state()).unwrap();
-        bench.sender.die_at("claims:adopted");
-        assert!(bench.sender.has_died(), "the sender was not killed at claims:adopted after {point}");
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender.is_killed_at("claims:adopted");
+        bench.sender_goes_on(point);
         assert_eq!(bench.receipts().len(), receipts, "one receipt for each file, after {point}");
     }
     // Who has confirmed what was archived before is not known any more, nor the journal.
@@ -217,12 +208,9 @@ fn a_recipient_that_has_lost_its_store_delivers_nothing_again() {
         ["download:begun", "deliver:intended", "deliver:renamed", "deliver:delivered", "confirm:answered"];
     for (seed, point) in (0..).zip(points) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
-        bench.recipient.die_at(point);
-        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        bench.recipient.is_killed_at(point);
         std::fs::remove_dir_all(bench.recipient.state()).unwrap();
-        bench.recipient.start();
-        bench.settle();
-        assert_eq!(bench.recipient.stop(), Some(0), "after {point}");
+        bench.recipient_goes_on(point);
     }
     bench.assert_promises();
 }
@@ -231,10 +219,8 @@ fn a_recipient_that_has_lost_its_store_delivers_nothing_again() {
 fn what_was_half_written_at_a_death_is_removed() {
     let mut bench = Bench::new(&Setup::default());
     bench.drop_file("a.txt", b"a");
-    bench.sender.die_at("lay_down:companion");
-    assert!(bench.sender.has_died());
-    bench.recipient.die_at("deliver:metadata");
-    assert!(bench.recipient.has_died());
+    bench.sender.is_killed_at("lay_down:companion");
+    bench.recipient.is_killed_at("deliver:metadata");
     for folder in [bench.sender.outbox(), bench.recipient.inbox()] {
         let scratch = folder.join(".formidlingd/tmp");
         assert!(scratch.is_dir());
@@ -254,12 +240,10 @@ fn a_death_while_a_document_gets_its_name_loses_and_doubles_nothing() {
             let point = format!("{point}:{time}");
             seed += 1;
             bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, 1000));
-            bench.sender.die_at(&point);
-            assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+            bench.sender.is_killed_at(&point);
             bench.sender.start();
             if time == 1 {
-                bench.recipient.die_at(&point);
-                assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+                bench.recipient.is_killed_at(&point);
             }
             bench.recipient.start();
             bench.settle();

@@ -40,8 +40,7 @@ fn a_killed_download_goes_on_from_what_is_durable_whatever_a_loss_of_power_left_
     let size = bytes.len() as u64;
     published(&mut bench, "large.bin", &bytes);
     drop(bytes);
-    bench.recipient.die_at("download:durable");
-    assert!(bench.recipient.has_died());
+    bench.recipient.is_killed_at("download:durable");
     let own = own(&bench);
     let durable = json_of(&own.join("durable.json"))["bytes"].as_u64().unwrap();
     assert!((CHECKPOINT..size).contains(&durable), "{durable}");
@@ -65,8 +64,7 @@ fn a_download_that_is_killed_again_and_again_loses_no_more_than_was_not_durable(
     drop(bytes);
     // The second is reached only by a download that has gone on from the first.
     for point in ["download:synced", "download:durable", "download:durable", "verify:synced"] {
-        bench.recipient.die_at(point);
-        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        bench.recipient.is_killed_at(point);
     }
     bench.recipient.start();
     bench.assert_promises();
@@ -181,8 +179,7 @@ fn what_is_damaged_twice_is_kept_as_evidence_and_not_confirmed() {
         published(&mut bench, "a.bin", &bytes);
         bench.dropped[0].fate = Fate::Published;
         if let Some(point) = point {
-            bench.recipient.die_at(point);
-            assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+            bench.recipient.is_killed_at(point);
         }
         bench.recipient.start();
         let rejected = bench.recipient.inbox().join(".formidlingd/rejected");
@@ -221,8 +218,7 @@ fn a_death_while_what_is_there_is_thrown_away_leaves_nothing_of_it() {
         { "effect": "range-ignored" },
     ]));
     published(&mut bench, "a.bin", &noise(10, 4 * MIB));
-    bench.recipient.die_at("restart:forgotten");
-    assert!(bench.recipient.has_died());
+    bench.recipient.is_killed_at("restart:forgotten");
     assert!(!own(&bench).join("durable.json").exists());
     bench.recipient.start();
     bench.assert_promises();

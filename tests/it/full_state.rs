@@ -1,6 +1,5 @@
 //! The disk of the state fills up, or fails: nothing is lost, and everything goes on by itself when there is room.
 
-use crate::copies::assert_all_fits;
 use crate::downloads::set_free;
 use crate::support::{Bench, Child, Content, DEADLINE, MOTTAKER, Party, Setup, noise, until};
 
@@ -33,7 +32,7 @@ fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
             let said = bench.sender.said();
             assert_eq!(ended.and_then(|status| status.code()), Some(1), "{fault}\n{said}");
             assert!(said.contains("state_io") || said.contains("cannot use the database"), "{fault}: {said}");
-            assert_all_fits(&bench.sender);
+            bench.sender.assert_all_fits();
             bench.sender.start();
         }
         bench.settle();
@@ -42,7 +41,6 @@ fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
     bench.sender.start();
     bench.wait_for_completion();
     bench.assert_promises();
-    assert_all_fits(&bench.sender);
 }
 
 #[test]
@@ -113,7 +111,7 @@ fn a_death_while_the_ballast_is_given_up_keeps_nothing_from_going_on() {
     bench.sender.start_with(&[("FORMIDLINGD_FREE_SPACE", &free), point]);
     assert!(bench.sender.has_died(), "the sender was not killed at {}", point.1);
     assert!(!bench.sender.state().join("ballast").exists());
-    assert_all_fits(&bench.sender);
+    bench.sender.assert_all_fits();
     bench.drop_file("b.txt", b"b");
     bench.sender.start_with(&[("FORMIDLINGD_FREE_SPACE", &free)]);
     bench.wait_until("what was begun is sent", || bench.receipts().len() == 1);

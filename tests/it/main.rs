@@ -20,6 +20,7 @@ mod ageing;
 mod bad_input;
 mod clock;
 mod copies;
+mod crash_points;
 mod crashes;
 mod customers;
 mod disk_faults;

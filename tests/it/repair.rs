@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Bench, Party, Setup, files_below, noise, points};
+use crate::support::{Bench, Party, Setup, files_below, noise, store_points_of};
 
 /// sled's own snapshot of its log.
 fn snapshot(party: &Party) -> PathBuf {
@@ -19,8 +19,7 @@ fn names_in_state(party: &Party) -> Vec<String> {
 fn a_death_at_any_point_of_a_repair_is_repaired_by_the_next_start() {
     let mut bench = Bench::new(&Setup::default());
     bench.recipient.start();
-    let points: Vec<String> =
-        points("store").into_iter().filter(|point| point.starts_with("repair:")).collect();
+    let points = store_points_of("repair:");
     assert!(points.len() >= 4, "{points:?}");
     for (seed, point) in (0..).zip(&points) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, 1000));
@@ -31,11 +30,8 @@ fn a_death_at_any_point_of_a_repair_is_repaired_by_the_next_start() {
         bench.sender.start();
         assert_eq!(bench.sender.stop(), Some(0), "before {point}");
         std::fs::write(snapshot(&bench.sender), b"no snapshot at all").unwrap();
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender.is_killed_at(point);
+        bench.sender_goes_on(point);
         let names = names_in_state(&bench.sender);
         assert!(!names.iter().any(|name| name.starts_with("repair")), "{point}: {names:?}");
     }

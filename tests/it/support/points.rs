@@ -81,3 +81,8 @@ pub(crate) fn usual_points(room: &str) -> BTreeSet<String> {
     points.retain(|point| !RARE.iter().any(|(rare, ..)| rare == point));
     points
 }
+
+/// Those of the store whose names begin so.
+pub(crate) fn store_points_of(what: &str) -> Vec<String> {
+    points("store").into_iter().filter(|point| point.starts_with(what)).collect()
+}
