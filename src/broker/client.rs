@@ -13,7 +13,7 @@ use url::Url;
 use super::error::{Error, Kind};
 use super::parse;
 use super::{Call, Details, Download, Initialize, Initialized, Overview, Problem, Role, Search, Trouble};
-use crate::http::{self, Clients, Purpose, Reply, Secret};
+use crate::http::{self, Clients, Purpose, Reply, Secret, Sent};
 use crate::identity::{self, AccessToken, Identity, SUBSCRIPTION_KEY_HEADER, Scope};
 use crate::pace::{Breaker, Budget, Permit, Stopping};
 use crate::seams::Clock;
@@ -104,7 +104,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(ACCEPT, "application/json");
         let answer = self.0.clients.upload(request, size, body).await;
-        let reply = self.judged(&target, permit, answer)?;
+        let reply = self.judged_content(&target, permit, answer)?;
         if !(200..300).contains(&reply.status) {
             return Err(self.refused(&target, &token, &reply));
         }
@@ -282,8 +282,25 @@ impl Client {
         }
     }
 
+    /// The same as [`Self::judged`], for a call that carries content. Where it broke after a connection was made,
+    /// nothing is said of the host: the line may have been cut for a moment with everything that was on it, or
+    /// somebody on the way may not like this file. A look at the transfer follows, and that one counts.
+    pub(super) fn judged_content(
+        &self,
+        target: &Target,
+        permit: Permit<'_>,
+        answer: Result<Reply, http::Error>,
+    ) -> Result<Reply, Error> {
+        match answer {
+            Err(error) if error.sent() != Sent::Nothing && !permit.is_probe() => {
+                Err(target.error(Kind::Http(error)))
+            }
+            answer => self.judged(target, permit, answer),
+        }
+    }
+
     /// Tells the breaker what came of a call, and takes the server's time from it.
-    pub(super) fn judged(
+    fn judged(
         &self,
         target: &Target,
         permit: Permit<'_>,
