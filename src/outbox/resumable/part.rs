@@ -107,10 +107,6 @@ impl Route {
             crash_point("upload:chunk_answered");
             let error = match answer {
                 Ok(answered) if answered == end => {
-                    // Once: a session is served without a look at rights, and others may still lack them.
-                    if !part.has_advanced {
-                        self.hold.release();
-                    }
                     (part.has_advanced, is_renewed) = (true, false);
                     part.place = Place::At { offset: end, is_stored: false };
                     match (end == part.length, upload.session.is_joined()) {
