@@ -49,6 +49,8 @@ struct Upload {
     size: u64,
     session: UploadSession,
     sending: Arc<Sending>,
+    /// It was begun in this run, and so with a look at rights, without which Altinn serves what is begun.
+    shows_rights: bool,
     /// A part cannot go on, so the others end after their chunk.
     halted: AtomicBool,
     /// Bytes that were sent although they had been sent before.
@@ -108,7 +110,8 @@ impl Route {
         let parts = Part::all(&session, known);
         let sending = Arc::new(Sending::new(transfer.clone(), file, found));
         let (halted, resent) = (AtomicBool::new(false), AtomicU64::new(0));
-        let upload = Upload { id, size, session, sending, halted, resent };
+        let shows_rights = known < session.parts.len();
+        let upload = Upload { id, size, session, sending, shows_rights, halted, resent };
         self.send_parts(transfer, &upload, parts, turn).await
     }
 
@@ -125,8 +128,6 @@ impl Route {
                 Err(error) => return self.not_created(transfer, id, &error).await.map(Some),
             };
             crash_point("upload:part_created");
-            // It was made with a look at rights, unlike what follows.
-            self.hold.release();
             self.happened(transfer, OutgoingEvent::PartCreated { part, location }).await?;
             crash_point("upload:part_known");
         }
@@ -270,6 +271,9 @@ impl Route {
 
     async fn accepted(&self, transfer: &mut Transfer, upload: &Upload) -> Result<Next, Trouble> {
         crash_point("upload:accepted");
+        if upload.shows_rights {
+            self.hold.release();
+        }
         let resent_bytes = upload.resent.load(Ordering::Relaxed);
         let parts = upload.session.parts.len();
         info!(file_transfer = %upload.id, bytes = upload.size, parts, resent_bytes, "every byte is at Altinn");

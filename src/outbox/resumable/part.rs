@@ -107,6 +107,10 @@ impl Route {
             crash_point("upload:chunk_answered");
             let error = match answer {
                 Ok(answered) if answered == end => {
+                    // Where it is one that others may not begin, that it goes on says nothing to them.
+                    if !part.has_advanced && upload.shows_rights {
+                        self.hold.release();
+                    }
                     (part.has_advanced, is_renewed) = (true, false);
                     part.place = Place::At { offset: end, is_stored: false };
                     match (end == part.length, upload.session.is_joined()) {
