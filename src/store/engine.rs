@@ -79,6 +79,7 @@ impl SledEngine {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         disk::create_dir(path)?;
         repair::remove_unfinished(path)?;
+        repair::replace_missing(path)?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = open_db(path, &config)?;
         let data_path = path.join("db");
@@ -89,10 +90,10 @@ impl SledEngine {
         let synced = File::open(&settings).and_then(|file| file.sync_all());
         synced.map_err(|source| Error::io("sync", settings, source))?;
         disk::sync_dir(path)?;
-        repair::keep_snapshot(path)?;
         let (generation, counter) = (AtomicU64::new(0), open_counter(path)?);
         let engine = Self { db, data, generation, counter, path: path.to_owned() };
         engine.count()?;
+        repair::keep_snapshot(path)?;
         Ok(engine)
     }
 

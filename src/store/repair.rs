@@ -42,6 +42,21 @@ pub(super) fn remove_unfinished(database: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Puts the second copy in the place of a snapshot that is gone. sled would take the log alone, which may look empty to
+/// it, and then it writes over what there is.
+pub(super) fn replace_missing(database: &Path) -> Result<(), Error> {
+    let names = names(database)?;
+    if names.iter().any(|name| name.starts_with(SNAPSHOT)) {
+        return Ok(());
+    }
+    let kept = names.iter().filter_map(|name| Some((name, name.strip_prefix(KEPT)?))).max();
+    let Some((kept, snapshot)) = kept else { return Ok(()) };
+    tracing::warn!(?database, snapshot, "the database's snapshot is gone: its second copy takes its place");
+    let unfinished = database.join(format!("{snapshot}{UNFINISHED}"));
+    disk::copy_file(&database.join(kept), &unfinished)?;
+    rename(&unfinished, &database.join(snapshot))
+}
+
 /// Keeps the newest snapshot of a database that was just opened once more. Has to be done before the database is
 /// changed: from then on, sled may write over what only an older snapshot needs.
 pub(super) fn keep_snapshot(database: &Path) -> Result<(), Error> {
@@ -96,6 +111,7 @@ pub(super) fn prepare(remedy: Remedy, state: &Path, database: &Path) -> Result<P
             (Remedy::KeptSnapshot, Some(snapshot)) => {
                 disk::copy_file(&trial.join(name), &trial.join(snapshot))?;
             }
+            // Else it would be taken for one that is missing.
             _ => disk::remove_file(&trial.join(name))?,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::support::{Bench, DEADLINE, Ended, Party, Setup, files_below, noise, points, run, until};
+use crate::support::{
+    Bench, DEADLINE, Ended, Party, Setup, files_below, noise, points, run, until, usual_points,
+};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
@@ -78,15 +80,7 @@ fn a_death_at_any_point_of_the_store_leaves_what_was_acknowledged() {
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
     bench.recipient.start();
     bench.sender.set("state", "export_every", "\"200ms\"");
-    let mut points = points("store");
-    // Reached by commands, and where the state was set back; each has a test of its own.
-    points.retain(|point| {
-        let other =
-            ["import:", "repair:", "set_back:", "journal:rewritten", "journal:replaced", "ballast:given_up"];
-        // Of the database in memory.
-        let simulated = ["store:committing", "store:committed"].contains(&point.as_str());
-        !simulated && !other.iter().any(|prefix| point.starts_with(prefix))
-    });
+    let points = usual_points("store");
     assert!(points.len() >= 11, "{points:?}");
     for (seed, point) in (0..).zip(&points) {
         let name = format!("{}.bin", point.replace(':', "-"));

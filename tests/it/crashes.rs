@@ -1,21 +1,48 @@
 //! Death at every point between two steps, found by reading the source, so that a new point is tried by itself.
 
-use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, inbox_points, noise, points};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::support::{Bench, INBOX, OUTBOX, RARE, Setup, ask, noise, points, usual_points};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
+
+/// The rooms whose usual points are died at one after another: here, and for the store in `copies`.
+const WALKED: [&str; 4] = ["outbox", "outbox/resumable", "inbox", "store"];
+
+#[test]
+fn at_every_crash_point_a_test_dies() {
+    let rooms = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap().flatten();
+    // Where crash points are made, they have none but in tests of that.
+    let rooms = rooms.map(|room| room.file_name().into_string().unwrap()).filter(|room| room != "seams");
+    let all: BTreeSet<String> = rooms.chain([WALKED[1].to_owned()]).flat_map(|room| points(&room)).collect();
+    assert!(all.len() >= 60, "{all:?}");
+    let mut tried: BTreeSet<String> = WALKED.into_iter().flat_map(usual_points).collect();
+    for (point, file, test) in RARE {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(file))
+            .unwrap();
+        let body =
+            text.split_once(&format!("fn {test}(")).map(|(_, rest)| rest.split("\n}\n").next().unwrap());
+        let group = point.split_once(':').unwrap().0;
+        // By its name, at a time of several, or with all that begin alike.
+        let names = [format!("\"{point}\""), format!("\"{point}:"), format!("\"{group}:\"")];
+        let is_named = body.is_some_and(|body| names.iter().any(|name| body.contains(name)));
+        assert!(is_named, "{point} is not named in {test} of {file}");
+        tried.insert(point.to_owned());
+    }
+    let missing: Vec<_> = all.difference(&tried).collect();
+    assert!(missing.is_empty(), "no test dies at {missing:?}: see support::RARE");
+    let gone: Vec<_> = tried.difference(&all).collect();
+    assert!(gone.is_empty(), "there are no such points any more: {gone:?}");
+}
 
 #[test]
 fn a_sender_that_dies_at_any_point_publishes_once() {
     // Bytes whose end may have left are not sent to another transfer until Altinn has given up on the first.
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
     bench.recipient.start();
-    let mut points = points("outbox");
-    // Reached only where the store was lost or set back, for which there are tests of their own.
-    assert!(points.remove("claims:adopted"));
-    points.retain(|point| !point.starts_with("set_back:") && !point.starts_with("receipts:"));
-    // Reached only by a sidecar without its file.
-    assert!(points.remove("orphan:explained"));
+    let points = usual_points("outbox");
     assert!(points.len() >= 15, "{points:?}");
     for (seed, point) in (0..).zip(&points) {
         let name = format!("{}.bin", point.replace(':', "-"));
@@ -78,7 +105,7 @@ fn dies_in_a_resumable_upload(points: &[String], parts: u64, cut: bool) {
 
 #[test]
 fn a_sender_that_dies_at_any_point_of_a_resumable_upload_publishes_once() {
-    let mut points = points("outbox/resumable");
+    let mut points = usual_points("outbox/resumable");
     let dead: Vec<String> = points.iter().filter(|point| is_of_a_dead_upload(point)).cloned().collect();
     points.retain(|point| !is_of_a_dead_upload(point));
     assert!(points.len() >= 7 && dead.len() == 2, "{points:?} {dead:?}");
@@ -107,7 +134,7 @@ fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
         bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
         bench.recipient.set(INBOX, "on_received", "[\"/bin/sh\", \"-c\", \":\"]");
         bench.sender.start();
-        let mut points = inbox_points();
+        let mut points = usual_points("inbox");
         // Reached only where a folder is delivered whole.
         if layout != "by_transfer" {
             assert!(points.remove("deliver:whole"));

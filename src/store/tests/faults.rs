@@ -98,6 +98,10 @@ fn damage_snapshot(snapshot: &Path, damage: &str) -> Vec<u8> {
     match damage {
         "truncated" => bytes.truncate(bytes.len() / 2),
         "empty" => bytes.clear(),
+        "gone" => {
+            std::fs::remove_file(snapshot).unwrap();
+            return bytes;
+        }
         _ => bytes.iter_mut().for_each(|byte| *byte ^= 0x5a),
     }
     std::fs::write(snapshot, &bytes).unwrap();
@@ -128,6 +132,7 @@ proptest! {
     #[test]
     fn a_damaged_snapshot_costs_nothing_however_long_the_log_was_used(
         sessions in proptest::collection::vec(proptest::collection::vec(0_u8..20, 1..60), 4..9),
+        damage in prop_oneof![Just("truncated"), Just("gone")],
     ) {
         let state = tempfile::tempdir().unwrap();
         drop(open(state.path()));
@@ -142,9 +147,10 @@ proptest! {
             drop(engine);
             // Each opening of a log that has grown makes one.
             drop(open(state.path()));
-            damage_snapshot(&snapshot(state.path()), "truncated");
+            damage_snapshot(&snapshot(state.path()), damage);
             let opened = open(state.path());
-            prop_assert!(opened.repaired.is_some());
+            // One that is gone is replaced before anything is damaged.
+            prop_assert_eq!(opened.repaired.is_some(), damage != "gone");
             drop(opened);
             let engine = raw(state.path());
             for (key, value) in &expected {
@@ -186,6 +192,35 @@ async fn a_death_while_a_snapshot_is_written_costs_nothing() {
         assert_eq!(opened.store.page(None, None, 100).await.unwrap(), transfers);
         assert!(!torn.exists());
     }
+}
+
+#[tokio::test]
+async fn of_a_damaged_database_that_cannot_be_copied_no_half_is_left() {
+    let state = tempfile::tempdir().unwrap();
+    let store = open(state.path()).store;
+    let transfer = claiming(&store, "a", 1);
+    store.insert(transfer.clone()).await.unwrap();
+    drop(store);
+    drop(open(state.path()));
+    std::fs::write(snapshot(state.path()), b"").unwrap();
+    // As on a full disk: some of it can be copied, and this cannot.
+    let stray = state.path().join("sled/stray");
+    std::os::unix::fs::symlink("/nowhere", &stray).unwrap();
+    let copies = |prefixes: &[&str]| {
+        let names = std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let named = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        names.map(|name| name.into_string().unwrap()).filter(named).count()
+    };
+    for _ in 0..2 {
+        let refused = open_with(state.path(), &TestClock::at("2026-01-01T00:00:00Z")).unwrap_err();
+        assert!(matches!(refused, Error::Io { doing: "copy", .. }), "{refused:?}");
+        assert_eq!(copies(&["damaged", "repair"]), 0, "half a copy is left");
+    }
+    std::fs::remove_file(stray).unwrap();
+    let opened = open(state.path());
+    assert!(opened.repaired.is_some());
+    assert_eq!((copies(&["damaged"]), copies(&["repair"])), (1, 0));
+    assert_eq!(opened.store.page(None, None, 10).await.unwrap(), [transfer]);
 }
 
 #[tokio::test]

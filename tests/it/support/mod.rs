@@ -24,7 +24,7 @@ pub(crate) use http::ask;
 pub(crate) use in_process::{InProcess, in_process, in_process_at};
 pub(crate) use log::TestLog;
 pub(crate) use mounts::{Ballast, Mount, assert_alone_as_root};
-pub(crate) use points::{inbox_points, points};
+pub(crate) use points::{RARE, points, usual_points};
 pub(crate) use promises::{Fate, files_below, sources_below};
 pub(crate) use proxy::{Fault, Proxy, Rule};
 pub(crate) use settings::Settings;
