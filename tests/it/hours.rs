@@ -117,3 +117,38 @@ fn a_resumable_upload_outlives_its_tokens_and_is_given_up_only_when_nothing_move
         assert!(heads.len() >= 10, "{} looks", heads.len());
     });
 }
+
+#[test]
+fn a_resumable_upload_goes_on_while_the_route_is_held() {
+    let settings = |role: Role, settings: &mut Settings| {
+        if role == Role::Sender {
+            settings.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\"")).set("retry", "max", "\"12h\"");
+        }
+    };
+    in_process(Options::default(), settings, async |site| {
+        let count = |operation: &str, status: u16| site.sandbox().ledger().count(operation, status);
+        let wait = json!({"operation": "tus-patch", "effect": "answer", "status": 429, "retry_after": "1h", "nth": 3});
+        site.faults(vec![wait]);
+        std::fs::write(site.outbox().join("large.bin"), noise(1, 6 * CHUNK)).unwrap();
+        assert!(site.until(Duration::from_hours(1), || count("tus-patch", 429) == 1).await, "it never began");
+        let rights =
+            json!({"operation": "initialize", "effect": "answer", "status": 403, "body": "bro-00006"});
+        site.faults(vec![rights]);
+        for name in ["b.bin", "c.bin"] {
+            std::fs::write(site.outbox().join(name), noise(2, 100)).unwrap();
+        }
+        assert!(
+            site.until(Duration::from_mins(50), || count("initialize", 403) >= 2).await,
+            "it is not held"
+        );
+        let arrived = || site.inbox().join("large.bin").exists();
+        assert!(site.until(Duration::from_hours(3), arrived).await, "it waited with those that lack rights");
+        assert_eq!(count("initialize", 403), 2, "that says nothing of rights");
+        site.faults(Vec::new());
+        let arrived = || ["b.bin", "c.bin"].iter().all(|name| site.inbox().join(name).exists());
+        assert!(site.until(Duration::from_hours(36), arrived).await, "the others never went");
+        for transfer in site.sandbox().transfers() {
+            assert_eq!(transfer.published(), 1, "{transfer:?}");
+        }
+    });
+}

@@ -148,6 +148,27 @@ fn parts_are_begun_in_the_order_of_the_file_and_all_are_joined() {
 }
 
 #[test]
+fn an_upload_is_begun_when_it_is_its_turn() {
+    let mut bench = bench("1");
+    bench.sender.set(OUTBOX, "max_concurrent", 1);
+    faults(
+        &bench,
+        &json!([{ "operation": "tus-patch", "effect": "request-slow", "bytes_per_second": 200_000 }]),
+    );
+    bench.drop_file("a.bin", &noise(1, SIZE));
+    bench.drop_file("b.bin", &noise(2, SIZE));
+    bench.sender.start();
+    bench.assert_promises();
+    let ledger = bench.look("ledger");
+    let created: Vec<usize> =
+        (0..ledger.len()).filter(|place| ledger[*place]["operation"] == "tus-create").collect();
+    let [first, second] = created[..] else { panic!("{created:?}") };
+    let is_first =
+        |entry: &&Value| entry["operation"] == "tus-patch" && entry["transfer"] == ledger[first]["transfer"];
+    assert_eq!(ledger[..second].iter().filter(is_first).count(), 7, "the other was begun before its turn");
+}
+
+#[test]
 fn a_part_whose_making_was_not_remembered_is_made_once_more() {
     let mut bench = bench("1");
     bench.sender.set(OUTBOX, "parallel_parts", 3);

@@ -175,3 +175,52 @@ async fn a_marker_that_is_damaged_after_the_file_was_laid_down_still_speaks_for_
     bench.drive(&mut transfer).await.unwrap();
     assert_eq!((transfer.state_name(), bench.asked("download")), ("confirmed", 1));
 }
+
+#[tokio::test]
+async fn a_folder_that_vanishes_with_its_file_is_fetched_again_and_not_confirmed() {
+    for layout in [Layout::Flat, Layout::ByTransfer] {
+        let mut bench = Bench::new(Duration::from_hours(1), true).await;
+        Arc::get_mut(&mut bench.route).unwrap().settings.layout = layout;
+        let mut transfer = bench.heard().await;
+        bench.will_answer([Bytes::from(content()).into_response()]);
+        let driver = Driver(Arc::clone(&bench.route));
+        while transfer.phase() != "delivering" {
+            driver.step(&mut transfer).await.unwrap();
+        }
+        std::fs::remove_dir_all(own(&bench, &transfer)).unwrap();
+        let trouble = bench.drive(&mut transfer).await.unwrap_err();
+        assert_eq!((trouble.failure.code.as_str(), transfer.phase()), ("file_vanished", "discovered"));
+        assert!(bench.log().contains("ERROR") && bench.asked("confirmdownload") == 0, "{}", bench.log());
+        bench.will_answer([Bytes::from(content()).into_response(), StatusCode::NO_CONTENT.into_response()]);
+        bench.drive(&mut transfer).await.unwrap();
+        assert_eq!(transfer.state_name(), "confirmed");
+        let folder = bench.inbox.path().join(if layout == Layout::Flat { "" } else { ID });
+        assert_eq!(std::fs::read(folder.join("a.bin")).unwrap(), content());
+    }
+}
+
+#[tokio::test]
+async fn while_the_services_own_folder_is_put_away_nothing_counts_as_removed_or_delivered() {
+    for what in ["", "incoming", "delivered"] {
+        let bench = Bench::new(Duration::from_hours(1), true).await;
+        let mut transfer = bench.heard().await;
+        bench.will_answer([Bytes::from(content()).into_response()]);
+        let driver = Driver(Arc::clone(&bench.route));
+        while transfer.phase() != "delivering" {
+            driver.step(&mut transfer).await.unwrap();
+        }
+        // As a death between the move and the store leaves it; and then somebody cleans up.
+        let private = bench.inbox.path().join(".formidlingd");
+        std::fs::rename(own(&bench, &transfer).join("file"), bench.inbox.path().join("a.bin")).unwrap();
+        std::fs::remove_dir(own(&bench, &transfer)).unwrap();
+        let away = bench.inbox.path().join("away");
+        std::fs::rename(private.join(what), &away).unwrap();
+        let trouble = bench.drive(&mut transfer).await.unwrap_err();
+        assert_eq!(
+            (trouble.failure.code.as_str(), transfer.phase()),
+            ("folder_not_recognised", "delivering")
+        );
+        assert!(bench.log().contains("ERROR") && bench.log().contains(ID), "{}", bench.log());
+        assert_eq!((bench.asked("download"), bench.asked("confirmdownload")), (1, 0));
+    }
+}
