@@ -1,7 +1,7 @@
 //! What goes wrong by chance: the same for the same seed.
 
+use super::call::Operation;
 use super::disk::Death;
-use super::server::Operation;
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use formidlingd::files::PROBE_PREFIX;
 use formidlingd::transfer::{Incoming, LastByte, Outgoing, Transfer, Work};
 use serde_json::Value;
 
+use super::call::{Call, Operation};
 use super::chance::FAULTS;
-use super::server::{Call, Operation, STUCK};
+use super::transfer::{STUCK, Transfer as AtAltinn};
 use super::world::{Image, Life, NAME};
 
 /// Everything finishes within this: a stuck upload is waited for, what was lost is settled, and each attempt comes
@@ -101,7 +102,7 @@ pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
             is_delivered && lies && has_metadata
         }
     };
-    let is_alive = |transfer: &super::server::Transfer| transfer.is_being_stored();
+    let is_alive = |transfer: &AtAltinn| transfer.is_being_stored();
     if operation == Operation::Upload && life.server.lock().unwrap().find(call.id()).is_some_and(is_alive) {
         life.violation("bytes are sent again while those sent before may still be stored".to_owned());
     }
@@ -168,7 +169,7 @@ pub(crate) fn at_the_end(life: &Life) {
         wrong.push("something else was published".to_owned());
     }
     // A lost answer is settled by finding what was made, not by asking for another.
-    let is_unused = |transfer: &&super::server::Transfer| transfer.status() == "Initialized";
+    let is_unused = |transfer: &&AtAltinn| transfer.status() == "Initialized";
     if !life.is_by_chance() && server.transfers.iter().any(|transfer| is_unused(&transfer)) {
         wrong.push("a transfer was asked for and never used".to_owned());
     }

@@ -6,6 +6,7 @@
 //! alone are one. `FORMIDLINGD_SIMULATION=all` tries what takes minutes, too; a failure tells the path that
 //! `FORMIDLINGD_SIMULATION_PATH` goes again, with `FORMIDLINGD_SIMULATION_LOG=1` before the eyes.
 
+mod call;
 mod chance;
 mod checks;
 mod disk;
@@ -14,6 +15,8 @@ mod honest;
 mod network;
 mod random;
 mod server;
+mod tokens;
+mod transfer;
 mod tus;
 mod world;
 

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use md5::{Digest, Md5};
 use reqwest::Method;
 
-use super::server::{Call, Operation, Reply, SCAN, Server, Transfer, hex};
+use super::call::{Call, Operation, Reply};
+use super::server::Server;
+use super::transfer::{SCAN, Transfer, hex};
 
 /// How long a chunk that was accepted takes to be stored, and an upload that is whole to be put together.
 pub(crate) const STORES: Duration = Duration::from_millis(20);

@@ -23,11 +23,12 @@ use formidlingd::transfer::{Outgoing, Work};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::call::Call;
 use super::chance::{Chance, Fault};
 use super::checks;
 use super::disk::{Death, Disk, Place, without_times};
 use super::network::Network;
-use super::server::{self, Call, Server};
+use super::server::{self, Server};
 
 pub(crate) const SENDER: &str = "0192:991825827";
 pub(crate) const RECIPIENT: &str = "0192:986252932";
