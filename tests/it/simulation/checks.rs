@@ -11,17 +11,21 @@ use serde_json::Value;
 use super::call::{Call, Operation};
 use super::chance::FAULTS;
 use super::transfer::{STUCK, Transfer as AtAltinn};
-use super::world::{Image, Life, NAME};
+use super::world::{CHUNK, Image, Life, NAME, Way};
 
 /// Everything finishes within this: a stuck upload is waited for, what was lost is settled, and each attempt comes
 /// after the longest wait at the latest (`retry.max`), a few times over. Where chance rules, each of its faults may
 /// cost a route's hold or a stuck upload besides.
-pub(crate) fn bound(by_chance: bool) -> Duration {
+pub(crate) fn bound(way: Way, by_chance: bool) -> Duration {
     const LONGEST_WAIT: Duration = Duration::from_mins(5);
     const CUT_UPLOAD: Duration = Duration::from_mins(2);
     const SETTLE_INITIALIZE: Duration = Duration::from_mins(1);
+    /// The answer to the last chunk of a part.
+    const STORING: Duration = Duration::from_mins(125);
     let faults = if by_chance { FAULTS } else { 0 };
-    let bound = (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT;
+    let in_parts = way.upload().is_some_and(|(_, parts)| parts > 1);
+    let stalls = if in_parts { faults * STORING } else { Duration::ZERO };
+    let bound = (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT + stalls;
     // Whether recipients have confirmed is looked at after a third of the age, which all lives before have made.
     if by_chance { 3 * bound } else { bound }
 }
@@ -167,6 +171,12 @@ pub(crate) fn at_the_end(life: &Life) {
     let is_other = |content: &std::sync::Arc<Vec<u8>>| **content != *image.expected;
     if published.iter().any(|transfer| transfer.content.as_ref().is_some_and(is_other)) {
         wrong.push("something else was published".to_owned());
+    }
+    // Each break costs a chunk of each part under way at most; where more is lost, another transfer is made.
+    let (_, parts) = life.way.upload().unwrap_or_default();
+    let most = image.expected.len() as u64 + u64::from(life.breaks()) * parts * CHUNK as u64;
+    for transfer in server.transfers.iter().filter(|transfer| transfer.tus.received > most) {
+        wrong.push(format!("{} bytes were sent for {}", transfer.tus.received, image.expected.len()));
     }
     // A lost answer is settled by finding what was made, not by asking for another.
     let is_unused = |transfer: &&AtAltinn| transfer.status() == "Initialized";

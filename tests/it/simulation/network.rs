@@ -20,7 +20,7 @@ use super::chance::Fault;
 use super::checks;
 use super::server::Server;
 use super::tokens;
-use super::tus::{Fate, STORES};
+use super::tus::Fate;
 use super::world::{Clock, Life, life};
 
 /// How long a message takes.
@@ -69,6 +69,7 @@ async fn answer(server: &Mutex<Server>, clock: &Clock, mut request: Request) -> 
         Fault::Connect => return Err(Lost::Connect),
         Fault::LostBefore => return Err(Lost::Cut),
         Fault::Status(status, number) => return Ok(response(refusal(status, number), now(), None)),
+        Fault::Forgotten => server.lock().unwrap().forget(&call),
         _ => {}
     }
     let body = request.body_mut().take();
@@ -204,10 +205,11 @@ impl<Now: Fn() -> Timestamp> Arriving<'_, Now> {
         }
         crash_point("call:tus_patch:whole");
         branch(&content, Fate::Wedged, "call:tus_patch:whole_for_good");
-        let (answer, waits) = count(self, &content, Fate::Stored);
-        if waits {
+        let fate = if self.fault == Fault::Late { Fate::Late(LATE) } else { Fate::Stored };
+        let (answer, waits) = count(self, &content, fate);
+        if let Some(waits) = waits {
             crash_point("call:tus_patch:storing");
-            tokio::time::sleep(2 * STORES).await;
+            tokio::time::sleep(waits).await;
         }
         Ok(answer)
     }

@@ -55,6 +55,10 @@ pub(crate) enum Way {
     Tus,
     /// Out, in chunks, in two parts at once.
     Parts,
+    /// Both, in chunks.
+    BothTus,
+    /// Both; what is larger than a chunk goes in three parts at once.
+    BothParts,
 }
 
 impl Way {
@@ -63,7 +67,17 @@ impl Way {
     }
 
     pub(crate) fn receives(self) -> bool {
-        matches!(self, Self::In | Self::Both)
+        matches!(self, Self::In | Self::Both | Self::BothTus | Self::BothParts)
+    }
+
+    /// What is sent resumably, and in how many parts.
+    pub(crate) fn upload(self) -> Option<(&'static str, u64)> {
+        match self {
+            Self::Out | Self::In | Self::Both => None,
+            Self::Tus | Self::BothTus => Some(("tus", 1)),
+            Self::Parts => Some(("tus", 2)),
+            Self::BothParts => Some(("auto", 3)),
+        }
     }
 }
 
@@ -185,9 +199,9 @@ poll_interval = "10s"
             tree = tree.display()
         )
         .unwrap();
-        if matches!(way, Way::Tus | Way::Parts) {
-            let parts = if way == Way::Parts { 2 } else { 1 };
-            write!(text, "upload = \"tus\"\nchunk_size = \"1KiB\"\nparallel_parts = {parts}\n").unwrap();
+        if let Some((upload, parts)) = way.upload() {
+            let chunks = format!("chunk_size = \"{CHUNK}B\"\nparallel_parts = {parts}");
+            write!(text, "upload = \"{upload}\"\n{chunks}\n").unwrap();
         }
     }
     if way.receives() {
@@ -317,7 +331,7 @@ impl World {
             }
         };
         let mut service = Box::pin(service.run(shutdown.clone()));
-        let bound = checks::bound(life.state.borrow().chance.is_some());
+        let bound = checks::bound(self.way, life.state.borrow().chance.is_some());
         let start = clock.start;
         let over = async {
             let mut quiet_since = None;
@@ -401,6 +415,13 @@ impl Life {
 
     pub(crate) fn is_by_chance(&self) -> bool {
         self.state.borrow().chance.is_some()
+    }
+
+    /// How often something went wrong that may have cost a chunk.
+    pub(crate) fn breaks(&self) -> u32 {
+        let state = self.state.borrow();
+        let faults = state.chance.as_ref().map_or(0, Chance::faults);
+        faults + u32::try_from(state.image.path.len()).unwrap()
     }
 
     pub(crate) fn has_died(&self) -> bool {
@@ -490,6 +511,10 @@ impl Simulation for Life {
 
     fn operates(&self, operation: &str) -> std::io::Result<()> {
         self.moment(&format!("before:{operation}"));
+        if operation == "make folder" && self.is_by_chance() {
+            // A folder that is removed and made anew between two looks would pass for one change.
+            self.scan();
+        }
         let mut state = self.state.borrow_mut();
         state.dirty = true;
         match state.chance.as_mut().and_then(|chance| chance.operation_fails(operation)) {
