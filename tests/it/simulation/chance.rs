@@ -79,6 +79,10 @@ impl Chance {
         FAULTS - self.calls - self.operations
     }
 
+    pub(crate) fn has_failed_disk(&self) -> bool {
+        self.operations < OPERATIONS
+    }
+
     pub(crate) fn dies(&mut self) -> bool {
         hits(&mut self.random, &mut self.deaths, self.dies)
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::BLOCK;
 use super::call::Operation;
 use super::chance::Chance;
+use super::disk::Death;
 use super::world::{CHUNK, Way, World};
 use crate::support::noise;
 
@@ -60,7 +61,8 @@ fn whatever_goes_wrong_at_once_a_file_is_published_and_delivered_once() {
             assert!(wrong.is_empty(), "{told}: {wrong}");
             chance = outcome.chance.unwrap();
             let Some(photo) = outcome.death else { break };
-            let death = chance.death(&photo.image.disk.deaths());
+            let death =
+                if outcome.has_ended { Death::Kill } else { chance.death(&photo.image.disk.deaths()) };
             image = photo.after(death).unwrap_or_else(|wrong| panic!("{told}: {wrong}"));
             path = image.path.clone();
         }

@@ -110,8 +110,9 @@ pub(crate) struct Photo {
 pub(crate) struct Outcome {
     pub(crate) photos: Vec<Photo>,
     pub(crate) violations: Vec<String>,
-    /// The moment of death, where chance has brought one.
+    /// The moment of death, where chance has brought one, or of an end in order.
     pub(crate) death: Option<Photo>,
+    pub(crate) has_ended: bool,
     pub(crate) points: BTreeMap<String, u32>,
     /// How long it took by the simulated clock.
     pub(crate) took: Duration,
@@ -347,7 +348,13 @@ impl World {
         };
         let is_over = tokio::select! {
             over = over => Some(over),
-            _ended = &mut service => None,
+            ended = &mut service => {
+                // It ends in order where the disk fails under its state, and is started anew.
+                if ended.is_err() && life.has_failed_disk() {
+                    life.ended();
+                }
+                None
+            }
         };
         life.state.borrow_mut().outcome.took = start.elapsed();
         if life.has_died() {
@@ -440,7 +447,6 @@ impl Life {
 
     /// A death could fall here.
     fn moment(&self, point: &str) {
-        let now = seams::Clock::now(&*self.clock);
         {
             let mut state = self.state.borrow_mut();
             if state.outcome.death.is_some() {
@@ -455,18 +461,14 @@ impl Life {
         }
         self.scan();
         let mut state = self.state.borrow_mut();
-        let server = self.server.lock().unwrap().clone();
-        let seen = (state.image.disk.revision(), server.revision(), state.image.memory.pairs());
+        let revision = self.server.lock().unwrap().revision();
+        let seen = (state.image.disk.revision(), revision, state.image.memory.pairs());
         if state.photographs && state.seen.as_ref() == Some(&seen) {
             return;
         }
         state.seen = Some(seen);
         let point = format!("{point}#{}", state.outcome.points[point]);
-        let mut image = state.image.clone();
-        image.memory = image.memory.replaced(&changed(image.claimed_changed()), &changed(SAME));
-        image.server = server;
-        image.now = now;
-        let photo = Photo { point, image };
+        let photo = self.photo(point, &state.image);
         if state.photographs {
             state.outcome.photos.push(photo);
         } else {
@@ -478,6 +480,27 @@ impl Life {
     pub(crate) fn fault(&self, call: &Call) -> Fault {
         let mut state = self.state.borrow_mut();
         state.chance.as_mut().map_or(Fault::None, |chance| chance.fault(call.operation()))
+    }
+
+    /// Whether a file operation has failed by chance.
+    fn has_failed_disk(&self) -> bool {
+        self.state.borrow().chance.as_ref().is_some_and(Chance::has_failed_disk)
+    }
+
+    /// The service has ended by itself: another begins with what it left.
+    fn ended(&self) {
+        self.scan();
+        let mut state = self.state.borrow_mut();
+        let photo = self.photo("ended".to_owned(), &state.image);
+        state.outcome.death = Some(photo);
+        state.outcome.has_ended = true;
+    }
+
+    /// What is to be seen now.
+    fn photo(&self, point: String, image: &Image) -> Photo {
+        let memory = image.memory.replaced(&changed(image.claimed_changed()), &changed(SAME));
+        let (server, now) = (self.server.lock().unwrap().clone(), seams::Clock::now(&*self.clock));
+        Photo { point, image: Image { memory, server, now, ..image.clone() } }
     }
 
     /// Whether all is done, as far as can be seen at a glance.
