@@ -8,19 +8,24 @@ use formidlingd::files::PROBE_PREFIX;
 use formidlingd::transfer::{Incoming, LastByte, Outgoing, Transfer, Work};
 use serde_json::Value;
 
+use super::call::{Call, Operation};
 use super::chance::FAULTS;
-use super::server::{Call, Operation, STUCK};
-use super::world::{Image, Life, NAME};
+use super::transfer::{STUCK, Transfer as AtAltinn};
+use super::world::{CHUNK, Image, Life, NAME, Way};
 
 /// Everything finishes within this: a stuck upload is waited for, what was lost is settled, and each attempt comes
 /// after the longest wait at the latest (`retry.max`), a few times over. Where chance rules, each of its faults may
 /// cost a route's hold or a stuck upload besides.
-pub(crate) fn bound(by_chance: bool) -> Duration {
+pub(crate) fn bound(way: Way, by_chance: bool) -> Duration {
     const LONGEST_WAIT: Duration = Duration::from_mins(5);
     const CUT_UPLOAD: Duration = Duration::from_mins(2);
     const SETTLE_INITIALIZE: Duration = Duration::from_mins(1);
+    /// The answer to the last chunk of a part.
+    const STORING: Duration = Duration::from_mins(125);
     let faults = if by_chance { FAULTS } else { 0 };
-    let bound = (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT;
+    let in_parts = way.upload().is_some_and(|(_, parts)| parts > 1);
+    let stalls = if in_parts { faults * STORING } else { Duration::ZERO };
+    let bound = (1 + faults) * (STUCK + CUT_UPLOAD + SETTLE_INITIALIZE) + 12 * LONGEST_WAIT + stalls;
     // Whether recipients have confirmed is looked at after a third of the age, which all lives before have made.
     if by_chance { 3 * bound } else { bound }
 }
@@ -101,7 +106,7 @@ pub(crate) fn at_call(life: &Life, call: &Call, body: &[u8]) {
             is_delivered && lies && has_metadata
         }
     };
-    let is_alive = |transfer: &super::server::Transfer| transfer.is_being_stored();
+    let is_alive = |transfer: &AtAltinn| transfer.is_being_stored();
     if operation == Operation::Upload && life.server.lock().unwrap().find(call.id()).is_some_and(is_alive) {
         life.violation("bytes are sent again while those sent before may still be stored".to_owned());
     }
@@ -167,8 +172,14 @@ pub(crate) fn at_the_end(life: &Life) {
     if published.iter().any(|transfer| transfer.content.as_ref().is_some_and(is_other)) {
         wrong.push("something else was published".to_owned());
     }
+    // Each break costs a chunk of each part under way at most; where more is lost, another transfer is made.
+    let (_, parts) = life.way.upload().unwrap_or_default();
+    let most = image.expected.len() as u64 + u64::from(life.breaks()) * parts * CHUNK as u64;
+    for transfer in server.transfers.iter().filter(|transfer| transfer.tus.received > most) {
+        wrong.push(format!("{} bytes were sent for {}", transfer.tus.received, image.expected.len()));
+    }
     // A lost answer is settled by finding what was made, not by asking for another.
-    let is_unused = |transfer: &&super::server::Transfer| transfer.status() == "Initialized";
+    let is_unused = |transfer: &&AtAltinn| transfer.status() == "Initialized";
     if !life.is_by_chance() && server.transfers.iter().any(|transfer| is_unused(&transfer)) {
         wrong.push("a transfer was asked for and never used".to_owned());
     }

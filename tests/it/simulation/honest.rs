@@ -17,7 +17,8 @@ use futures_util::{StreamExt, stream};
 use md5::{Digest, Md5};
 
 use super::network::Network;
-use super::server::{Server, hex};
+use super::server::Server;
+use super::transfer::{SCAN, hex};
 use super::world;
 
 /// A client of one end, on the real network or on the simulation's.
@@ -393,8 +394,7 @@ async fn resumable(altinn: &mut Altinn) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_small_altinn_answers_as_the_sandbox_does() {
     let (listen, rate_limits) = ("127.0.0.1:0".parse().unwrap(), RateLimits::default());
-    let scan_delay = super::server::SCAN;
-    let options = Options { listen, rate_limits, scan_delay, ..Options::default() };
+    let options = Options { listen, rate_limits, scan_delay: SCAN, ..Options::default() };
     let sandbox = Sandbox::start(options).await.unwrap();
     let founded = |name: &str| sandbox.organizations().iter().find(|founded| founded.name == name).unwrap();
     let (sender, recipient) = (founded("avsender"), founded("mottaker"));

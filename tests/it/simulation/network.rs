@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +15,12 @@ use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, RANGE};
 use reqwest::{Body, Request, Response};
 
+use super::call::{Call, Operation, Reply};
 use super::chance::Fault;
 use super::checks;
-use super::server::{self, Call, Operation, Reply, Server};
-use super::tus::{Fate, STORES};
+use super::server::Server;
+use super::tokens;
+use super::tus::Fate;
 use super::world::{Clock, Life, life};
 
 /// How long a message takes.
@@ -54,7 +56,7 @@ pub(crate) fn call_of(request: &Request) -> Call {
             .into_iter()
             .filter_map(|name| Some((name, request.headers().get(name)?.to_str().ok()?.to_owned())))
             .collect(),
-        caller: server::caller(header(AUTHORIZATION)),
+        caller: tokens::caller(header(AUTHORIZATION)),
     }
 }
 
@@ -67,17 +69,18 @@ async fn answer(server: &Mutex<Server>, clock: &Clock, mut request: Request) -> 
         Fault::Connect => return Err(Lost::Connect),
         Fault::LostBefore => return Err(Lost::Cut),
         Fault::Status(status, number) => return Ok(response(refusal(status, number), now(), None)),
+        Fault::Forgotten => server.lock().unwrap().forget(&call),
         _ => {}
     }
     let body = request.body_mut().take();
-    let reply = if operation == Operation::Upload {
-        crash_point("call:upload:sent");
+    let reply = if matches!(operation, Operation::Upload | Operation::TusPatch) {
+        crash_point(&format!("call:{}:sent", operation.name()));
         check(|life| checks::at_call(life, &call, b""));
-        upload(server, &now, &call, body, fault).await?
-    } else if operation == Operation::TusPatch {
-        crash_point("call:tus_patch:sent");
-        check(|life| checks::at_call(life, &call, b""));
-        chunk(server, &now, &call, body, fault).await?
+        let arriving = Arriving { server, now: &now, call: &call, fault };
+        match operation {
+            Operation::Upload => arriving.upload(body).await?,
+            _ => arriving.chunk(body).await?,
+        }
     } else {
         let body = match body {
             Some(body) => body.collect().await.map_err(|_| Lost::Cut)?.to_bytes(),
@@ -114,91 +117,102 @@ fn refusal(status: u16, number: u16) -> Reply {
     }
 }
 
-async fn upload(
-    server: &Mutex<Server>,
-    now: &impl Fn() -> Timestamp,
-    call: &Call,
-    body: Option<Body>,
+/// A body on its way to Altinn.
+struct Arriving<'a, Now> {
+    server: &'a Mutex<Server>,
+    now: &'a Now,
+    call: &'a Call,
     fault: Fault,
-) -> Result<Reply, Lost> {
-    let refused = server.lock().unwrap().begin_upload(call.id(), now());
-    if let Some(refused) = refused {
-        return Ok(refused);
-    }
-    let mut content = Vec::new();
-    let mut body = body.unwrap_or_default();
-    while let Some(frame) = body.frame().await {
-        content.extend_from_slice(&frame.map_err(|_| Lost::Cut)?.into_data().unwrap_or_default());
-        if fault == Fault::CutBody {
-            return Err(Lost::Cut);
-        }
-        tokio::time::sleep(LATENCY).await;
-    }
-    check(|life| checks::at_last_byte(life, call));
-    let content = Arc::new(content);
-    crash_point("call:upload:whole");
-    // Altinn may store what has arrived though the sender is dead by now.
-    let before = server.lock().unwrap().clone();
-    server.lock().unwrap().end_upload_late(call.id(), Arc::clone(&content), now() + LATE);
-    crash_point("call:upload:late");
-    *server.lock().unwrap() = before;
-    if fault == Fault::Late {
-        server.lock().unwrap().end_upload_late(call.id(), content, now() + LATE);
-        return Err(Lost::Cut);
-    }
-    Ok(server.lock().unwrap().end_upload(call.id(), content, now()))
 }
 
-/// A chunk of a resumable upload. One whose sender dies on the way counts as far as it has come, and is stored, or never.
-async fn chunk(
-    server: &Mutex<Server>,
-    now: &impl Fn() -> Timestamp,
-    call: &Call,
-    body: Option<Body>,
-    fault: Fault,
-) -> Result<Reply, Lost> {
-    let room = match server.lock().unwrap().begin_chunk(call, now()) {
-        Ok(room) => room,
-        Err(answer) => return Ok(answer),
-    };
-    let count = |bytes: &[u8], fate| server.lock().unwrap().end_chunk(call, bytes.to_vec(), fate, now());
-    let branch = |bytes: &[u8], fate, point: &str| {
-        let before = server.lock().unwrap().clone();
-        count(bytes, fate);
+impl<Now: Fn() -> Timestamp> Arriving<'_, Now> {
+    fn server(&self) -> MutexGuard<'_, Server> {
+        self.server.lock().unwrap()
+    }
+
+    /// What a death leaves if this has happened; life goes on as if it had not.
+    fn branch(&self, point: &str, happens: impl FnOnce(&Self)) {
+        let before = self.server().clone();
+        happens(self);
         crash_point(point);
-        *server.lock().unwrap() = before;
-    };
-    let mut content = Vec::new();
-    let mut body = body.unwrap_or_default();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            // As a person pulls the plug: the sandbox never stores it, either.
-            count(&content, Fate::Wedged);
-            return Err(Lost::Cut);
-        };
-        let frame = frame.into_data().unwrap_or_default();
-        let half = [&content, &frame[..frame.len() / 2]].concat();
-        branch(&half, Fate::Wedged, "call:tus_patch:cut_for_good");
-        branch(&half, Fate::Stored, "call:tus_patch:cut");
-        if fault == Fault::CutBody || fault == Fault::Wedge {
-            count(&half, if fault == Fault::Wedge { Fate::Wedged } else { Fate::Stored });
+        *self.server() = before;
+    }
+
+    /// All of a body, or what came of one that broke off or was cut in the middle of a block. `at_half` is told what
+    /// has come at each of those.
+    async fn taken(&self, body: Option<Body>, at_half: impl Fn(&[u8])) -> Result<Vec<u8>, Vec<u8>> {
+        let (mut content, mut body) = (Vec::new(), body.unwrap_or_default());
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return Err(content) };
+            let frame = frame.into_data().unwrap_or_default();
+            let half = [&content, &frame[..frame.len() / 2]].concat();
+            at_half(&half);
+            if matches!(self.fault, Fault::CutBody | Fault::Wedge) {
+                return Err(half);
+            }
+            content.extend_from_slice(&frame);
+            tokio::time::sleep(LATENCY).await;
+        }
+        Ok(content)
+    }
+
+    /// A stream.
+    async fn upload(&self, body: Option<Body>) -> Result<Reply, Lost> {
+        let id = self.call.id();
+        if let Some(refused) = self.server().begin_upload(id, (self.now)()) {
+            return Ok(refused);
+        }
+        let content = Arc::new(self.taken(body, |_| {}).await.map_err(|_| Lost::Cut)?);
+        check(|life| checks::at_last_byte(life, self.call));
+        crash_point("call:upload:whole");
+        let store_late = |it: &Self| it.server().end_upload_late(id, Arc::clone(&content), (it.now)() + LATE);
+        // Altinn may store what has arrived though the sender is dead by now.
+        self.branch("call:upload:late", store_late);
+        if self.fault == Fault::Late {
+            store_late(self);
             return Err(Lost::Cut);
         }
-        content.extend_from_slice(&frame);
-        tokio::time::sleep(LATENCY).await;
+        Ok(self.server().end_upload(id, Arc::clone(&content), (self.now)()))
     }
-    let is_part = call.path.contains("/partial/");
-    if content.len() as u64 == room && !is_part {
-        check(|life| checks::at_last_byte(life, call));
+
+    /// A chunk of a resumable upload. One whose sender dies on the way counts as far as it has come, and is stored, or
+    /// never.
+    async fn chunk(&self, body: Option<Body>) -> Result<Reply, Lost> {
+        let room = match self.server().begin_chunk(self.call, (self.now)()) {
+            Ok(room) => room,
+            Err(answer) => return Ok(answer),
+        };
+        let count =
+            |it: &Self, bytes: &[u8], fate| it.server().end_chunk(it.call, bytes.to_vec(), fate, (it.now)());
+        let branch = |bytes: &[u8], fate, point: &str| self.branch(point, |it| drop(count(it, bytes, fate)));
+        let taken = self.taken(body, |half| {
+            branch(half, Fate::Wedged, "call:tus_patch:cut_for_good");
+            branch(half, Fate::Stored, "call:tus_patch:cut");
+        });
+        let content = match taken.await {
+            Ok(content) => content,
+            Err(part) => {
+                // Where it is its sender who broke off, it is as when a person pulls the plug: never stored, as the
+                // sandbox has it.
+                let fate = if self.fault == Fault::CutBody { Fate::Stored } else { Fate::Wedged };
+                count(self, &part, fate);
+                return Err(Lost::Cut);
+            }
+        };
+        let is_part = self.call.path.contains("/partial/");
+        if content.len() as u64 == room && !is_part {
+            check(|life| checks::at_last_byte(life, self.call));
+        }
+        crash_point("call:tus_patch:whole");
+        branch(&content, Fate::Wedged, "call:tus_patch:whole_for_good");
+        let fate = if self.fault == Fault::Late { Fate::Late(LATE) } else { Fate::Stored };
+        let (answer, waits) = count(self, &content, fate);
+        if let Some(waits) = waits {
+            crash_point("call:tus_patch:storing");
+            tokio::time::sleep(waits).await;
+        }
+        Ok(answer)
     }
-    crash_point("call:tus_patch:whole");
-    branch(&content, Fate::Wedged, "call:tus_patch:whole_for_good");
-    let (answer, waits) = count(&content, Fate::Stored);
-    if waits {
-        crash_point("call:tus_patch:storing");
-        tokio::time::sleep(2 * STORES).await;
-    }
-    Ok(answer)
 }
 
 /// The answer on the line; it may break off.

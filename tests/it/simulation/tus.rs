@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use md5::{Digest, Md5};
 use reqwest::Method;
 
-use super::server::{Call, Operation, Reply, SCAN, Server, Transfer, hex};
+use super::call::{Call, Operation, Reply};
+use super::server::Server;
+use super::transfer::{SCAN, Transfer, hex};
 
 /// How long a chunk that was accepted takes to be stored, and an upload that is whole to be put together.
 pub(crate) const STORES: Duration = Duration::from_millis(20);
@@ -24,6 +26,8 @@ const PAST: &str = "A file transfer has already been, or attempted to be, create
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Stored,
+    /// It counts as accepted, and is stored this long afterwards.
+    Late(Duration),
     /// It counts as accepted, and is never stored.
     Wedged,
 }
@@ -36,6 +40,8 @@ struct Upload {
     stored: u64,
     chunks: u64,
     part: Option<usize>,
+    /// Nothing is known of it any more but its blocks.
+    is_forgotten: bool,
 }
 
 /// The number of the part, and of the chunk in it. Blocks are joined in this order.
@@ -63,6 +69,8 @@ pub(crate) struct Desk {
     /// The last sign of life.
     pub(crate) active: Option<Timestamp>,
     pub(crate) changes: u64,
+    /// Bytes that came in chunks, whatever became of them.
+    pub(crate) received: u64,
 }
 
 /// Which upload is meant: the whole, or a part by its number.
@@ -70,17 +78,19 @@ type Target = Option<usize>;
 
 impl Desk {
     fn upload(&self, target: Target) -> Option<&Upload> {
-        match target {
+        let upload = match target {
             None => self.whole.as_ref(),
             Some(part) => self.parts.get(part),
-        }
+        };
+        upload.filter(|upload| !upload.is_forgotten)
     }
 
     fn upload_mut(&mut self, target: Target) -> Option<&mut Upload> {
-        match target {
+        let upload = match target {
             None => self.whole.as_mut(),
             Some(part) => self.parts.get_mut(part),
-        }
+        };
+        upload.filter(|upload| !upload.is_forgotten)
     }
 
     fn leftovers(&self) -> u64 {
@@ -99,7 +109,7 @@ impl Desk {
     }
 
     fn is_whole(&self) -> bool {
-        self.whole.as_ref().is_some_and(|upload| {
+        self.upload(None).is_some_and(|upload| {
             upload.length > 0 && upload.accepted >= upload.length && upload.stored >= upload.length
         })
     }
@@ -126,20 +136,20 @@ impl Desk {
         self.finalises = None;
         let blocks = self.blocks.iter().filter(|(block, _)| block.0.is_some() == self.is_joined);
         let content: Vec<u8> = blocks.flat_map(|(_, bytes)| bytes.iter().copied()).collect();
-        let is_fitting = self.length(None) == Some(content.len() as u64);
+        let is_fitting = self.is_whole() && self.length(None) == Some(content.len() as u64);
         self.changes += 1;
         is_fitting.then(|| (at, Arc::new(content)))
     }
 
     /// Nothing is left but who took part.
     pub(crate) fn close(&mut self) {
-        let (session, active, changes) = (self.session, self.active, self.changes + 1);
-        *self = Self { session, active, changes, ..Self::default() };
+        let (session, active, received) = (self.session, self.active, self.received);
+        *self = Self { session, active, received, changes: self.changes + 1, ..Self::default() };
     }
 
     pub(crate) fn hash(&self, hasher: &mut DefaultHasher) {
         for upload in self.whole.iter().chain(&self.parts) {
-            (upload.length, upload.accepted, upload.stored, upload.chunks).hash(hasher);
+            (upload.length, upload.accepted, upload.stored, upload.chunks, upload.is_forgotten).hash(hasher);
         }
         (self.whole.is_some(), self.is_joined, self.session, self.finalises.is_some()).hash(hasher);
         self.blocks.hash(hasher);
@@ -183,6 +193,16 @@ fn goes_on(transfer: &Transfer) -> bool {
 impl Server {
     fn tus_transfer(&mut self, call: &Call) -> Option<&mut Transfer> {
         self.transfers.iter_mut().find(|transfer| transfer.id == call.id())
+    }
+
+    /// Forgets the upload that a call is about, and who sends it, as after a day without a sign of life.
+    pub(crate) fn forget(&mut self, call: &Call) {
+        let (target, Some(transfer)) = (target(call), self.tus_transfer(call)) else { return };
+        let desk = &mut transfer.tus;
+        if let Some(upload) = target.and_then(|target| desk.upload_mut(target)) {
+            upload.is_forgotten = true;
+            (desk.session, desk.changes) = (false, desk.changes + 1);
+        }
     }
 
     /// Answers a call about a resumable upload that has no body.
@@ -243,24 +263,25 @@ impl Server {
         Ok(length - offset)
     }
 
-    /// Counts the bytes of a chunk that have come; whether its answer waits until they are stored.
+    /// Counts the bytes of a chunk that have come; how long its answer waits until they are stored.
     pub(crate) fn end_chunk(
         &mut self,
         call: &Call,
         bytes: Vec<u8>,
         fate: Fate,
         now: Timestamp,
-    ) -> (Reply, bool) {
+    ) -> (Reply, Option<Duration>) {
         self.pass(now);
-        let Some(target) = target(call) else { return (text(404, NOT_FOUND), false) };
+        let Some(target) = target(call) else { return (text(404, NOT_FOUND), None) };
         let transfer = self.tus_transfer(call).unwrap();
         let desk = &mut transfer.tus;
+        desk.received += bytes.len() as u64;
         let Some(upload) = desk.upload_mut(target) else {
-            return (text(400, "Upload offset conflict"), false);
+            return (text(400, "Upload offset conflict"), None);
         };
         let (size, room) = (bytes.len() as u64, upload.length - upload.accepted);
         if size > room {
-            return (text(413, "Request contains more data than the file's upload length"), false);
+            return (text(413, "Request contains more data than the file's upload length"), None);
         }
         let block = (upload.part, upload.chunks);
         if size > 0 {
@@ -268,12 +289,16 @@ impl Server {
             upload.chunks += 1;
         }
         let (offset, is_last) = (upload.accepted, upload.accepted == upload.length);
-        if size > 0 && fate == Fate::Stored {
-            desk.pending.push(Pending { block, bytes: Arc::new(bytes), at: now + STORES });
+        let stores = match fate {
+            Fate::Late(late) => late,
+            Fate::Stored | Fate::Wedged => STORES,
+        };
+        if size > 0 && fate != Fate::Wedged {
+            desk.pending.push(Pending { block, bytes: Arc::new(bytes), at: now + stores });
         }
         desk.active = Some(now);
         desk.changes += 1;
-        (told(204, &[("upload-offset", offset)]), is_last && target.is_some())
+        (told(204, &[("upload-offset", offset)]), (is_last && target.is_some()).then_some(2 * stores))
     }
 }
 
@@ -325,7 +350,7 @@ fn create(transfer: &mut Transfer, call: &Call, now: Timestamp) -> Reply {
     let desk = &mut transfer.tus;
     let is_part = call.tus("upload-concat") == Some("partial");
     let part = is_part.then_some(desk.parts.len());
-    let upload = Upload { length, accepted: 0, stored: 0, chunks: 0, part };
+    let upload = Upload { length, accepted: 0, stored: 0, chunks: 0, part, is_forgotten: false };
     if is_part {
         desk.parts.push(upload);
     } else {
@@ -348,7 +373,7 @@ fn join(transfer: &mut Transfer, call: &Call, now: Timestamp) -> Reply {
     let mut length = 0;
     for path in list.split(' ') {
         let part = Call { method: Method::HEAD, path: path.to_owned(), ..call.clone() };
-        let Some(upload) = target(&part).flatten().and_then(|part| transfer.tus.parts.get(part)) else {
+        let Some(upload) = target(&part).flatten().and_then(|part| transfer.tus.upload(Some(part))) else {
             return text(400, "Could not find some of the files supplied for concatenation");
         };
         if upload.accepted < upload.length {
@@ -364,7 +389,8 @@ fn join(transfer: &mut Transfer, call: &Call, now: Timestamp) -> Reply {
     }
     transfer.set("UploadProcessing", "", now);
     let desk = &mut transfer.tus;
-    desk.whole = Some(Upload { length, accepted: length, stored: length, chunks: 0, part: None });
+    desk.whole =
+        Some(Upload { length, accepted: length, stored: length, chunks: 0, part: None, is_forgotten: false });
     desk.is_joined = true;
     desk.active = Some(now);
     desk.changes += 1;

@@ -23,11 +23,12 @@ use formidlingd::transfer::{Outgoing, Work};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::call::Call;
 use super::chance::{Chance, Fault};
 use super::checks;
 use super::disk::{Death, Disk, Place, without_times};
 use super::network::Network;
-use super::server::{self, Call, Server};
+use super::server::{self, Server};
 
 pub(crate) const SENDER: &str = "0192:991825827";
 pub(crate) const RECIPIENT: &str = "0192:986252932";
@@ -54,6 +55,10 @@ pub(crate) enum Way {
     Tus,
     /// Out, in chunks, in two parts at once.
     Parts,
+    /// Both, in chunks.
+    BothTus,
+    /// Both; what is larger than a chunk goes in three parts at once.
+    BothParts,
 }
 
 impl Way {
@@ -62,7 +67,17 @@ impl Way {
     }
 
     pub(crate) fn receives(self) -> bool {
-        matches!(self, Self::In | Self::Both)
+        matches!(self, Self::In | Self::Both | Self::BothTus | Self::BothParts)
+    }
+
+    /// What is sent resumably, and in how many parts.
+    pub(crate) fn upload(self) -> Option<(&'static str, u64)> {
+        match self {
+            Self::Out | Self::In | Self::Both => None,
+            Self::Tus | Self::BothTus => Some(("tus", 1)),
+            Self::Parts => Some(("tus", 2)),
+            Self::BothParts => Some(("auto", 3)),
+        }
     }
 }
 
@@ -95,8 +110,9 @@ pub(crate) struct Photo {
 pub(crate) struct Outcome {
     pub(crate) photos: Vec<Photo>,
     pub(crate) violations: Vec<String>,
-    /// The moment of death, where chance has brought one.
+    /// The moment of death, where chance has brought one, or of an end in order.
     pub(crate) death: Option<Photo>,
+    pub(crate) has_ended: bool,
     pub(crate) points: BTreeMap<String, u32>,
     /// How long it took by the simulated clock.
     pub(crate) took: Duration,
@@ -184,9 +200,9 @@ poll_interval = "10s"
             tree = tree.display()
         )
         .unwrap();
-        if matches!(way, Way::Tus | Way::Parts) {
-            let parts = if way == Way::Parts { 2 } else { 1 };
-            write!(text, "upload = \"tus\"\nchunk_size = \"1KiB\"\nparallel_parts = {parts}\n").unwrap();
+        if let Some((upload, parts)) = way.upload() {
+            let chunks = format!("chunk_size = \"{CHUNK}B\"\nparallel_parts = {parts}");
+            write!(text, "upload = \"{upload}\"\n{chunks}\n").unwrap();
         }
     }
     if way.receives() {
@@ -316,7 +332,7 @@ impl World {
             }
         };
         let mut service = Box::pin(service.run(shutdown.clone()));
-        let bound = checks::bound(life.state.borrow().chance.is_some());
+        let bound = checks::bound(self.way, life.state.borrow().chance.is_some());
         let start = clock.start;
         let over = async {
             let mut quiet_since = None;
@@ -332,7 +348,13 @@ impl World {
         };
         let is_over = tokio::select! {
             over = over => Some(over),
-            _ended = &mut service => None,
+            ended = &mut service => {
+                // It ends in order where the disk fails under its state, and is started anew.
+                if ended.is_err() && life.has_failed_disk() {
+                    life.ended();
+                }
+                None
+            }
         };
         life.state.borrow_mut().outcome.took = start.elapsed();
         if life.has_died() {
@@ -402,6 +424,13 @@ impl Life {
         self.state.borrow().chance.is_some()
     }
 
+    /// How often something went wrong that may have cost a chunk.
+    pub(crate) fn breaks(&self) -> u32 {
+        let state = self.state.borrow();
+        let faults = state.chance.as_ref().map_or(0, Chance::faults);
+        faults + u32::try_from(state.image.path.len()).unwrap()
+    }
+
     pub(crate) fn has_died(&self) -> bool {
         self.state.borrow().outcome.death.is_some()
     }
@@ -418,7 +447,6 @@ impl Life {
 
     /// A death could fall here.
     fn moment(&self, point: &str) {
-        let now = seams::Clock::now(&*self.clock);
         {
             let mut state = self.state.borrow_mut();
             if state.outcome.death.is_some() {
@@ -433,18 +461,14 @@ impl Life {
         }
         self.scan();
         let mut state = self.state.borrow_mut();
-        let server = self.server.lock().unwrap().clone();
-        let seen = (state.image.disk.revision(), server.revision(), state.image.memory.pairs());
+        let revision = self.server.lock().unwrap().revision();
+        let seen = (state.image.disk.revision(), revision, state.image.memory.pairs());
         if state.photographs && state.seen.as_ref() == Some(&seen) {
             return;
         }
         state.seen = Some(seen);
         let point = format!("{point}#{}", state.outcome.points[point]);
-        let mut image = state.image.clone();
-        image.memory = image.memory.replaced(&changed(image.claimed_changed()), &changed(SAME));
-        image.server = server;
-        image.now = now;
-        let photo = Photo { point, image };
+        let photo = self.photo(point, &state.image);
         if state.photographs {
             state.outcome.photos.push(photo);
         } else {
@@ -456,6 +480,27 @@ impl Life {
     pub(crate) fn fault(&self, call: &Call) -> Fault {
         let mut state = self.state.borrow_mut();
         state.chance.as_mut().map_or(Fault::None, |chance| chance.fault(call.operation()))
+    }
+
+    /// Whether a file operation has failed by chance.
+    fn has_failed_disk(&self) -> bool {
+        self.state.borrow().chance.as_ref().is_some_and(Chance::has_failed_disk)
+    }
+
+    /// The service has ended by itself: another begins with what it left.
+    fn ended(&self) {
+        self.scan();
+        let mut state = self.state.borrow_mut();
+        let photo = self.photo("ended".to_owned(), &state.image);
+        state.outcome.death = Some(photo);
+        state.outcome.has_ended = true;
+    }
+
+    /// What is to be seen now.
+    fn photo(&self, point: String, image: &Image) -> Photo {
+        let memory = image.memory.replaced(&changed(image.claimed_changed()), &changed(SAME));
+        let (server, now) = (self.server.lock().unwrap().clone(), seams::Clock::now(&*self.clock));
+        Photo { point, image: Image { memory, server, now, ..image.clone() } }
     }
 
     /// Whether all is done, as far as can be seen at a glance.
@@ -489,6 +534,10 @@ impl Simulation for Life {
 
     fn operates(&self, operation: &str) -> std::io::Result<()> {
         self.moment(&format!("before:{operation}"));
+        if operation == "make folder" && self.is_by_chance() {
+            // A folder that is removed and made anew between two looks would pass for one change.
+            self.scan();
+        }
         let mut state = self.state.borrow_mut();
         state.dirty = true;
         match state.chance.as_mut().and_then(|chance| chance.operation_fails(operation)) {

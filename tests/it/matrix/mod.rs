@@ -4,21 +4,25 @@
 //! No answer of these is final for a file. A refusal without Altinn's own words is somebody else's (a gateway, a
 //! firewall), and one that has them is about rights, which an outage of Altinn's authorization looks like: the route
 //! waits, and the file is sent. What is final (malware, a wrong checksum again and again, a file that is too large)
-//! has tests of its own in `sending.rs` and `bad_input.rs`.
+//! has tests of its own in `sending.rs` and `bad_input.rs`. Calls of resumable uploads are in `tus`.
+
+mod tus;
 
 use std::time::Duration;
 
 use formidlingd::sandbox::{Entry, Filter, Options, RateLimits, Role};
 use serde_json::{Value, json};
 
-use crate::support::{InProcess, files_below, in_process, noise};
+use crate::support::{InProcess, OUTBOX, files_below, in_process, noise};
 
 /// An upload whose last byte may have left is watched until Altinn gives it up: here sooner than after a day.
 const STUCK_AFTER: Duration = Duration::from_mins(10);
-/// However a call is broken, the file is through after this long.
-const BOUND: Duration = Duration::from_hours(2);
+/// However a call is broken, the file is through after this long: the answer to the end of a part is waited for longest.
+const BOUND: Duration = Duration::from_hours(4);
 /// Bytes of a file.
 const SIZE: usize = 3000;
+/// Bytes of a chunk, where it goes in chunks: the least that the settings take. The last of three is short.
+const CHUNK: usize = 1024;
 
 /// A call, and how it is brought about.
 struct Call {
@@ -33,6 +37,12 @@ struct Call {
     before: &'static [fn() -> Value],
     /// Whether its answer has a body that can be cut.
     has_body: bool,
+    /// In how many parts the file goes in chunks; as a stream where in none.
+    parts: u64,
+    /// Whether what arrives of a chunk that is cut is accepted and never stored.
+    wedges: bool,
+    /// How long Altinn takes to put together what is there.
+    finalising: Duration,
 }
 
 fn a_token_is_refused() -> Value {
@@ -56,7 +66,17 @@ fn download_is_not_noted() -> Value {
 }
 
 const fn call(name: &'static str, operation: &'static str, by: Role) -> Call {
-    Call { name, operation, by, nth: 1, before: &[], has_body: true }
+    Call {
+        name,
+        operation,
+        by,
+        nth: 1,
+        before: &[],
+        has_body: true,
+        parts: 0,
+        wedges: false,
+        finalising: Duration::from_millis(20),
+    }
 }
 
 const CALLS: [Call; 12] = [
@@ -74,10 +94,20 @@ const CALLS: [Call; 12] = [
     Call { has_body: false, ..call("confirm", "confirm", Role::Recipient) },
 ];
 
-/// How a call is broken: a name, and the members of a rule.
-fn ways(call: &Call) -> Vec<(&'static str, Value)> {
-    let answer = |status: u16, body: &str| json!({"effect": "answer", "status": status, "body": body});
-    let after = |status: u16, body: &str| json!({"effect": "answer", "status": status, "body": body, "when": "after"});
+/// A way to break a call: a name, and the members of a rule.
+type Way = (&'static str, Value);
+
+fn answer(status: u16, body: &str) -> Value {
+    json!({"effect": "answer", "status": status, "body": body})
+}
+
+/// An answer in the place of the real one, after all has happened.
+fn after(status: u16, body: &str) -> Value {
+    json!({"effect": "answer", "status": status, "body": body, "when": "after"})
+}
+
+/// How any call is broken.
+fn ways(call: &Call) -> Vec<Way> {
     let mut ways = vec![
         ("dropped before", json!({"effect": "lose", "when": "before"})),
         ("dropped after the effect", json!({"effect": "lose", "when": "after"})),
@@ -100,7 +130,7 @@ fn ways(call: &Call) -> Vec<(&'static str, Value)> {
     if call.has_body {
         ways.push(("cut in the answer", json!({"effect": "response-cut", "at": 7})));
     }
-    if matches!(call.operation, "upload" | "initialize") {
+    if matches!(call.operation, "upload" | "initialize" | "tus-patch") {
         ways.push(("cut in the request", json!({"effect": "request-cut", "at": 100})));
         ways.push(("stall in the request", json!({"effect": "request-stall", "at": 100, "duration": "3h"})));
     }
@@ -110,6 +140,9 @@ fn ways(call: &Call) -> Vec<(&'static str, Value)> {
 /// Uploads that Altinn itself ends without publishing, so that another transfer is made; and transfers that are made
 /// and never get a byte. Everywhere else one transfer is made, and one upload begins.
 fn spare(call: &Call, way: &str) -> (usize, usize) {
+    if call.parts > 0 {
+        return (usize::from(tus::is_dead(call, way)), 0);
+    }
     match (call.name, way) {
         // The first does not have its checksum; or a part of it arrived, and Altinn fails the transfer after a while.
         ("details", _) | ("upload", "cut in the request" | "stall in the request") => (1, 0),
@@ -150,15 +183,17 @@ fn verdict(site: &InProcess, name: &str, after: u64, call: &Call, way: &str) -> 
     let uploaded =
         entries.iter().filter(|entry| entry.operation == "upload" && entry.effect.is_some()).count();
     let (in_vain, unused) = spare(call, way);
-    let problems = [
+    let streams = if call.parts > 0 { 0 } else { 1 + in_vain };
+    let mut problems = vec![
         (published != 1, format!("published {published} times, in {} transfers", mine.len())),
         (confirmed.count() != 1, "not confirmed, or more than once".to_owned()),
         (arrived.len() != 1, format!("{} files have arrived: {arrived:?}", arrived.len())),
         (mine.len() > 1 + in_vain + unused, format!("{} transfers were made", mine.len())),
-        (uploaded > 1 + in_vain, format!("{uploaded} uploads began")),
+        (uploaded > streams, format!("{uploaded} uploads began")),
         (with_effect("confirm", &["confirmed", "all confirmed"]) != 1, "confirmed more than once".to_owned()),
         (!files_below(&site.outbox().join("failed")).is_empty(), "it lies in failed/".to_owned()),
     ];
+    problems.extend(tus::problems(&entries, call, way));
     let found: Vec<String> = problems.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect();
     if !found.is_empty() {
         let shown: Vec<String> = entries.iter().map(show).collect();
@@ -180,11 +215,16 @@ async fn cell(site: &InProcess, call: &Call, number: usize, way: &str, fault: Va
     let mut rules: Vec<Value> = call.before.iter().map(|rule| rule()).collect();
     let mut rule = fault;
     rule["name"] = json!("the fault");
-    rule["operation"] = json!(call.operation);
-    rule["nth"] = json!(call.nth);
+    let is_quirk = rule["effect"].as_str().is_some_and(|effect| effect.starts_with("tus-"));
+    if !is_quirk {
+        rule["operation"] = json!(call.operation);
+    }
+    if rule.get("times").is_none() {
+        rule["nth"] = json!(call.nth);
+    }
     rule["organization"] = json!(site.organization(call.by));
     rules.push(rule);
-    site.stalled.set(usize::from(way.starts_with("stall")));
+    site.stalled.set(usize::from(way.starts_with("stall") || tus::is_waited_for(call, way)));
     site.faults(rules);
     std::fs::write(site.outbox().join(&name), &content).unwrap();
     let receipt = || {
@@ -214,36 +254,52 @@ async fn cell(site: &InProcess, call: &Call, number: usize, way: &str, fault: Va
 }
 
 /// All cells of one call, in a sandbox of their own; those that fail.
-fn row(call: &Call) -> Vec<String> {
-    let rate_limits = RateLimits::altinn();
-    let options = Options { rate_limits, stuck_after: STUCK_AFTER, ..Options::default() };
-    let patient = |_: Role, settings: &mut crate::support::Settings| {
+fn row(call: &Call, ways: Vec<Way>) -> Vec<String> {
+    let options = Options {
+        rate_limits: RateLimits::altinn(),
+        stuck_after: STUCK_AFTER,
+        tus_wedge: if call.wedges { 1.0 } else { 0.0 },
+        finalising_delay: call.finalising,
+        ..Options::default()
+    };
+    let change = |role: Role, settings: &mut crate::support::Settings| {
         // The clock moves by whole seconds.
         settings.set("http", "connect_timeout", "\"1m\"");
+        if role == Role::Sender && call.parts > 0 {
+            settings.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\""));
+            settings.set(OUTBOX, "parallel_parts", call.parts);
+        }
     };
-    in_process(options, patient, async |site| {
+    in_process(options, change, async |site| {
         let mut failed = Vec::new();
-        for (number, (way, fault)) in ways(call).into_iter().enumerate() {
+        for (number, (way, fault)) in ways.into_iter().enumerate() {
             if let Err(problem) = cell(site, call, number, way, fault).await {
                 failed.push(format!("{} × {way}: {problem}", call.name));
                 if problem.starts_with("not through") {
                     break;
                 }
             }
-            // A token that was refused is not asked for anew each time.
-            tokio::time::sleep(Duration::from_mins(6)).await;
+            if way.starts_with("401") || matches!(call.operation, "token" | "exchange") {
+                // A token that was refused is not asked for anew each time.
+                tokio::time::sleep(Duration::from_mins(6)).await;
+            }
         }
         failed
     })
 }
 
-#[test]
-fn whatever_becomes_of_an_answer_a_file_arrives_once() {
+/// Breaks calls in all these ways, each call on a thread of its own.
+fn all_arrive_once(calls: &[Call], ways: fn(&Call) -> Vec<Way>) {
     let failed: Vec<String> = std::thread::scope(|scope| {
-        let rows: Vec<_> = CALLS.iter().map(|call| scope.spawn(move || row(call))).collect();
+        let rows: Vec<_> = calls.iter().map(|call| scope.spawn(move || row(call, ways(call)))).collect();
         rows.into_iter()
             .flat_map(|row| row.join().unwrap_or_else(|_| vec!["a row panicked".to_owned()]))
             .collect()
     });
     assert!(failed.is_empty(), "{} cells failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+#[test]
+fn whatever_becomes_of_an_answer_a_file_arrives_once() {
+    all_arrive_once(&CALLS, ways);
 }
