@@ -71,7 +71,12 @@ pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
         // What a database counted that was moved away on purpose.
         disk::remove_file(&counter_path(&path))?;
     }
-    let ready = open_with_repair(state, &path, now, begun)?;
+    let ready = open_with_repair(state, &path, now, begun);
+    if ready.is_err() {
+        // Half a copy is of no use to anybody, and takes the room that is waited for where the disk is full.
+        disk::remove_dir(&repair::trial(state))?;
+    }
+    let ready = ready?;
     if !begun {
         begin(state)?;
     }
@@ -107,7 +112,6 @@ fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> R
             Err(other) => return Err(other),
         }
     }
-    disk::remove_dir(&repair::trial(state))?;
     Err(damage)
 }
 

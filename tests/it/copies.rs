@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::{
-    Bench, DEADLINE, Party, Setup, files_below, noise, run, store_points, store_points_of, until,
+    Bench, DEADLINE, Party, Setup, files_below, noise, run, store_points_of, until, usual_points,
 };
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
@@ -61,7 +61,7 @@ fn a_death_at_any_point_of_the_store_leaves_what_was_acknowledged() {
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
     bench.recipient.start();
     bench.sender.set("state", "export_every", "\"200ms\"");
-    let points = store_points();
+    let points = usual_points("store");
     assert!(points.len() >= 11, "{points:?}");
     for (seed, point) in (0..).zip(&points) {
         let name = format!("{}.bin", point.replace(':', "-"));

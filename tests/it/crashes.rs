@@ -1,6 +1,6 @@
 //! Death at every point between two steps, found by reading the source, so that a new point is tried by itself.
 
-use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, inbox_points, noise, points, sender_points};
+use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, noise, usual_points};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
@@ -12,7 +12,7 @@ fn a_sender_that_dies_at_any_point_publishes_once() {
     // Bytes whose end may have left are not sent to another transfer until Altinn has given up on the first.
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
     bench.recipient.start();
-    let points = sender_points();
+    let points = usual_points("outbox");
     assert!(points.len() >= 15, "{points:?}");
     for (seed, point) in (0..).zip(&points) {
         let name = format!("{}.bin", point.replace(':', "-"));
@@ -104,7 +104,7 @@ fn dies_in_a_resumable_upload(points: &[String], parts: u64, cut: bool) {
 
 #[test]
 fn a_sender_that_dies_at_any_point_of_a_resumable_upload_publishes_once() {
-    let mut points = points("outbox/resumable");
+    let mut points = usual_points("outbox/resumable");
     let dead: Vec<String> = points.iter().filter(|point| is_of_a_dead_upload(point)).cloned().collect();
     points.retain(|point| !is_of_a_dead_upload(point));
     assert!(points.len() >= 7 && dead.len() == 2, "{points:?} {dead:?}");
@@ -133,7 +133,7 @@ fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
         bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
         bench.recipient.set(INBOX, "on_received", "[\"/bin/sh\", \"-c\", \":\"]");
         bench.sender.start();
-        let mut points = inbox_points();
+        let mut points = usual_points("inbox");
         // Reached only where a folder is delivered whole.
         if layout != "by_transfer" {
             assert!(points.remove("deliver:whole"));

@@ -59,5 +59,6 @@ mod support;
 mod swaps;
 mod tls;
 mod tus;
+mod unstored;
 mod vanished;
 mod writers;

@@ -27,6 +27,7 @@ use self::offset::Found;
 use self::part::{Ended, Part, Place};
 use super::Route;
 use super::follow::{Seen, seen};
+use super::overdue::STUCK;
 use super::sending::{Sending, has_changed, last_byte};
 use super::upload::{cut, target};
 use crate::broker;
@@ -200,8 +201,11 @@ impl Route {
         parts: &[Part],
         trouble: Trouble,
     ) -> Result<Next, Trouble> {
-        if transfer.attempts > 0 && parts.iter().any(|part| part.has_advanced) {
-            self.means.store_change(transfer, |before| Ok(Transfer { attempts: 0, ..before })).await?;
+        let has_struggled = transfer.attempts > 0 || transfer.trouble.is_some();
+        if has_struggled && parts.iter().any(|part| part.has_advanced) {
+            self.means
+                .store_change(transfer, |before| Ok(Transfer { attempts: 0, trouble: None, ..before }))
+                .await?;
         }
         Err(trouble)
     }
@@ -240,6 +244,16 @@ impl Route {
                         self.is_dead(transfer, upload, &Death::Past).await
                     }
                     _ if trouble.kind == Kind::Permanent => Err(cut(trouble.failure)),
+                    // Asking on would be a sign of life, and Altinn fails what is stuck after a day without any.
+                    broker::Trouble::NotReady | broker::Trouble::Server
+                        if self.means.has_struggled(transfer, STUCK) =>
+                    {
+                        self.give_up_session(
+                            transfer,
+                            "Altinn has every byte, and has not finished it for a day",
+                        )
+                        .await
+                    }
                     _ => Err(trouble),
                 }
             }

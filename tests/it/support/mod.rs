@@ -25,7 +25,7 @@ pub(crate) use in_process::{InProcess, in_process, in_process_at, in_process_off
 pub(crate) use log::TestLog;
 pub(crate) use mounts::{Ballast, Mount, assert_alone_as_root};
 pub(crate) use party::Party;
-pub(crate) use points::{inbox_points, points, sender_points, store_points, store_points_of};
+pub(crate) use points::{RARE, points, store_points_of, usual_points};
 pub(crate) use promises::{Fate, files_below, sources_below};
 pub(crate) use proxy::{Fault, Proxy, Rule};
 pub(crate) use settings::Settings;

@@ -118,7 +118,12 @@ impl Party {
 
     /// Starts it so that it stops at a crash point, and waits until it stands still there.
     pub(crate) fn stop_at(&mut self, point: &str) {
-        self.start_with(&[("FORMIDLINGD_STOP_AT", point)]);
+        self.stop_at_with(point, &[]);
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn stop_at_with(&mut self, point: &str, environment: &[(&str, &str)]) {
+        self.start_with(&[&[("FORMIDLINGD_STOP_AT", point)], environment].concat());
         let child = self.child.as_ref().unwrap();
         let stopped = until(DEADLINE, || !child.is_running() || child.is_stopped());
         assert!(stopped && child.is_running(), "the {} did not stop at {point}\n{}", self.name, self.said());
