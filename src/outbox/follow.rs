@@ -178,23 +178,23 @@ impl Route {
         let now = self.means.now();
         let text: String = overview.status_text.chars().take(MAX_TEXT).collect();
         let altinn = crate::transfer::AltinnAnswer { detail: Some(text.clone()), ..Default::default() };
-        let failure = |code: &str, message: &str, remedy: &str| Failure {
-            code: code.to_owned(),
-            message: format!("{message}: {text}"),
-            remedy: remedy.to_owned(),
+        let failure = Failure {
+            code: ALTINN_FAILED.to_owned(),
+            message: format!("Altinn failed the transfer without publishing it: {text}"),
+            remedy: "nothing: a new one is made; if it goes on, send the detail to Altinn's support"
+                .to_owned(),
             at: now,
             altinn: Some(altinn),
         };
         if is_malware(&text) {
-            let message = "Altinn's malware scan refused the file";
-            let failure = failure(MALWARE_FOUND, message, "see what is in the file; send a clean one");
+            let failure = Failure {
+                code: MALWARE_FOUND.to_owned(),
+                message: format!("Altinn's malware scan refused the file: {text}"),
+                remedy: "see what is in the file; send a clean one".to_owned(),
+                ..failure
+            };
             return self.intend_failure(transfer, failure, Some(proof)).await;
         }
-        let failure = failure(
-            ALTINN_FAILED,
-            "Altinn failed the transfer without publishing it",
-            "nothing: a new one is made; if it goes on, send the detail to Altinn's support",
-        );
         warn!(code = ALTINN_FAILED, file_transfer = %overview.id, reason = %failure.message, "a new transfer is made");
         self.happened(transfer, OutgoingEvent::Abandoned(proof)).await?;
         self.try_anew(transfer, failure, text.starts_with(NOT_STORED)).await
