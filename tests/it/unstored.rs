@@ -42,7 +42,8 @@ async fn assert_all_arrive_once(site: &InProcess) {
     };
     assert!(site.until(Duration::from_hours(12), arrived).await, "not everything arrived");
     assert_eq!(files_below(&site.outbox().join("failed")), [""; 0].map(std::path::PathBuf::from));
-    let published: usize = site.sandbox().transfers().iter().map(|transfer| transfer.published()).sum();
+    let published: usize =
+        site.sandbox().transfers().iter().map(formidlingd::sandbox::Transfer::published).sum();
     assert_eq!(published as u64, FILES);
 }
 

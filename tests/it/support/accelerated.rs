@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 
 /// Real time between two moves of the clock.
 const TICK: Duration = Duration::from_millis(1);
+/// How often everybody has a turn between two moves: a request and its answer pass through fewer, and are over within a
+/// move also where the machine is slow.
+const TURNS: usize = 16;
 
 /// Shows a time that runs as fast as [`accelerated`] says.
 pub(crate) struct Clock {
@@ -92,6 +95,9 @@ pub(crate) fn accelerated<F: Future>(
             while ticked.recv().await.is_some() {
                 let is_busy = waiting.count() > 0 || is_busy();
                 moved.advance(if is_busy { TICK } else { TICK * rate }).await;
+                for _ in 0..TURNS {
+                    tokio::task::yield_now().await;
+                }
             }
         };
         let done = tokio::select! {

@@ -169,6 +169,7 @@ fn run<T>(
     change: impl Fn(Role, &mut Settings),
     work: impl AsyncFnOnce(&InProcess) -> T,
 ) -> T {
+    super::log::listen_everywhere();
     let sandbox: Rc<OnceCell<Sandbox>> = Rc::default();
     let stalled: Rc<Cell<usize>> = Rc::default();
     let (watched, expected) = (Rc::clone(&sandbox), Rc::clone(&stalled));
