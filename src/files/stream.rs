@@ -105,7 +105,7 @@ struct Look<L> {
     at: u64,
     /// How much is to come in all: for what is there, no more room is needed.
     whole: u64,
-    look: L,
+    lack: L,
 }
 
 impl<L: Fn() -> Result<Option<Lack>, Error>> Look<L> {
@@ -114,7 +114,7 @@ impl<L: Fn() -> Result<Option<Lack>, Error>> Look<L> {
             return Ok(None);
         }
         self.at = offset;
-        (self.look)()
+        (self.lack)()
     }
 }
 
@@ -240,7 +240,7 @@ impl Writer {
         whole: u64,
         look: impl Fn() -> Result<Option<Lack>, Error> + Send + 'static,
     ) -> (Self, Result<Option<Lack>, Error>) {
-        let mut look = Look { at: self.offset(), whole, look };
+        let mut look = Look { at: self.offset(), whole, lack: look };
         if seams::is_simulated() {
             let mut written = Ok(None);
             while matches!(written, Ok(None))

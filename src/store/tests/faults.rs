@@ -208,8 +208,8 @@ async fn of_a_damaged_database_that_cannot_be_copied_no_half_is_left() {
     std::os::unix::fs::symlink("/nowhere", &stray).unwrap();
     let copies = |prefixes: &[&str]| {
         let names = std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        let named = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix));
-        names.map(|name| name.into_string().unwrap()).filter(named).count()
+        let is_one = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        names.map(|name| name.into_string().unwrap()).filter(is_one).count()
     };
     for _ in 0..2 {
         let refused = open_with(state.path(), &TestClock::at("2026-01-01T00:00:00Z")).unwrap_err();
