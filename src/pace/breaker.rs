@@ -403,6 +403,7 @@ mod tests {
         let breaker = breaker();
         for _ in 0..10 {
             err(&breaker, [7; 20]).await;
+            assert!(breaker.is_closed());
             breaker.permit(*ONE).await.unwrap().succeeded();
             err(&breaker, [1, 2]).await;
             breaker.permit(*ONE).await.unwrap().succeeded();
