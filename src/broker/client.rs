@@ -13,9 +13,9 @@ use url::Url;
 use super::error::{Error, Kind};
 use super::parse;
 use super::{Call, Details, Download, Initialize, Initialized, Overview, Problem, Role, Search, Trouble};
-use crate::http::{self, Clients, Purpose, Reply, Secret};
+use crate::http::{self, Clients, Purpose, Reply, Secret, Sent};
 use crate::identity::{self, AccessToken, Identity, SUBSCRIPTION_KEY_HEADER, Scope};
-use crate::pace::{Breaker, Budget, Permit, Stopping};
+use crate::pace::{Breaker, Budget, Permit, Stopping, Subject};
 use crate::seams::Clock;
 use crate::transfer::BrokerTransferId;
 
@@ -49,6 +49,8 @@ pub(super) struct Target {
     scope: Scope,
     method: Method,
     pub(super) url: Url,
+    /// What may be alone in its trouble.
+    subject: Subject,
 }
 
 impl Client {
@@ -76,7 +78,8 @@ impl Client {
 
     /// Makes a transfer, without content. When the answer is lost, there may be one all the same.
     pub async fn initialize(&self, transfer: &Initialize) -> Result<Initialized, Error> {
-        let target = self.target(Call::Initialize, None, Scope::BrokerWrite, Method::POST, "")?;
+        let mut target = self.target(Call::Initialize, None, Scope::BrokerWrite, Method::POST, "")?;
+        target.subject = Subject::of(transfer.reference.as_str());
         let body = initialize_body(transfer);
         let reply = self.small(&target, |request| request.json(&body)).await?;
         let id = parse::object(&reply)
@@ -104,7 +107,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(ACCEPT, "application/json");
         let answer = self.0.clients.upload(request, size, body).await;
-        let reply = self.judged(&target, permit, answer)?;
+        let reply = self.judged_content(&target, permit, answer)?;
         if !(200..300).contains(&reply.status) {
             return Err(self.refused(&target, &token, &reply));
         }
@@ -133,6 +136,7 @@ impl Client {
     /// The ids of up to 100 transfers.
     pub async fn search(&self, search: &Search) -> Result<Vec<BrokerTransferId>, Error> {
         let mut target = self.target(Call::Search, None, search.role.scope(), Method::GET, "")?;
+        target.subject = Subject::of(search.resource_id.as_str());
         search_query(&mut target.url, search);
         let reply = self.small(&target, |request| request).await?;
         parse::ids(&reply).map_err(|kind| target.error(kind))
@@ -253,7 +257,7 @@ impl Client {
     async fn turn(&self, target: &Target) -> Result<Permit<'_>, Error> {
         let stopping = |stopping| target.error(Kind::Stopping(stopping));
         loop {
-            let permit = self.0.breaker.permit().await.map_err(stopping)?;
+            let permit = self.0.breaker.permit(target.subject).await.map_err(stopping)?;
             let ready = self.0.budget.ready(target.call.operation());
             tokio::select! {
                 biased;
@@ -282,8 +286,31 @@ impl Client {
         }
     }
 
+    /// The same as [`Self::judged`], for a call that carries content. Where it broke after a connection was made,
+    /// nothing is said of the host: the line may have been cut for a moment with everything that was on it, or
+    /// somebody on the way may not like this file. A gateway that says no may have had enough of this file, too. A look
+    /// at the transfer follows, and that one counts.
+    pub(super) fn judged_content(
+        &self,
+        target: &Target,
+        permit: Permit<'_>,
+        answer: Result<Reply, http::Error>,
+    ) -> Result<Reply, Error> {
+        match answer {
+            Ok(reply) if (502..=504).contains(&reply.status) => {
+                self.observe(&reply.headers);
+                permit.erred(http::retry_after(&reply.headers));
+                Ok(reply)
+            }
+            Err(error) if error.sent() != Sent::Nothing && !permit.is_probe() => {
+                Err(target.error(Kind::Http(error)))
+            }
+            answer => self.judged(target, permit, answer),
+        }
+    }
+
     /// Tells the breaker what came of a call, and takes the server's time from it.
-    pub(super) fn judged(
+    fn judged(
         &self,
         target: &Target,
         permit: Permit<'_>,
@@ -293,12 +320,11 @@ impl Client {
             Ok(reply) => {
                 self.observe(&reply.headers);
                 let problem = Problem::read(&reply);
-                let is_down = reply.status >= 400
-                    && super::effect::judge(target.call, problem.facts()).trouble == Trouble::Platform;
-                if is_down {
-                    permit.failed(problem.retry_after);
-                } else {
-                    permit.succeeded();
+                match super::effect::judge(target.call, problem.facts()).trouble {
+                    Trouble::Platform if reply.status >= 400 => permit.failed(problem.retry_after),
+                    // Without words of Formidling's own.
+                    _ if reply.status >= 500 && problem.code.is_none() => permit.erred(problem.retry_after),
+                    _ => permit.succeeded(),
                 }
                 Ok(reply)
             }
@@ -371,7 +397,8 @@ impl Client {
             let host = self.0.platform_url.host_str().unwrap_or_default().to_owned();
             Error::new(call, transfer, Kind::Http(http::Error::Insecure { host }))
         })?;
-        Ok(Target { call, transfer, scope, method, url })
+        let subject = transfer.map_or_else(|| Subject::of(call.as_str()), |transfer| Subject::of(&transfer));
+        Ok(Target { call, transfer, scope, method, url, subject })
     }
 }
 

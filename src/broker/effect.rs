@@ -82,8 +82,10 @@ pub enum TusRefusal {
         /// Up to where Altinn has accepted bytes, which may be ahead of what it has stored.
         accepted: u64,
     },
-    /// The parts cannot be joined (yet).
+    /// The parts cannot be joined yet.
     NotJoined,
+    /// Parts that were to be joined are not there.
+    PartsLost,
 }
 
 macro_rules! codes {
@@ -269,6 +271,7 @@ fn by_status(call: Call, facts: Facts) -> Answer {
             return answer(Effect::None, Trouble::Offset);
         }
         (Call::TusJoin, Some(TusRefusal::NotJoined), 400) => return answer(Effect::None, Trouble::NotReady),
+        (Call::TusJoin, Some(TusRefusal::PartsLost), 400) => return answer(Effect::None, Trouble::Gone),
         // Altinn's storage is in trouble, and may have counted the chunk.
         (Call::TusPatch, _, 400) => return answer(Effect::Unknown, Trouble::Server),
         // The transfer is known, so it is the upload that is not: the overview has the last word.
@@ -288,7 +291,7 @@ fn by_status(call: Call, facts: Facts) -> Answer {
         403 => answer(Effect::None, Trouble::Rights),
         408 => answer(unanswered(call), Trouble::Server),
         409 => answer(unanswered(call), Trouble::AskOverview),
-        413 | 414 | 431 if carries_a_file => answer(Effect::Refused, Trouble::File),
+        413 | 414 if carries_a_file => answer(Effect::Refused, Trouble::File),
         416 => answer(Effect::Refused, Trouble::Range),
         // 429 is one client's limit and not the platform's: others go on.
         423 | 425 | 429 => answer(Effect::None, Trouble::Server),

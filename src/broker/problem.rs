@@ -90,6 +90,9 @@ fn tus_refusal(text: &str) -> Option<TusRefusal> {
         let (accepted, _) = rest.split_once('.')?;
         return accepted.parse().ok().map(|accepted| TusRefusal::Offset { accepted });
     }
+    if text.contains("Could not find some of the files supplied for concatenation") {
+        return Some(TusRefusal::PartsLost);
+    }
     text.contains("concatenat").then_some(TusRefusal::NotJoined)
 }
 

@@ -97,7 +97,7 @@ impl Client {
         } else {
             self.clients().upload(request, chunk.size, body).await
         };
-        let reply = self.judged(&target, permit, answer)?;
+        let reply = self.judged_content(&target, permit, answer)?;
         if !(200..300).contains(&reply.status) {
             return Err(self.refused(&target, &token, &reply));
         }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::{self, Config};
 use crate::transfer::visible;
 use crate::{daemon, files, http, store};
 
@@ -70,6 +71,24 @@ struct ConfigOptions {
         default_value = "/etc/formidlingd/config.toml"
     )]
     config: PathBuf,
+}
+
+impl ConfigOptions {
+    /// Reads the configuration. What is wrong with it is said on standard error.
+    fn load(&self) -> Result<Config, Exit> {
+        let loaded = config::load(&self.config);
+        loaded
+            .map(|loaded| loaded.config)
+            .map_err(|problems| check::print_problems(&mut std::io::stderr(), &problems))
+    }
+
+    /// The same, for a command that uses the state: root acts as its owner from then on. Call it before any thread is
+    /// started: each has the rights of the one that starts it.
+    fn load_as_owner(&self) -> Result<Config, Exit> {
+        let config = self.load()?;
+        state::act_as_owner(&config.state.path).map_err(|error| complain(&error, error.remedy()))?;
+        Ok(config)
+    }
 }
 
 /// Parses the command line and carries it out.

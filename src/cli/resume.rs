@@ -1,13 +1,10 @@
 //! `formidlingd resume`: what was held goes on.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use clap::Args;
 
-use super::check::print_problems;
-use super::state::act_as_owner;
 use super::{ConfigOptions, Exit, complain};
-use crate::config;
 use crate::store::SetBackNotes;
 use crate::transfer::RouteName;
 
@@ -32,14 +29,11 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn run(self, out: &mut impl Write) -> Exit {
-        let config = match config::load(&self.config.config) {
-            Ok(loaded) => loaded.config,
-            Err(problems) => return print_problems(&mut io::stderr(), &problems),
-        };
         debug_assert!(self.after_restore, "clap demands it");
-        if let Err(error) = act_as_owner(&config.state.path) {
-            return complain(&error, error.remedy());
-        }
+        let config = match self.config.load_as_owner() {
+            Ok(config) => config,
+            Err(exit) => return exit,
+        };
         match SetBackNotes::of(&config.state.path).release(self.route.as_ref()) {
             Ok(released) => {
                 let told = released.iter().try_for_each(|route| writeln!(out, "{route}: released"));

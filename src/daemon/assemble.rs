@@ -199,6 +199,7 @@ fn open_store(state: &config::State, surroundings: &Surroundings) -> Result<Stor
     // Before anything is begun.
     let has_room = ballast(state).look_after().map_err(failed)?;
     opened.store.set_has_room(has_room);
+    opened.store.keep_floor(ballast(state));
     if let Some(copy) = &opened.repaired {
         warn!(copy = ?copy, "the state store was damaged and has been repaired; the damaged files were kept");
     }

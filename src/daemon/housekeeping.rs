@@ -112,7 +112,10 @@ impl Housekeeping {
                 info!(?state, "the disk of the state has room again: going on");
             }
             before = has_room;
-            tokio::time::sleep(LOOK_FOR_ROOM_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_FOR_ROOM_EVERY) => {}
+                () = self.store.lacks_room() => {}
+            }
         }
     }
 

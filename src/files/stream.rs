@@ -69,7 +69,7 @@ fn read_block(file: &File, at: &mut u64, left: &mut u64) -> io::Result<Bytes> {
 /// that simulates takes turns with the receiver instead.
 pub async fn send_blocks(file: Arc<File>, from: u64, size: u64, blocks: mpsc::Sender<io::Result<Bytes>>) {
     if !seams::is_simulated() {
-        return seams::blocking(move || read_blocks(&file, from, size, &blocks)).await;
+        return seams::blocking_stream(move || read_blocks(&file, from, size, &blocks)).await;
     }
     let (mut at, mut left) = (from, size);
     while left > 0 {
@@ -94,7 +94,28 @@ pub struct Writer {
     unwritten_from: u64,
     /// How much is known to outlive a loss of power.
     durable: u64,
+    /// A sync has failed: what was written before it may be gone, though the next sync succeeds (fsync(2)).
+    is_doubtful: bool,
     path: PathBuf,
+}
+
+/// A look, now and then, at whether there is room for more.
+struct Look<L> {
+    /// Where it was looked last.
+    at: u64,
+    /// How much is to come in all: for what is there, no more room is needed.
+    whole: u64,
+    ask: L,
+}
+
+impl<L: Fn() -> Result<Option<Lack>, Error>> Look<L> {
+    fn at(&mut self, offset: u64) -> Result<Option<Lack>, Error> {
+        if offset - self.at < LOOK_BYTES || offset >= self.whole {
+            return Ok(None);
+        }
+        self.at = offset;
+        (self.ask)()
+    }
 }
 
 /// How much of a file is durable.
@@ -121,6 +142,7 @@ impl Writer {
             digests: Digests::default(),
             unwritten_from: 0,
             durable,
+            is_doubtful: false,
             path,
         };
         // A document that is not believed now must not be when other bytes have come.
@@ -210,30 +232,31 @@ impl Writer {
     /// Appends what arrives until the channel closes, off the async threads, or until `look`, which is asked now and
     /// then, finds a lack of room: then what was reserved is given back. What has come is made durable now and then,
     /// and at the end, where the file is not `whole` by then and so made durable next in any case. Hands the writer
-    /// back with how that went. A thread that simulates takes turns with the sender instead.
+    /// back with how that went; nothing more may be appended after a lack or an error. A thread that simulates takes
+    /// turns with the sender instead.
     pub async fn receive(
         mut self,
         mut blocks: mpsc::Receiver<Bytes>,
         whole: u64,
         look: impl Fn() -> Result<Option<Lack>, Error> + Send + 'static,
     ) -> (Self, Result<Option<Lack>, Error>) {
-        let mut looked_at = self.offset();
+        let mut look = Look { at: self.offset(), whole, ask: look };
         if seams::is_simulated() {
             let mut written = Ok(None);
             while matches!(written, Ok(None))
                 && let Some(block) = blocks.recv().await
             {
-                written = self.append(&block, &mut looked_at, &look);
+                written = self.append(&block, &mut look);
             }
             let kept = self.keep(written, whole);
             return (self, kept);
         }
-        seams::blocking(move || {
+        seams::blocking_stream(move || {
             let mut written = Ok(None);
             while matches!(written, Ok(None))
                 && let Some(block) = blocks.blocking_recv()
             {
-                written = self.append(&block, &mut looked_at, &look);
+                written = self.append(&block, &mut look);
             }
             let kept = self.keep(written, whole);
             (self, kept)
@@ -241,11 +264,10 @@ impl Writer {
         .await
     }
 
-    fn append(
+    fn append<L: Fn() -> Result<Option<Lack>, Error>>(
         &mut self,
         block: &[u8],
-        looked_at: &mut u64,
-        look: &impl Fn() -> Result<Option<Lack>, Error>,
+        look: &mut Look<L>,
     ) -> Result<Option<Lack>, Error> {
         Error::inject("write", &self.path)?;
         let mut file = &*self.file;
@@ -256,34 +278,53 @@ impl Writer {
             self.unwritten_from = self.offset();
         }
         if self.offset() - self.durable >= CHECKPOINT_BYTES {
-            self.checkpoint()?;
+            self.checkpoint(self.offset())?;
         }
-        if self.offset() - *looked_at < LOOK_BYTES {
-            return Ok(None);
-        }
-        *looked_at = self.offset();
-        look()
+        look.at(self.offset())
     }
 
-    /// Makes what has come durable where it is enough to be worth it, and gives back what was reserved where there is
-    /// a lack of room.
+    /// Makes what has come durable where it is enough to be worth it, also where there is no room for more.
     fn keep(&mut self, written: Result<Option<Lack>, Error>, whole: u64) -> Result<Option<Lack>, Error> {
-        let lack = written?;
-        if self.offset() < whole && self.offset() - self.durable >= WORTH_KEEPING {
-            self.checkpoint()?;
+        let written = match written {
+            Ok(None) if self.offset() < whole && self.offset() - self.durable >= WORTH_KEEPING => {
+                self.checkpoint(self.offset()).map(|()| None)
+            }
+            written => written,
+        };
+        if !written.as_ref().map_or_else(Error::is_full, Option::is_some) {
+            return written;
         }
-        if lack.is_some() {
-            self.cut_to(self.offset())?;
-        }
-        Ok(lack)
+        let kept = self.keep_on_full_disk();
+        written.and_then(|lack| kept.map(|()| lack))
     }
 
-    fn checkpoint(&mut self) -> Result<(), Error> {
-        Error::inject("sync", &self.path)?;
-        self.file.sync_data().map_err(|error| Error::new("sync", &self.path, error))?;
+    /// Gives back what was reserved, and makes what has come durable. On a full disk even the few bytes that say how
+    /// much is durable need room: what was reserved for the rest, or else the last block.
+    fn keep_on_full_disk(&mut self) -> Result<(), Error> {
+        self.cut_to(self.offset())?;
+        for given in [0, BLOCK_BYTES as u64] {
+            let length = self.offset().saturating_sub(given);
+            if self.is_doubtful || length.saturating_sub(self.durable) < WORTH_KEEPING {
+                return Ok(());
+            }
+            self.cut_to(length)?;
+            match self.checkpoint(length) {
+                Err(error) if error.is_full() => {}
+                kept => return kept,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the first `length` bytes durable, and says so durably.
+    fn checkpoint(&mut self, length: u64) -> Result<(), Error> {
+        let synced = Error::inject("sync", &self.path)
+            .and_then(|()| self.file.sync_data().map_err(|error| Error::new("sync", &self.path, error)));
+        self.is_doubtful |= synced.is_err();
+        synced?;
         seams::synced(self.file.as_fd());
         crash_point("download:synced");
-        let durable = Durable { bytes: self.offset() };
+        let durable = Durable { bytes: length };
         // A number is something that JSON can say.
         let content = serde_json::to_vec(&durable).unwrap_or_default();
         self.dir.replace(DURABLE, &content, Mode::PRIVATE_FILE)?;

@@ -12,6 +12,7 @@ use super::refusal::{Refusal, Values};
 use super::token::from_exchange;
 use super::{AccessToken, Error, KeyNaming, Means, Parameters, Scope, Skew, Stage};
 use crate::http::{self, Purpose, Secret};
+use crate::pace::Subject;
 use crate::transfer::{IdentityName, OrgNumber};
 
 /// RFC 7523, section 2.1.
@@ -161,7 +162,7 @@ impl Source {
             Stage::Grant => &self.means.issuer,
             Stage::Exchange => &self.means.platform,
         };
-        let permit = breaker.permit().await;
+        let permit = breaker.permit(Subject::shared(&(self.name.as_str(), scope.as_str()))).await;
         let permit =
             permit.map_err(|source| Error::Stopping { identity: self.name.clone(), scope, source })?;
         let reply = match self.means.clients.call(request).await {
@@ -173,6 +174,7 @@ impl Source {
         };
         match reply.status {
             502..=504 => permit.failed(http::retry_after(&reply.headers)),
+            500.. => permit.erred(http::retry_after(&reply.headers)),
             _ => permit.succeeded(),
         }
         self.observe(&reply.headers);

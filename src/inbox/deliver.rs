@@ -70,6 +70,7 @@ impl Route {
             Laid::Down => {}
             Laid::NameTaken => return self.intend_delivery(transfer).await,
             Laid::Vanished => return self.settle_vanished(transfer).await,
+            Laid::Unknown => return Err(self.cannot_tell(transfer)),
         }
         crash_point("deliver:synced");
         let at = self.means.now();
@@ -99,6 +100,16 @@ impl Route {
     }
 }
 
+impl Route {
+    /// Whether the file was delivered cannot be seen: it is not delivered again before that is known.
+    fn cannot_tell(&self, transfer: &Transfer) -> Trouble {
+        let message = "the service's own folder was put away or removed while it was in use, with a file in it that was about to be laid down";
+        let remedy = "put .formidlingd back as it was, or start the service anew: what was not laid down is then fetched again, unless Altinn has deleted it";
+        error!(file_transfer = ?transfer.broker_id(), code = NOT_RECOGNISED, remedy, "{message}");
+        Trouble::new(Kind::Slow, NOT_RECOGNISED, message.to_owned(), remedy, self.means.now())
+    }
+}
+
 /// What is left beside the inbox until Altinn has our confirmation.
 pub(super) fn marker(id: TransferId, offer: &Offer, received: &Received, place: &InboxPlace) -> Marker {
     Marker { transfer_id: id, offer: offer.clone(), received: received.clone(), place: place.clone() }
@@ -112,6 +123,8 @@ fn sender_folder(offer: &Offer, id: TransferId) -> SafeFileName {
 
 /// The code of a file that somebody has removed.
 const VANISHED: &str = "file_vanished";
+/// The code of folders that are not those that were used.
+const NOT_RECOGNISED: &str = "folder_not_recognised";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Laid {
@@ -119,6 +132,8 @@ enum Laid {
     NameTaken,
     /// Somebody has removed it.
     Vanished,
+    /// What is held open does not stand in the inbox any more.
+    Unknown,
 }
 
 /// The wished place or one told apart from it by the transfer's id, whichever is free.
@@ -153,9 +168,14 @@ fn lay_down(folders: &Folders, layout: Layout, marker: &Marker) -> Result<Laid, 
     let is_damaged = folders.has_damaged_marker(marker.offer.id)?;
     let own = match folders.own(marker.transfer_id) {
         Ok(own) => own,
-        // It was moved, and only the store did not hear of it: if this is the folder that it was received in, and
-        // not an empty mount point in its place.
+        // It was moved, and only the store did not hear of it.
         Err(error) if error.is_missing() && (delivered.is_some() || is_damaged) => return Ok(Laid::Down),
+        // Nothing was about to be moved, so that somebody has removed the folder, file and all. An empty mount point in
+        // the inbox's place is never opened.
+        Err(error) if error.is_missing() && folders.are_in_place()? => {
+            return vanished(folders, layout, marker);
+        }
+        Err(error) if error.is_missing() => return Ok(Laid::Unknown),
         Err(error) => return Err(error),
     };
     let is_here = own.look(FILE)?.is_some() || own.look(WHOLE)?.is_some();

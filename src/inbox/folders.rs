@@ -17,6 +17,10 @@ pub(super) const FILE: &str = "file";
 pub(super) const WHOLE: &str = "whole";
 /// The folder of ours in every route's folder.
 pub(super) const PRIVATE: &str = ".formidlingd";
+/// In it: what is being received.
+const INCOMING: &str = "incoming";
+/// In it: what was delivered.
+const DELIVERED: &str = "delivered";
 
 /// More than this is no marker.
 const MAX_MARKER_BYTES: u64 = 1024 * 1024;
@@ -57,9 +61,9 @@ impl Folders {
         let private = inbox.own_subfolder(PRIVATE, opening.used_before)?;
         let inbox = inbox.with_scratch(opening.scratch(&private)?);
         let private = inbox.subfolder(PRIVATE)?;
-        let incoming = private.ensure_subfolder("incoming", Mode::PRIVATE_FOLDER)?;
+        let incoming = private.ensure_subfolder(INCOMING, Mode::PRIVATE_FOLDER)?;
         let rejected = private.ensure_subfolder("rejected", Mode::PRIVATE_FOLDER)?;
-        let markers = private.ensure_subfolder("delivered", Mode::PRIVATE_FOLDER)?;
+        let markers = private.ensure_subfolder(DELIVERED, Mode::PRIVATE_FOLDER)?;
         let group = match &settings.group {
             Some(group) => Some(crate::files::group_number(group)?),
             None => None,
@@ -85,6 +89,20 @@ impl Folders {
     /// A transfer's own folder under `incoming/`.
     pub(super) fn own(&self, id: TransferId) -> Result<Dir, Error> {
         self.incoming.subfolder(id.to_string())
+    }
+
+    /// Whether what is held open of the service's own is what stands in the inbox. In folders that somebody has put
+    /// away or removed, the absence of a file or a marker says nothing.
+    pub(super) fn are_in_place(&self) -> Result<bool, Error> {
+        let stands = |name: &str, held: &Dir| {
+            let folder = self.inbox.subfolder(PRIVATE).and_then(|private| private.subfolder(name));
+            match folder {
+                Ok(folder) => Ok(folder.entry()?.is_same_file(&held.entry()?)),
+                Err(error) if error.is_missing() => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        Ok(stands(INCOMING, &self.incoming)? && stands(DELIVERED, &self.markers)?)
     }
 
     /// Removes a transfer's folder under `incoming/` with what is in it.

@@ -101,6 +101,17 @@ enum Asked {
     ThereIsMore,
 }
 
+/// What came of a transfer that search has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Considered {
+    /// It need not be asked about.
+    Known,
+    /// Altinn was asked; when it was published.
+    Looked(Option<Timestamp>),
+    /// There is no room to remember it.
+    NoRoom,
+}
+
 #[derive(Debug)]
 struct Hearing {
     ignored: HashSet<BrokerTransferId>,
@@ -112,7 +123,7 @@ impl Hearing {
             .hearing
             .pass(None, route.means.now())
             .map_err(|(failure, next)| Trouble { failure, kind: Kind::Held(next) })?;
-        if route.backlog.counted() >= MAX_UNDELIVERED || !route.means.store.has_room() {
+        if route.backlog.counted() >= MAX_UNDELIVERED || !route.means.store.finds_room().await {
             return Ok(Asked::ThereIsMore);
         }
         let mut asked = Asked::Everything;
@@ -138,13 +149,16 @@ impl Hearing {
         };
         loop {
             let ids = route.means.broker.search(&search).await.map_err(|error| broker(route, &error))?;
-            let mut last = None;
+            let (mut last, mut is_full) = (None, false);
             for id in &ids {
-                if route.backlog.counted() >= MAX_UNDELIVERED {
-                    return Ok(Asked::ThereIsMore);
+                is_full |= route.backlog.counted() >= MAX_UNDELIVERED;
+                if is_full {
+                    break;
                 }
                 match self.consider(route, *id).await {
-                    Ok(changed) => last = changed.or(last),
+                    Ok(Considered::NoRoom) => is_full = true,
+                    Ok(Considered::Known) => {}
+                    Ok(Considered::Looked(changed)) => last = changed.or(last),
                     // One transfer that cannot be asked about does not hide the others.
                     Err(trouble) if !matches!(trouble.kind, Kind::Fatal) => {
                         warn!(route = route.settings.name.as_str(), file_transfer = %id, code = %trouble.failure.code, reason = %trouble.failure.message, "cannot ask about an incoming file: trying again");
@@ -152,7 +166,11 @@ impl Hearing {
                     Err(trouble) => return Err(trouble),
                 }
             }
+            // Also what was taken on before there was too much.
             route.wake.notify_one();
+            if is_full {
+                return Ok(Asked::ThereIsMore);
+            }
             let Some(last_id) = ids.last().filter(|_| ids.len() >= PAGE) else {
                 return Ok(Asked::Everything);
             };
@@ -169,26 +187,24 @@ impl Hearing {
         }
     }
 
-    /// Takes a transfer on, if it is new and for us; when it was published, where Altinn was asked.
-    async fn consider(
-        &mut self,
-        route: &Arc<Route>,
-        id: BrokerTransferId,
-    ) -> Result<Option<Timestamp>, Trouble> {
+    /// Takes a transfer on, if it is new and for us, and there is room to remember it.
+    async fn consider(&mut self, route: &Arc<Route>, id: BrokerTransferId) -> Result<Considered, Trouble> {
         let recipient = route.identity.organization;
         let key = BrokerKey::Incoming { recipient, id };
         let known = route.means.store.by_broker_id(&key).await;
         let known = known.map_err(|error| Trouble::store(&error, route.means.now()))?;
         if known.is_some() || self.ignored.contains(&id) {
-            return Ok(None);
+            return Ok(Considered::Known);
         }
         let overview = overview(route, id).await?;
         let offered = offer(&overview, recipient, &route.settings.senders);
         match offered.and_then(|offer| remembered(route, offer)) {
+            // The disk may have filled up while many were asked about.
+            Ok(_) if !route.means.store.finds_room().await => return Ok(Considered::NoRoom),
             Ok(offer) => take_on(route, offer).await?,
             Err(reason) => {
                 if reason == NOT_PUBLISHED {
-                    return Ok(overview.status_changed);
+                    return Ok(Considered::Looked(overview.status_changed));
                 }
                 if self.ignored.len() >= MAX_IGNORED {
                     self.ignored.clear();
@@ -197,7 +213,7 @@ impl Hearing {
                 info!(route = route.settings.name.as_str(), file_transfer = %id, sender = %overview.sender_raw, reason, "not received");
             }
         }
-        Ok(overview.status_changed)
+        Ok(Considered::Looked(overview.status_changed))
     }
 }
 

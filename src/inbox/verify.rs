@@ -3,6 +3,7 @@
 use super::folders::{FILE, Marker, PRIVATE, WHOLE};
 use crate::config;
 use crate::files::{Dir, Error};
+use crate::route::verifying;
 use crate::store::{self, Finding, Store};
 use crate::transfer::document::MAX_COMPANION_BYTES;
 use crate::transfer::{BrokerTransferId, Incoming, Transfer, TransferId, Work};
@@ -19,7 +20,16 @@ pub fn verify(
     let (incoming, delivered) = match folders {
         Ok(folders) => folders,
         // Nothing has been received yet, or everything is away: the service waits for it.
-        Err(error) => return away(settings, store, &error, tell),
+        Err(error) => {
+            let away = verifying::Away {
+                route: &settings.name,
+                path: &settings.path,
+                error: &error,
+                what: "files that are being received",
+                remedy: "see that the folder is mounted, and is the one that the inbox has used",
+            };
+            return away.tell(store, &has_begun, tell);
+        }
     };
     partial_downloads(&incoming, store, tell)?;
     markers(&delivered, tell);
@@ -35,25 +45,10 @@ pub fn verify(
     })
 }
 
-fn away(
-    settings: &config::Inbox,
-    store: &Store,
-    error: &Error,
-    tell: &mut dyn FnMut(Finding),
-) -> Result<(), store::Error> {
-    let mut expected = false;
-    store.for_each_of(&settings.name, &mut |transfer| {
-        let Work::Incoming { progress, .. } = &transfer.work else { return };
-        expected |= !matches!(progress, Incoming::Discovered { .. });
-    })?;
-    if expected {
-        tell(Finding {
-            subject: settings.path.display().to_string(),
-            problem: format!("files that are being received should lie in it: {}", error.full_message()),
-            remedy: "see that the folder is mounted, and is the one that the inbox has used",
-        });
-    }
-    Ok(())
+/// Whether something of it may lie beside the inbox.
+fn has_begun(transfer: &Transfer) -> bool {
+    let Work::Incoming { progress, .. } = &transfer.work else { return false };
+    !matches!(progress, Incoming::Discovered { .. })
 }
 
 fn partial_downloads(
@@ -69,12 +64,8 @@ fn partial_downloads(
         }
     };
     for name in names {
-        let subject = incoming.path().join(&name).display().to_string();
-        let Some(id) = name.to_str().and_then(|name| name.parse::<TransferId>().ok()) else {
-            let problem = "formidlingd did not put it there".to_owned();
-            tell(Finding { subject, problem, remedy: "move it away" });
-            continue;
-        };
+        let Some(id) = verifying::id_of::<TransferId>(incoming, &name, tell) else { continue };
+        let subject = verifying::subject(incoming, &name);
         match store.look(id) {
             Ok(Some(_)) | Err(store::Error::Unreadable { .. }) => {}
             Ok(None) => tell(Finding {
@@ -103,12 +94,8 @@ fn markers(delivered: &Dir, tell: &mut dyn FnMut(Finding)) {
         Err(error) => return tell(unreadable(delivered, &error)),
     };
     for name in names {
-        let subject = delivered.path().join(&name).display().to_string();
-        let Some(id) = name.to_str().and_then(|name| name.parse::<BrokerTransferId>().ok()) else {
-            let problem = "formidlingd did not put it there".to_owned();
-            tell(Finding { subject, problem, remedy: "move it away" });
-            continue;
-        };
+        let Some(id) = verifying::id_of::<BrokerTransferId>(delivered, &name, tell) else { continue };
+        let subject = verifying::subject(delivered, &name);
         let is_whole = match delivered.read_json::<Marker>(&name, MAX_COMPANION_BYTES) {
             Ok(marker) => marker.is_some_and(|marker| marker.offer.id == id),
             Err(error) => {

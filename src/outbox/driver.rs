@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::Route;
 use super::describe::{self, Ingredients, ReadOutcome};
+use super::follow::ALTINN_FAILED;
 use super::initialize::claim_file;
 use super::lay_down::{self, Laid, Laying};
 use super::receipt;
@@ -53,12 +54,15 @@ impl Drive for Driver {
         let route = &self.0;
         // Where the folders are away, no call is spent on what could not be finished.
         route.folders.folders()?;
-        if progress.is_unsent() && transfer.problem.is_some() && route.means.is_stuck(transfer) {
+        let can_give_up =
+            progress.is_unsent() || matches!(progress, Outgoing::Uploading { never_whole: true, .. });
+        if can_give_up && transfer.problem.is_some() && route.means.is_stuck(transfer) {
             // Where the state was set back, Altinn may have had the file.
-            if route.pass_set_back(transfer).await? {
+            if progress.is_unsent() && route.pass_set_back(transfer).await? {
                 return Ok(Next::Step);
             }
-            return Err(give_up(transfer, route.means.now()));
+            let failure = gave_up(transfer.problem.as_ref(), route.means.now());
+            return Err(Trouble { failure, kind: Kind::Permanent });
         }
         let step = progress.next_step();
         let done = match step {
@@ -83,6 +87,7 @@ impl Drive for Driver {
             Err(trouble) if trouble.failure.code == vanished::MISSING && needs_file(step) => {
                 route.settle_missing(transfer, trouble).await
             }
+            Err(trouble) => Err(route.told_if_overdue(transfer, trouble)),
             done => done,
         }
     }
@@ -105,13 +110,23 @@ fn needs_file(step: OutgoingStep) -> bool {
     )
 }
 
-fn give_up(transfer: &Transfer, now: jiff::Timestamp) -> Trouble {
-    let last = transfer.problem.as_ref();
+/// Why a file that has met nothing but trouble for long is not tried any more.
+pub(super) fn gave_up(last: Option<&Failure>, at: jiff::Timestamp) -> Failure {
     let message = last.map_or_else(String::new, |problem| format!("{}: {}", problem.code, problem.message));
     let remedy = last.map_or("", |problem| &problem.remedy);
-    let message =
-        format!("the file could not be sent in the time that give_up_after allows; last: {message}");
-    Trouble::new(Kind::Permanent, "gave_up", message, remedy, now)
+    let (code, remedy) = match last {
+        Some(problem) if problem.code == ALTINN_FAILED => {
+            (ALTINN_FAILED, "send the detail to Altinn's support")
+        }
+        _ => ("gave_up", remedy),
+    };
+    Failure {
+        code: code.to_owned(),
+        message: format!("the file could not be sent in the time that give_up_after allows; last: {message}"),
+        remedy: remedy.to_owned(),
+        at,
+        altinn: last.and_then(|problem| problem.altinn.clone()),
+    }
 }
 
 impl Route {

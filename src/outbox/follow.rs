@@ -9,22 +9,35 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Route;
+use super::driver::gave_up;
 use super::overdue::is_left_alone;
 use super::upload::cut;
 use crate::broker::{self, Overview, RecipientStatus, Role, Status};
-use crate::route::{Kind, Next, Trouble, later};
+use crate::route::{Kind, Next, Trouble, Verdict, later};
 use crate::seams::crash_point;
 use crate::transfer::{
     BrokerTransferId, Failure, LastByte, OrgNumber, Outgoing, OutgoingEvent, RecipientProgress, Transfer,
     Unpublished, Work,
 };
 
-/// How Altinn's explanation of a `Failed` begins when it found malware (Broker API, failure texts).
-const MALWARE: &str = "Malware scan failed";
+/// How Altinn's explanation of a `Failed` begins when its scan did not let the file pass; what the scan said follows
+/// (Broker API, failure texts).
+const SCAN_FAILED: &str = "Malware scan failed: ";
+/// What the scan says of malware. Anything else, such as that nothing was scanned, may pass the next time.
+const MALICIOUS: &str = "malicious";
+/// How the explanation begins when Altinn could not store the content.
+const NOT_STORED: &str = "Error occurred while uploading";
 /// Characters of Altinn's explanation that are kept.
 const MAX_TEXT: usize = 500;
-/// New transfers for one file after Altinn failed the ones before; then a person has to look.
-const MAX_ABANDONED: usize = 5;
+/// New transfers for one file, after Altinn failed the ones before, that follow quickly. Those after them follow more
+/// and more slowly, as each sends the file again.
+const QUICK: usize = 5;
+/// The longest wait before another.
+const SLOWEST: Duration = Duration::from_hours(6);
+/// The code of a file that Altinn's scan refused.
+const MALWARE_FOUND: &str = "malware_found";
+/// The code of a file whose transfers Altinn fails.
+pub(super) const ALTINN_FAILED: &str = "altinn_failed";
 
 /// What an overview says of the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,13 +72,6 @@ pub(super) fn seen(overview: &Overview) -> Seen {
     }
 }
 
-/// Why a file is not sent again after Altinn has failed it.
-struct Verdict {
-    code: &'static str,
-    message: &'static str,
-    remedy: &'static str,
-}
-
 impl Route {
     /// Finds out what became of bytes that were sent when the answer was lost or the service killed.
     pub(super) async fn settle_upload(self: &Arc<Self>, transfer: &mut Transfer) -> Result<Next, Trouble> {
@@ -92,19 +98,24 @@ impl Route {
     }
 
     /// Altinn has answered an upload with a refusal, so nothing of it goes on over there. Where the transfer
-    /// still waits for bytes, it is the file that is refused; otherwise the overview says what happened.
+    /// still waits for bytes, the refusal says whether the file will never go; otherwise the overview says what
+    /// happened.
     pub(super) async fn settle_refusal(
         self: &Arc<Self>,
         transfer: &mut Transfer,
-        failure: Failure,
+        Trouble { failure, kind }: Trouble,
     ) -> Result<Next, Trouble> {
         let Some(id) = transfer.broker_id() else { return Ok(Next::Step) };
         let overview = self.overview(id).await?;
         match seen(&overview) {
-            Seen::NothingArrived => {
+            Seen::NothingArrived if kind == Kind::Permanent => {
                 self.intend_failure(transfer, failure, Some(Unpublished::NothingBegun)).await
             }
-            Seen::Begun => Err(cut(failure)),
+            Seen::NothingArrived if self.means.has_struggled(transfer, self.means.retry.give_up_after) => {
+                let failure = gave_up(Some(&failure), self.means.now());
+                self.intend_failure(transfer, failure, Some(Unpublished::NothingBegun)).await
+            }
+            Seen::NothingArrived | Seen::Begun => Err(cut(failure)),
             _ => self.take_in(transfer, &overview).await,
         }
     }
@@ -166,36 +177,52 @@ impl Route {
         }
         let now = self.means.now();
         let text: String = overview.status_text.chars().take(MAX_TEXT).collect();
-        let verdict = if text.starts_with(MALWARE) {
-            Some(Verdict {
-                code: "malware_found",
-                message: "Altinn's malware scan refused the file",
-                remedy: "see what is in the file; send a clean one",
-            })
-        } else if failed_by_altinn(transfer) >= MAX_ABANDONED {
-            Some(Verdict {
-                code: "altinn_failed",
-                message: "Altinn failed every attempt to send the file",
-                remedy: "send the detail to Altinn's support",
-            })
-        } else {
-            None
+        let altinn = crate::transfer::AltinnAnswer { detail: Some(text.clone()), ..Default::default() };
+        let failure = Failure {
+            code: ALTINN_FAILED.to_owned(),
+            message: format!("Altinn failed the transfer without publishing it: {text}"),
+            remedy: "nothing: a new one is made; if it goes on, send the detail to Altinn's support"
+                .to_owned(),
+            at: now,
+            altinn: Some(altinn),
         };
-        if let Some(Verdict { code, message, remedy }) = verdict {
-            let altinn = crate::transfer::AltinnAnswer { detail: Some(text.clone()), ..Default::default() };
+        if is_malware(&text) {
             let failure = Failure {
-                code: code.to_owned(),
-                message: format!("{message}: {text}"),
-                remedy: remedy.to_owned(),
-                at: now,
-                altinn: Some(altinn),
+                code: MALWARE_FOUND.to_owned(),
+                message: format!("Altinn's malware scan refused the file: {text}"),
+                remedy: "see what is in the file; send a clean one".to_owned(),
+                ..failure
             };
             return self.intend_failure(transfer, failure, Some(proof)).await;
         }
-        warn!(file_transfer = %overview.id, text = %text, "Altinn failed the transfer without publishing it: a new one is made");
+        warn!(code = ALTINN_FAILED, file_transfer = %overview.id, reason = %failure.message, "a new transfer is made");
         self.happened(transfer, OutgoingEvent::Abandoned(proof)).await?;
-        let wait = self.means.backoff.delay(u32::try_from(abandoned(transfer)).unwrap_or(u32::MAX));
-        self.wait(transfer, wait, None).await
+        self.try_anew(transfer, failure, text.starts_with(NOT_STORED)).await
+    }
+
+    /// Puts off a file whose transfer Altinn has failed. Where it could not store it, the others fare the same, unless
+    /// it is the only one.
+    async fn try_anew(
+        &self,
+        transfer: &mut Transfer,
+        failure: Failure,
+        not_stored: bool,
+    ) -> Result<Next, Trouble> {
+        let now = self.means.now();
+        let times = failed_by_altinn(transfer);
+        let quick = self.means.backoff.delay(u32::try_from(times).unwrap_or(u32::MAX));
+        let slower = u32::try_from(times.saturating_sub(QUICK)).unwrap_or(u32::MAX);
+        let wait = quick.max(self.means.retry.max.saturating_mul(slower)).min(SLOWEST);
+        let mut next = later(now, wait);
+        if slower > 0 {
+            self.set_apart(transfer.id);
+        }
+        if not_stored && let Verdict::Held(turn) = self.hold.failed_sending(transfer.id, &failure, now) {
+            self.set_apart(transfer.id);
+            next = next.max(turn);
+        }
+        self.means.store_change(transfer, |before| Ok(before.after_trouble(failure, next))).await?;
+        Ok(Next::Wait)
     }
 
     /// Whether the history of a failed transfer shows that it was published, or that somebody fetched it: with
@@ -291,6 +318,12 @@ impl Route {
     }
 }
 
+/// Whether the scan has found malware: `Malware scan failed: Malicious. Extra details: …`.
+fn is_malware(text: &str) -> bool {
+    let found = text.strip_prefix(SCAN_FAILED).map(|rest| rest.split('.').next().unwrap_or(rest).trim());
+    found.is_some_and(|found| found.eq_ignore_ascii_case(MALICIOUS))
+}
+
 fn uploading(transfer: &Transfer) -> Option<(BrokerTransferId, LastByte)> {
     match &transfer.work {
         Work::Outgoing { progress: Outgoing::Uploading { booking, last_byte, .. }, .. } => {
@@ -358,4 +391,23 @@ fn addressed(transfer: &Transfer, overview: &Overview) -> Vec<RecipientProgress>
         }
     });
     progress.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_malware;
+
+    #[test]
+    fn what_was_not_scanned_is_not_taken_for_malware() {
+        assert!(is_malware("Malware scan failed: Malicious. Extra details: {}"));
+        assert!(is_malware("Malware scan failed: malicious"));
+        for text in [
+            "Not scanned. Extra details: {}",
+            "Error",
+            "Scan timed out. Extra details: {\"a\": \"Malicious\"}",
+        ] {
+            assert!(!is_malware(&format!("Malware scan failed: {text}")), "{text}");
+        }
+        assert!(!is_malware("Checksum mismatch"));
+    }
 }

@@ -138,7 +138,7 @@ impl Route {
     async fn adopt(self: &Arc<Self>, transfer: &mut Transfer, id: BrokerTransferId) -> Result<Next, Trouble> {
         let booking = Booking { id, initialized: self.means.now() };
         self.happened(transfer, OutgoingEvent::Adopted(booking)).await?;
-        self.hold.release();
+        self.hold.release_asking();
         crash_point("initialize:adopted");
         Ok(Next::Step)
     }

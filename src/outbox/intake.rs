@@ -115,7 +115,8 @@ async fn claim_ready(route: &Arc<Route>, intake: &mut Intake) -> Result<bool, Tr
         if intake.listing.ready.is_empty() {
             return Ok(true);
         }
-        if room == 0 {
+        // What is taken has to be remembered.
+        if room == 0 || !route.means.store.finds_room().await {
             return Ok(false);
         }
         let batch: Vec<_> = intake.listing.ready.drain(..room.min(intake.listing.ready.len())).collect();

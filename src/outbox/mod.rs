@@ -260,10 +260,6 @@ impl Route {
     /// How many more files may be claimed now.
     fn room_for_claims(&self) -> usize {
         let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).len();
-        // What is taken has to be remembered.
-        if !self.means.store.has_room() {
-            return 0;
-        }
         if self.set_back.is_held() {
             return usize::from(unsent == 0);
         }

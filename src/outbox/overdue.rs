@@ -9,8 +9,8 @@ use tracing::{error, info, warn};
 use super::Route;
 use super::upload::CUT;
 use crate::broker::Overview;
-use crate::route::{Next, Trouble, later, text_for_people};
-use crate::transfer::{Effect, Failure, Outgoing, OutgoingEvent, Transfer, Work};
+use crate::route::{Kind, Next, Trouble, later, text_for_people};
+use crate::transfer::{Effect, Failure, LastByte, Outgoing, OutgoingEvent, Transfer, Work};
 
 /// The code of a file that Altinn has and does nothing about.
 const OVERDUE: &str = "processing_overdue";
@@ -20,7 +20,7 @@ const ALARM_EVERY: Duration = Duration::from_hours(24);
 const UNKNOWN_STATUS: &str = "unknown_status";
 /// Altinn fails by itself an upload that has not shown a sign of life for so long (Broker API, expiry of uploads):
 /// only then does the patience with one that was left alone begin.
-const STUCK: Duration = Duration::from_hours(24);
+pub(super) const STUCK: Duration = Duration::from_hours(24);
 /// A resumable upload of which Altinn has taken every byte, and that it still has not finished, is asked for once.
 const NUDGE_AFTER: Duration = Duration::from_mins(15);
 
@@ -58,11 +58,15 @@ impl Route {
             Outgoing::Uploaded { uploaded, .. } | Outgoing::Processing { uploaded, .. } => {
                 (*uploaded, later(*uploaded, patience), "has had the file")
             }
-            Outgoing::Uploading { begun, .. } => (
-                *begun,
-                later(later(*begun, STUCK), patience),
-                "may have had the file, whose upload broke off,",
-            ),
+            Outgoing::Uploading { begun, .. } => {
+                // It may have been sent again and again.
+                let since = transfer.struggling_since(now).map_or(*begun, |since| since.min(*begun));
+                (
+                    since,
+                    later(later(since, STUCK), patience),
+                    "may have had the file, whose upload broke off,",
+                )
+            }
             _ => return None,
         };
         if !self.means.skew.is_confirmed() || now < due {
@@ -82,6 +86,24 @@ impl Route {
         let file_transfer = file_transfer(transfer);
         error!(code = OVERDUE, %file_transfer, %since, reason = %failure.message, remedy = %failure.remedy, "somebody must act");
         Some(failure)
+    }
+
+    /// Whatever goes wrong with a file of which Altinn may have every byte: that it is overdue is told all the same.
+    pub(super) fn told_if_overdue(&self, transfer: &Transfer, trouble: Trouble) -> Trouble {
+        let Work::Outgoing { progress, .. } = &transfer.work else { return trouble };
+        let may_be_whole = matches!(
+            progress,
+            Outgoing::Uploading { last_byte: LastByte::MayHaveLeft, .. }
+                | Outgoing::Uploading { never_whole: false, .. }
+                | Outgoing::Uploaded { .. }
+                | Outgoing::Processing { .. }
+        );
+        let passes = !matches!(trouble.kind, Kind::Permanent | Kind::Fatal);
+        let overdue = (may_be_whole && passes).then(|| self.overdue(transfer, self.means.now())).flatten();
+        match overdue {
+            Some(failure) => Trouble { failure, ..trouble },
+            None => trouble,
+        }
     }
 
     /// Altinn says a word of a transfer that this program does not know. Told once.

@@ -11,11 +11,12 @@ use tracing::warn;
 
 use super::Route;
 use super::follow::{Seen, seen};
+use super::overdue::STUCK;
 use super::sending::{Sending, Stretch, has_changed, while_reading};
 use crate::broker::{self, Role};
 use crate::config;
 use crate::files::BLOCK_BYTES;
-use crate::route::{Kind, Next, Trouble};
+use crate::route::{Kind, Next, Trouble, later};
 use crate::seams::crash_point;
 use crate::transfer::{
     BrokerTransferId, Effect, Failure, LastByte, Outgoing, OutgoingEvent, Transfer, Unpublished, Work,
@@ -99,25 +100,25 @@ impl Route {
                 self.happened(transfer, OutgoingEvent::UploadHadNoEffect).await?;
                 Err(trouble)
             }
-            Effect::Refused => self.settle_refusal(transfer, trouble.failure).await,
+            Effect::Refused => self.settle_refusal(transfer, trouble).await,
             Effect::Unknown => Err(cut(trouble.failure)),
         }
     }
 
-    /// The same, before anything is sent. An earlier upload that broke off has been left alone for long then: where
-    /// Altinn still says that none ever began, nothing of it arrived, as when the bytes would be sent again.
+    /// The same, before anything is sent. Where an earlier upload broke off, its last byte may have left; if Altinn says
+    /// after a day that none ever began, nothing of it arrived.
     async fn changed_before_stream(
         self: &Arc<Self>,
         transfer: &mut Transfer,
         id: BrokerTransferId,
     ) -> Result<Next, Trouble> {
-        let is_open = matches!(
-            &transfer.work,
+        let is_open = match &transfer.work {
             Work::Outgoing {
-                progress: Outgoing::Uploading { last_byte: LastByte::Kept, never_whole: false, .. },
+                progress: Outgoing::Uploading { last_byte: LastByte::Kept, never_whole: false, begun, .. },
                 ..
-            }
-        );
+            } => self.means.skew.is_confirmed() && later(*begun, STUCK) <= self.means.now(),
+            _ => false,
+        };
         if is_open && seen(&self.overview(id).await?) == Seen::NothingArrived {
             warn!(
                 "the file was written after it had been taken, and nothing of it has arrived: it is described anew"

@@ -3,6 +3,7 @@
 use super::folders::{CLAIM, FILE, PRIVATE};
 use crate::config;
 use crate::files::{Dir, Error};
+use crate::route::verifying;
 use crate::store::{self, Finding, Store};
 use crate::transfer::document::{ClaimFile, MAX_COMPANION_BYTES};
 use crate::transfer::{Archive, Outgoing, Transfer, TransferId, Work};
@@ -18,16 +19,22 @@ pub fn verify(
         .and_then(|private| private.subfolder("sending"));
     let (sending, names) = match sending.and_then(|sending| Ok((sending.names()?, sending))) {
         Ok((names, sending)) => (sending, names),
-        Err(error) => return told_away(settings, store, &error, tell),
+        Err(error) => {
+            let away = verifying::Away {
+                route: &settings.name,
+                path: &settings.path,
+                error: &error,
+                what: "files that are being sent",
+                remedy: "see that the folder is mounted, and is the one that the outbox has used",
+            };
+            return away.tell(store, &must_lie_there, tell);
+        }
     };
     for name in names {
-        let subject = sending.path().join(&name).display().to_string();
+        let Some(id) = verifying::id_of::<TransferId>(&sending, &name, tell) else { continue };
+        let subject = verifying::subject(&sending, &name);
         let mut tell = |problem: &str, remedy| {
             tell(Finding { subject: subject.clone(), problem: problem.to_owned(), remedy });
-        };
-        let Some(id) = name.to_str().and_then(|name| name.parse::<TransferId>().ok()) else {
-            tell("formidlingd did not put it there", "move it away");
-            continue;
         };
         match claim_of(&sending, id) {
             Ok((claim, has_file)) => match store.look(id) {
@@ -52,25 +59,6 @@ pub fn verify(
             });
         }
     })
-}
-
-/// A folder that is not there is a finding where something should lie in it.
-fn told_away(
-    settings: &config::Outbox,
-    store: &Store,
-    error: &Error,
-    tell: &mut dyn FnMut(Finding),
-) -> Result<(), store::Error> {
-    let mut expected = false;
-    store.for_each_of(&settings.name, &mut |transfer| expected |= must_lie_there(transfer))?;
-    if expected {
-        tell(Finding {
-            subject: settings.path.display().to_string(),
-            problem: format!("files that are being sent should lie in it: {}", error.full_message()),
-            remedy: "see that the folder is mounted, and is the one that the outbox has used",
-        });
-    }
-    Ok(())
 }
 
 fn claim_of(sending: &Dir, id: TransferId) -> Result<(Option<ClaimFile>, bool), Error> {

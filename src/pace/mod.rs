@@ -4,9 +4,11 @@
 mod backoff;
 mod breaker;
 mod budget;
+mod doubt;
 mod error;
 
 pub use backoff::{Backoff, LONGEST_RETRY_AFTER};
 pub use breaker::{Breaker, Permit};
 pub use budget::{Budget, Limits, Operation};
+pub use doubt::Subject;
 pub use error::{Error, Stopping};

@@ -31,11 +31,20 @@ pub struct Hold {
     state: Mutex<State>,
 }
 
+/// Where the trouble shows, which is also where it shows that it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// When Altinn is asked for something.
+    Asking,
+    /// When Altinn is given a file's content: asking may go well all the same.
+    Sending,
+}
+
 #[derive(Debug, Default)]
 struct State {
     held: Option<Held>,
     /// The one that has met such trouble since something last succeeded.
-    suspect: Option<TransferId>,
+    suspect: Option<(TransferId, Stage)>,
     /// Those that met it while others succeeded.
     blamed: HashSet<TransferId>,
 }
@@ -43,7 +52,10 @@ struct State {
 #[derive(Debug)]
 struct Held {
     since: Timestamp,
+    stage: Stage,
     next_probe: Timestamp,
+    /// Who looks: where it is the sending that fails, that takes it more than one step.
+    looks: Option<TransferId>,
     failure: Failure,
     alarmed: bool,
     /// Those that have met the trouble.
@@ -74,9 +86,13 @@ impl Hold {
             let turn = self.turn(held, who);
             // One that is further away was named by a clock that has been set back since.
             let is_believable = held.next_probe <= later(now, self.probe_every);
+            if held.stage == Stage::Sending && who.is_some() && held.looks == who {
+                return Ok(());
+            }
             if now < turn && is_believable {
                 return Err((held.failure.clone(), turn));
             }
+            held.looks = who;
             held.next_probe = later(now, self.probe_every);
             Ok(())
         })
@@ -90,16 +106,26 @@ impl Hold {
 
     /// A file has met trouble that looks like the route's.
     pub fn failed(&self, who: TransferId, failure: &Failure, now: Timestamp) -> Verdict {
+        self.failed_at(Stage::Asking, who, failure, now)
+    }
+
+    /// A file has met such trouble when its content was sent. That Altinn answers what is asked does not show that it
+    /// is over.
+    pub fn failed_sending(&self, who: TransferId, failure: &Failure, now: Timestamp) -> Verdict {
+        self.failed_at(Stage::Sending, who, failure, now)
+    }
+
+    fn failed_at(&self, stage: Stage, who: TransferId, failure: &Failure, now: Timestamp) -> Verdict {
         let alone = self.with(|state| {
             if state.blamed.contains(&who) {
                 return true;
             }
-            state.held.is_none() && state.suspect.replace(who).is_none()
+            state.held.is_none() && state.suspect.replace((who, stage)).is_none()
         });
         if alone {
             return Verdict::Alone(later(now, self.probe_every));
         }
-        Verdict::Held(self.hold_for(Some(who), failure, now))
+        Verdict::Held(self.hold_for(Some(who), stage, failure, now))
     }
 
     /// Whether the route is held.
@@ -110,21 +136,33 @@ impl Hold {
 
     /// Holds the route, or goes on holding it, for trouble that is no file's; returns when to look again.
     pub fn hold(&self, failure: &Failure, now: Timestamp) -> Timestamp {
-        self.hold_for(None, failure, now)
+        self.hold_for(None, Stage::Asking, failure, now)
     }
 
-    fn hold_for(&self, who: Option<TransferId>, failure: &Failure, now: Timestamp) -> Timestamp {
+    fn hold_for(
+        &self,
+        who: Option<TransferId>,
+        stage: Stage,
+        failure: &Failure,
+        now: Timestamp,
+    ) -> Timestamp {
         self.with(|state| {
             let next_probe = later(now, self.probe_every);
             let is_new = state.held.is_none();
             let suspect = state.suspect;
             let held = state.held.get_or_insert_with(|| Held {
                 since: now,
+                stage,
                 next_probe,
+                looks: None,
                 failure: failure.clone(),
                 alarmed: false,
-                failed: suspect.into_iter().collect(),
+                failed: suspect.into_iter().map(|(suspect, _)| suspect).collect(),
             });
+            held.stage = stage;
+            if held.looks == who {
+                held.looks = None;
+            }
             if held.failed.len() < MAX_BLAMED {
                 held.failed.extend(who);
             }
@@ -142,6 +180,17 @@ impl Hold {
             }
             self.turn(held, who)
         })
+    }
+
+    /// Altinn has done what it was asked: trouble that shows when it is asked is over, or was that of those that met it.
+    pub fn release_asking(&self) {
+        let is_asking = self.with(|state| {
+            let stage = state.held.as_ref().map(|held| held.stage);
+            stage.or(state.suspect.map(|(_, stage)| stage)) == Some(Stage::Asking)
+        });
+        if is_asking {
+            self.release();
+        }
     }
 
     /// Altinn has taken something: the trouble is over, or was that of those that met it.
@@ -248,5 +297,26 @@ mod tests {
         for who in [1, 2, 3] {
             assert!(matches!(fails(&hold, who, probe), Verdict::Alone(_)), "another one has succeeded");
         }
+    }
+
+    #[test]
+    fn trouble_with_sending_is_over_when_something_was_sent() {
+        let hold = hold();
+        let fails = |who, now| hold.failed_sending(id(who), &failure(now), now);
+        assert!(matches!(fails(1, START), Verdict::Alone(_)));
+        hold.release_asking();
+        assert!(matches!(fails(2, START), Verdict::Held(_)), "asking has shown nothing");
+        let probe = later(START, FIVE);
+        assert!(hold.pass(Some(id(3)), probe).is_ok());
+        hold.release_asking();
+        assert!(hold.is_held());
+        assert!(hold.pass(Some(id(3)), probe).is_ok(), "the same looks on");
+        assert!(hold.pass(Some(id(4)), probe).is_err(), "only one");
+        assert!(matches!(fails(3, probe), Verdict::Held(_)));
+        assert!(hold.pass(Some(id(3)), probe).is_err(), "it has looked");
+        let probe = later(probe, FIVE);
+        assert!(hold.pass(Some(id(4)), probe).is_ok());
+        hold.release();
+        assert!(!hold.is_held());
     }
 }

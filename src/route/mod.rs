@@ -6,6 +6,7 @@ mod mount;
 mod probing;
 mod recovery;
 mod trouble;
+pub mod verifying;
 mod work;
 
 pub use hold::{Hold, Verdict};
@@ -87,6 +88,13 @@ impl Means {
     #[must_use]
     pub fn is_stuck(&self, transfer: &Transfer) -> bool {
         transfer.troubled_since(self.now()).is_some_and(|since| self.is_over(since.max(transfer.created)))
+    }
+
+    /// Whether a transfer has been in trouble for `patience`, be it with breaks in which a step went well.
+    #[must_use]
+    pub fn has_struggled(&self, transfer: &Transfer, patience: Duration) -> bool {
+        let since = transfer.struggling_since(self.now());
+        since.is_some_and(|since| self.skew.is_confirmed() && later(since, patience) <= self.now())
     }
 
     fn is_over(&self, since: Timestamp) -> bool {

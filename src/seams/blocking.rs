@@ -5,11 +5,23 @@
 /// A panic in `work` goes on in the caller, where the supervisor of the calling part sees it. Work that has
 /// begun cannot be cancelled: if the returned future is dropped, `work` still runs to its end. A thread that
 /// simulates does it itself, in place.
-#[expect(clippy::disallowed_methods, reason = "this is the one wrapper")]
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     if super::is_simulated() {
         return work();
     }
+    super::another_thread(on_blocking_threads(work)).await
+}
+
+/// The same for work that waits for the network itself, and so takes its time without the machine being busy.
+pub async fn blocking_stream<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if super::is_simulated() {
+        return work();
+    }
+    on_blocking_threads(work).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one wrapper")]
+async fn on_blocking_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

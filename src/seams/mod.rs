@@ -1,5 +1,5 @@
 //! What a test may take into its own hands: time, chance, the point of a crash, failing file operations, the door
-//! between the async threads and blocking work, and all of them at once in a simulation. Nothing here knows anything
+//! between the async threads and blocking work, who waits behind it, and all of them at once in a simulation. Nothing here knows anything
 //! about transfers.
 
 mod blocking;
@@ -9,8 +9,9 @@ mod fault;
 mod random;
 mod simulation;
 mod steady;
+mod waiting;
 
-pub use blocking::blocking;
+pub use blocking::{blocking, blocking_stream};
 pub use clock::{Clock, SystemClock};
 pub use crash::crash_point;
 pub use fault::{injected_fault, injected_space};
@@ -19,3 +20,4 @@ pub use random::{OsRandom, Random, SeededRandom};
 pub use simulation::{Simulated, Simulation, simulate};
 pub use simulation::{is_simulated, sync_file, synced};
 pub use steady::SteadyClock;
+pub use waiting::{Waiting, another_thread, count_waiting};

@@ -38,17 +38,29 @@ pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Removes a directory that may not be there, with everything in it.
+pub(super) fn remove_dir(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("delete", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Copies a file. Its content is durable afterwards, its name is not.
+pub(super) fn copy_file(from: &Path, to: &Path) -> Result<(), Error> {
+    let copied = std::fs::copy(from, to).and_then(|_| seams::sync_file(&File::open(to)?));
+    copied.map_err(|source| Error::io("copy", from, source))
+}
+
 /// Copies a directory with everything in it, durably.
 pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<(), Error> {
     create_dir(to)?;
     for entry in read_dir(from)? {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let failed = |error| Error::io("copy", &source, error);
-        if entry.file_type().map_err(failed)?.is_dir() {
+        if entry.file_type().map_err(|error| Error::io("copy", &source, error))?.is_dir() {
             copy_dir(&source, &target)?;
         } else {
-            std::fs::copy(&source, &target).map_err(failed)?;
-            File::open(&target).and_then(|copy| seams::sync_file(&copy)).map_err(failed)?;
+            copy_file(&source, &target)?;
         }
     }
     sync_dir(to)

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Error, disk, keys};
+use super::{Error, disk, keys, repair};
 use crate::seams::crash_point;
 
 /// Keys with their new values; `None` removes.
@@ -78,15 +78,22 @@ impl fmt::Debug for SledEngine {
 impl SledEngine {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         disk::create_dir(path)?;
+        repair::remove_unfinished(path)?;
+        repair::replace_missing(path)?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = open_db(path, &config)?;
         let data_path = path.join("db");
         let data = File::open(&data_path).map_err(|source| Error::io("open", data_path, source))?;
         data.sync_all().map_err(|source| Error::io("sync", path.join("db"), source))?;
+        // sled writes its settings at the first opening, and trusts that they are on the disk.
+        let settings = path.join("conf");
+        let synced = File::open(&settings).and_then(|file| file.sync_all());
+        synced.map_err(|source| Error::io("sync", settings, source))?;
         disk::sync_dir(path)?;
         let (generation, counter) = (AtomicU64::new(0), open_counter(path)?);
         let engine = Self { db, data, generation, counter, path: path.to_owned() };
         engine.count()?;
+        repair::keep_snapshot(path)?;
         Ok(engine)
     }
 

@@ -120,7 +120,7 @@ pub enum Error {
     /// The database is not what was written. Of a write: nothing was acknowledged.
     #[error("the database in {} is damaged: {detail}", path.display())]
     Damaged {
-        /// Where it is; after an attempt at repair, the copy that was made before.
+        /// Where it is.
         path: PathBuf,
         /// What the database engine said.
         detail: String,

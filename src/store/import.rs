@@ -19,7 +19,7 @@ use super::engine::{Changes, Engine, SledEngine, counter_path};
 use super::export::{ActiveRecord, Counts, End, ExportLine, FORMAT, Folder, Header, sum};
 use super::keys::{self, Unique};
 use super::record::{self, Finished, MAX_STEPS, Record, VERSION};
-use super::{Error, journal, known_folders, load};
+use super::{Error, journal, known_folders, load, repair};
 
 const HALF_DONE: &str = "importing";
 const DONE: &str = "imported";
@@ -159,11 +159,7 @@ fn assert_empty(state: &Path, now: Timestamp) -> Result<(), ImportError> {
 /// Keeps a damaged database under another name.
 fn set_aside(state: &Path, now: Timestamp) -> Result<(), Error> {
     let sled = state.join("sled");
-    // An attempt at repair has left a copy of this moment, of how it was before.
-    let mut aside = state.join(load::damaged_name(now));
-    while aside.exists() {
-        aside.as_mut_os_string().push("-tried");
-    }
+    let aside = repair::damaged_path(state, now);
     match std::fs::rename(&sled, &aside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         renamed => renamed.map_err(|source| Error::io("rename", sled, source)),
@@ -174,12 +170,7 @@ fn set_aside(state: &Path, now: Timestamp) -> Result<(), Error> {
 /// Puts what was imported in its place, if a death kept that from being done; removes what was not imported whole.
 pub(super) fn finish(state: &Path) -> Result<(), Error> {
     let half = state.join(HALF_DONE);
-    match std::fs::remove_dir_all(&half) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("delete", half, error));
-        }
-        _ => {}
-    }
+    disk::remove_dir(&half)?;
     let done = state.join(DONE);
     if !done.try_exists().map_err(|source| Error::io("look at", &done, source))? {
         return Ok(());

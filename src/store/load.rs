@@ -1,4 +1,4 @@
-//! Opening: the engine, what it holds looked at once, and the one repair that is safe.
+//! Opening: the engine, what it holds looked at once, and a repair where it is damaged.
 //!
 //! Every record is looked at before anything is done, where they are few. Where they are many, that would keep the
 //! service from starting for long: then the keys alone are read, and [`Store::read_through`] looks at the records
@@ -20,7 +20,7 @@ use crate::transfer::{InstallationMark, RouteName, Transfer, TransferId};
 use super::core::PAGE;
 use super::engine::{Changes, Engine, SledEngine, counter_path, suspect_path};
 use super::record::{self, VERSION};
-use super::{Error, Unreadable, disk, keys};
+use super::{Error, Unreadable, disk, keys, repair};
 
 /// Records up to this number are all read before the start: a tenth of a second or so.
 const FEW: usize = 5_000;
@@ -58,21 +58,25 @@ fn parse_text<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
 pub(super) struct Ready {
     pub(super) engine: SledEngine,
     pub(super) loaded: Loaded,
-    /// The copy made before a damaged snapshot was removed.
+    /// Where the database is that was damaged, and was replaced by what could be made of it.
     pub(super) repaired: Option<PathBuf>,
 }
 
-/// Opens the database in `state`. sled's `snap.*` files are a cache of its log, and the part that is damaged
-/// after an abrupt stop; where the database cannot be opened or read through, everything is copied aside, they
-/// are removed, and it is tried once more.
+/// Opens the database in `state`. Where it cannot be opened or read through, what may help is tried.
 pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
     let path = state.join("sled");
+    repair::finish(state, &path)?;
     let begun = begun(state)?;
     if !begun {
         // What a database counted that was moved away on purpose.
         disk::remove_file(&counter_path(&path))?;
     }
-    let ready = open_with_repair(state, &path, now, begun)?;
+    let ready = open_with_repair(state, &path, now, begun);
+    if ready.is_err() {
+        // Half a copy is of no use to anybody, and takes the room that is waited for where the disk is full.
+        disk::remove_dir(&repair::trial(state))?;
+    }
+    let ready = ready?;
     if !begun {
         begin(state)?;
     }
@@ -80,8 +84,8 @@ pub(super) fn open(state: &Path, now: Timestamp) -> Result<Ready, Error> {
 }
 
 fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> Result<Ready, Error> {
-    // Opening makes new ones: what there was before tells whether a repair was tried already.
-    let had_snapshots = !snapshots(path)?.is_empty();
+    // Opening makes new snapshots: what there was before is what can be tried.
+    let remedies = repair::remedies(path)?;
     let suspect = suspect_path(path);
     let is_suspect = suspect.try_exists().map_err(|source| Error::io("look at", &suspect, source))?;
     let damage = match open_and_load(path, begun, is_suspect) {
@@ -94,31 +98,21 @@ fn open_with_repair(state: &Path, path: &Path, now: Timestamp, begun: bool) -> R
         Err(damage @ Error::Damaged { .. }) => damage,
         Err(other) => return Err(other),
     };
-    if !had_snapshots {
-        // Nothing to repair, and no second copy at each attempt to start.
-        remove_snapshots(path)?;
-        return Err(damage);
-    }
-    let copy = state.join(damaged_name(now));
-    disk::copy_dir(path, &copy)?;
-    disk::sync_dir(state)?;
-    remove_snapshots(path)?;
-    match open_and_load(path, begun, true) {
-        Ok((engine, loaded)) => {
-            disk::remove_file(&suspect)?;
-            Ok(Ready { engine, loaded, repaired: Some(copy) })
+    for remedy in remedies {
+        let trial = repair::prepare(remedy, state, path)?;
+        match open_and_load(&trial, begun, true) {
+            Ok(tried) => {
+                drop(tried);
+                let copy = repair::adopt(state, path, now)?;
+                let (engine, loaded) = open_and_load(path, begun, true)?;
+                disk::remove_file(&suspect)?;
+                return Ok(Ready { engine, loaded, repaired: Some(copy) });
+            }
+            Err(Error::Damaged { .. }) => {}
+            Err(other) => return Err(other),
         }
-        Err(Error::Damaged { detail, .. }) => {
-            remove_snapshots(path)?;
-            Err(Error::Damaged { path: copy, detail })
-        }
-        Err(other) => Err(other),
     }
-}
-
-/// The name of what is kept of a damaged database.
-pub(super) fn damaged_name(now: Timestamp) -> String {
-    format!("damaged-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"))
+    Err(damage)
 }
 
 /// Whether there was ever a store in `state`. sled opens a log that it can make nothing of as an empty one; a
@@ -144,22 +138,6 @@ fn open_and_load(path: &Path, begun: bool, all: bool) -> Result<(SledEngine, Loa
     check_schema(path, &engine, begun)?;
     let loaded = load(&engine, all)?;
     Ok((engine, loaded))
-}
-
-fn remove_snapshots(path: &Path) -> Result<(), Error> {
-    for snapshot in snapshots(path)? {
-        disk::remove_file(&snapshot)?;
-    }
-    disk::sync_dir(path)
-}
-
-fn snapshots(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    if !path.try_exists().map_err(|source| Error::io("look at", path, source))? {
-        return Ok(Vec::new());
-    }
-    let entries = disk::read_dir(path)?.into_iter();
-    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("snap."));
-    Ok(named.map(|entry| entry.path()).collect())
 }
 
 fn check_schema(path: &Path, engine: &SledEngine, begun: bool) -> Result<(), Error> {

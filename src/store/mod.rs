@@ -36,6 +36,7 @@ mod load;
 mod memory;
 mod owner;
 mod record;
+mod repair;
 mod set_back;
 mod stage;
 mod tombstone;
@@ -46,14 +47,14 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::seams::{Clock, Random, blocking};
+use crate::seams::{Clock, Random, another_thread, blocking};
 use crate::transfer::{IdSuffix, InstallationMark, RouteName, Transfer, TransferId};
 
 use self::core::Core;
@@ -98,7 +99,7 @@ pub struct Opened {
     /// Records that cannot be read, as far as they were looked at: where there are many, [`Store::read_through`] finds
     /// the others. They stay where they are, and hold what they hold.
     pub unreadable: Vec<Unreadable>,
-    /// Where the database was damaged and has been repaired: the copy made before.
+    /// Where the database is that was damaged, and was replaced by what could be made of it.
     pub repaired: Option<PathBuf>,
 }
 
@@ -129,8 +130,11 @@ struct Shared {
     /// What was not held against Altinn before it was opened.
     unchecked: Unchecked,
     known_folders: KnownFolders,
-    /// Whether the disk has room for new work.
+    /// Whether the disk has room for new work, and somebody has found that it has not.
     has_room: AtomicBool,
+    lacks_room: Notify,
+    /// What new work must leave free; unset where the state lies on no disk.
+    floor: OnceLock<Ballast>,
     /// `None` only while being dropped.
     jobs: Option<Jobs>,
     /// `None` once somebody waits for its end, and where nothing runs by itself.
@@ -191,8 +195,19 @@ impl Store {
         let (jobs, owner) = Jobs::start(owner)?;
         let ids = IdSource::new(Arc::clone(&clock), random, mark, loaded.last);
         let owner = Mutex::new(owner);
-        let (has_room, jobs) = (AtomicBool::new(true), Some(jobs));
-        let shared = Shared { core, clock, ids, mark, unchecked, known_folders, has_room, jobs, owner };
+        let shared = Shared {
+            core,
+            clock,
+            ids,
+            mark,
+            unchecked,
+            known_folders,
+            has_room: AtomicBool::new(true),
+            lacks_room: Notify::new(),
+            floor: OnceLock::new(),
+            jobs: Some(jobs),
+            owner,
+        };
         Ok((Self { shared: Arc::new(shared) }, loaded.unreadable))
     }
 
@@ -245,15 +260,36 @@ impl Store {
         self.shared.known_folders.set_back_notes()
     }
 
-    /// Whether the disk has room for what new work would have to be remembered.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.shared.has_room.load(Ordering::SeqCst)
-    }
-
-    /// Says whether it has, for everybody who asks.
+    /// Says whether the disk has room for what new work would have to be remembered.
     pub fn set_has_room(&self, has_room: bool) {
         self.shared.has_room.store(has_room, Ordering::SeqCst);
+    }
+
+    /// Holds [`Store::finds_room`] to what is to be left free beside this ballast.
+    pub fn keep_floor(&self, ballast: Ballast) {
+        // It does not change while the state is open.
+        let _kept = self.shared.floor.set(ballast);
+    }
+
+    /// Whether there is room now: for whoever is about to begin something new, since a disk fills up faster than it is
+    /// looked at. Where there is none, nobody else finds any until [`Store::set_has_room`] says that there is. A disk
+    /// that cannot be looked at counts as it was.
+    pub async fn finds_room(&self) -> bool {
+        if !self.shared.has_room.load(Ordering::SeqCst) {
+            return false;
+        }
+        let Some(ballast) = self.shared.floor.get().cloned() else { return true };
+        let finds = blocking(move || ballast.leaves_enough()).await.unwrap_or(true);
+        if !finds {
+            self.set_has_room(false);
+            self.shared.lacks_room.notify_one();
+        }
+        finds
+    }
+
+    /// Waits until [`Store::finds_room`] has found none, unless it has since this was last called.
+    pub async fn lacks_room(&self) {
+        self.shared.lacks_room.notified().await;
     }
 
     /// Which folders the routes have used.
@@ -471,7 +507,7 @@ impl Store {
             Jobs::InPlace(owner) => return owner.outcomes(&[task]).pop().unwrap_or(Err(Error::Closed)),
         };
         jobs.send(Job { task, done }).await.map_err(|_| self.gone())?;
-        answer.await.unwrap_or_else(|_| Err(self.gone()))
+        another_thread(answer).await.unwrap_or_else(|_| Err(self.gone()))
     }
 
     /// Why the owner is gone.

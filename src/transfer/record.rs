@@ -206,6 +206,13 @@ impl Transfer {
         spell.goes_on_at(now).then_some(spell.since)
     }
 
+    /// Since when it has been in trouble, be it with breaks in which a step went well; `None` where nothing went wrong
+    /// for long.
+    #[must_use]
+    pub fn struggling_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.trouble.filter(|spell| spell.goes_on_at(now)).map(|spell| spell.since)
+    }
+
     /// Altinn's id of the transfer, where it is known.
     #[must_use]
     pub fn broker_id(&self) -> Option<BrokerTransferId> {

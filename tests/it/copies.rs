@@ -1,25 +1,13 @@
 //! The state is exported, taken in, lost and damaged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::support::{Bench, DEADLINE, Ended, Party, Setup, files_below, noise, points, run, until};
+use crate::support::{
+    Bench, DEADLINE, Party, Setup, files_below, noise, run, store_points_of, until, usual_points,
+};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
-
-/// A command of an operator, with the configuration of a party.
-pub(crate) fn command(party: &Party, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
-    let configuration = party.configuration().to_str().unwrap().to_owned();
-    let mut all = arguments.to_vec();
-    all.extend(["--config", &configuration]);
-    run(&all, environment)
-}
-
-/// `state verify` of a party that is stopped finds nothing.
-pub(crate) fn assert_all_fits(party: &Party) {
-    let verified = command(party, &["state", "verify"], &[]);
-    assert!(verified.code == Some(0) && verified.text.contains("all fits"), "{}: {verified:?}", party.name);
-}
 
 /// A copy of a folder with everything in it, times and all.
 pub(crate) fn copy(from: &Path, to: &Path) {
@@ -38,27 +26,22 @@ fn an_export_in_the_midst_of_everything_is_gone_on_with() {
     {
         let name = format!("{}.bin", point.replace(':', "-"));
         bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
-        assert_all_fits(&bench.sender);
-        let exported = command(&bench.sender, &["state", "export", &path], &[]);
+        bench.sender.is_killed_at(point);
+        bench.sender.assert_all_fits();
+        let exported = bench.sender.command(&["state", "export", &path], &[]);
         assert!(exported.code == Some(0) && exported.text.contains("active transfers"), "{exported:?}");
         std::fs::remove_dir_all(bench.sender.state()).unwrap();
         std::fs::create_dir(bench.sender.state()).unwrap();
-        let imported = command(&bench.sender, &["state", "import", &path], &[]);
+        let imported = bench.sender.command(&["state", "import", &path], &[]);
         assert!(imported.code == Some(0) && imported.text.contains("imported: "), "{imported:?}");
-        let again = command(&bench.sender, &["state", "import", &path], &[]);
+        let again = bench.sender.command(&["state", "import", &path], &[]);
         assert!(again.code == Some(1) && again.text.contains("is not empty"), "{again:?}");
-        assert_all_fits(&bench.sender);
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender.assert_all_fits();
+        bench.sender_goes_on(point);
     }
     bench.sender.start();
     bench.wait_for_completion();
     bench.assert_promises();
-    assert_all_fits(&bench.sender);
-    assert_all_fits(&bench.recipient);
 }
 
 #[test]
@@ -66,7 +49,7 @@ fn while_the_service_runs_its_state_is_its_own() {
     let mut bench = Bench::running();
     bench.wait_until("it runs", || bench.sender.said().contains("started"));
     for arguments in [&["state", "export"][..], &["state", "verify"], &["state", "import", "/dev/null"]] {
-        let refused = command(&bench.sender, arguments, &[]);
+        let refused = bench.sender.command(arguments, &[]);
         assert!(refused.code == Some(1) && refused.text.contains("stop the service"), "{refused:?}");
     }
     bench.drop_file("a.txt", b"a");
@@ -78,14 +61,7 @@ fn a_death_at_any_point_of_the_store_leaves_what_was_acknowledged() {
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
     bench.recipient.start();
     bench.sender.set("state", "export_every", "\"200ms\"");
-    let mut points = points("store");
-    // Reached by commands, and where the state was set back; each has a test of its own.
-    points.retain(|point| {
-        let other = ["import:", "set_back:", "journal:rewritten", "journal:replaced", "ballast:given_up"];
-        // Of the database in memory.
-        let simulated = ["store:committing", "store:committed"].contains(&point.as_str());
-        !simulated && !other.iter().any(|prefix| point.starts_with(prefix))
-    });
+    let points = usual_points("store");
     assert!(points.len() >= 11, "{points:?}");
     for (seed, point) in (0..).zip(&points) {
         let name = format!("{}.bin", point.replace(':', "-"));
@@ -97,18 +73,14 @@ fn a_death_at_any_point_of_the_store_leaves_what_was_acknowledged() {
                 // There is none before the first start.
                 drop(std::fs::remove_file(bench.sender.state().join("ballast")));
             }
-            bench.sender.die_at(&format!("{point}:{time}"));
-            assert!(bench.sender.has_died(), "the sender was not killed at {point}");
-            assert_all_fits(&bench.sender);
+            bench.sender.is_killed_at(&format!("{point}:{time}"));
+            bench.sender.assert_all_fits();
         }
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender_goes_on(point);
     }
     bench.sender.start();
     bench.wait_for_completion();
     bench.assert_promises();
-    assert_all_fits(&bench.sender);
 }
 
 #[test]
@@ -116,20 +88,18 @@ fn a_death_at_any_point_of_an_import_leaves_all_or_nothing() {
     let mut bench = Bench::new(&Setup::default());
     bench.recipient.start();
     bench.drop_file("a.bin", &noise(1, SEVERAL_BLOCKS));
-    bench.sender.die_at("archive:intended");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("archive:intended");
     let file = bench.dir.path().join("export.jsonl");
     let path = file.to_str().unwrap();
-    assert_eq!(command(&bench.sender, &["state", "export", path], &[]).code, Some(0));
-    let imports: Vec<String> =
-        points("store").into_iter().filter(|point| point.starts_with("import:")).collect();
+    assert_eq!(bench.sender.command(&["state", "export", path], &[]).code, Some(0));
+    let imports = store_points_of("import:");
     assert!(imports.len() >= 4, "{imports:?}");
     for point in imports.iter().map(String::as_str).chain(["import:placed:2", "store:synced"]) {
         std::fs::remove_dir_all(bench.sender.state()).unwrap();
         std::fs::create_dir(bench.sender.state()).unwrap();
-        let died = command(&bench.sender, &["state", "import", path], &[("FORMIDLINGD_CRASH_AT", point)]);
+        let died = bench.sender.command(&["state", "import", path], &[("FORMIDLINGD_CRASH_AT", point)]);
         assert_eq!(died.code, None, "{point}: {died:?}");
-        let verified = command(&bench.sender, &["state", "verify"], &[]);
+        let verified = bench.sender.command(&["state", "verify"], &[]);
         // Before the one rename there is nothing, and the file that is being sent has no record.
         if ["import:built", "store:synced"].contains(&point) {
             assert!(verified.text.contains("has no record"), "{point}: {verified:?}");
@@ -142,7 +112,7 @@ fn a_death_at_any_point_of_an_import_leaves_all_or_nothing() {
     }
     std::fs::remove_dir_all(bench.sender.state()).unwrap();
     std::fs::create_dir(bench.sender.state()).unwrap();
-    assert_eq!(command(&bench.sender, &["state", "import", path], &[]).code, Some(0));
+    assert_eq!(bench.sender.command(&["state", "import", path], &[]).code, Some(0));
     bench.sender.start();
     bench.wait_for_completion();
     bench.assert_promises();
@@ -162,12 +132,19 @@ fn do_damage(damage: &str, sled: &Path, older: &Path) {
     }
 }
 
+/// The exports in a folder, oldest first; a death may have left one behind that is not finished.
+fn whole_exports(folder: &Path) -> Vec<PathBuf> {
+    let mut exports = files_below(folder);
+    exports.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    exports
+}
+
 /// It says what is the matter, and how to go on with the last export.
 fn assert_refused_as_damaged(sender: &Party, exports: &Path, damage: &str) {
     let refused = sender.run("run");
     assert!(refused.code == Some(1) && refused.text.contains("is damaged"), "{damage}: {refused:?}");
     assert!(refused.text.contains("nothing was reset"), "{damage}: {refused:?}");
-    match files_below(exports).pop() {
+    match whole_exports(exports).pop() {
         Some(newest) => {
             let says = format!("state import --set-damaged-aside {}", newest.display());
             assert!(refused.text.contains(&says), "{damage}: {says} in {refused:?}");
@@ -186,17 +163,15 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
         bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
         let exports = bench.sender.state().join("export");
         let older = bench.dir.path().join("older");
-        bench.sender.die_at("upload:begun");
-        assert!(bench.sender.has_died());
+        bench.sender.is_killed_at("upload:begun");
         if damage == "older" {
             copy(&bench.sender.state().join("sled"), &older);
-            bench.sender.die_at("store:synced:3");
-            assert!(bench.sender.has_died());
+            bench.sender.is_killed_at("store:synced:3");
             bench.sender.start();
             bench.wait_until("more was committed", || bench.receipts().len() as u64 > seed);
             bench.sender.kill();
         }
-        assert_eq!(files_below(&exports).is_empty(), seed == 0);
+        assert_eq!(whole_exports(&exports).is_empty(), seed == 0);
         let sled = bench.sender.state().join("sled");
         do_damage(damage, &sled, &older);
         let published = bench.look("transfers").len();
@@ -204,10 +179,10 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
             assert_refused_as_damaged(&bench.sender, &exports, damage);
         }
         assert_eq!(bench.look("transfers").len(), published, "something was sent from a damaged store");
-        match files_below(&exports).pop() {
+        match whole_exports(&exports).pop() {
             Some(newest) => {
                 let arguments = ["state", "import", "--set-damaged-aside", newest.to_str().unwrap()];
-                let imported = command(&bench.sender, &arguments, &[]);
+                let imported = bench.sender.command(&arguments, &[]);
                 assert_eq!(imported.code, Some(0), "{damage}: {imported:?}");
             }
             None => {
@@ -224,10 +199,10 @@ fn a_damaged_store_is_told_with_what_to_do_and_nothing_is_lost() {
         bench.wait_until("it is settled, or held", || {
             bench.sender.said().contains("outbox held") || bench.receipts().len() as u64 > seed
         });
-        let released = command(&bench.sender, &["resume", "--after-restore"], &[]);
+        let released = bench.sender.command(&["resume", "--after-restore"], &[]);
         assert_eq!(released.code, Some(0), "{released:?}");
         bench.settle();
-        let exported = || !files_below(&bench.sender.state().join("export")).is_empty();
+        let exported = || !whole_exports(&bench.sender.state().join("export")).is_empty();
         assert!(until(DEADLINE, exported), "no export after {damage}");
         assert_eq!(bench.sender.stop(), Some(0), "after {damage}");
     }
@@ -260,8 +235,7 @@ fn a_newer_store_is_refused_as_a_wrong_configuration() {
 fn a_state_of_another_installation_is_told() {
     let mut bench = Bench::new(&Setup::default());
     bench.drop_file("a.txt", b"a");
-    bench.sender.die_at("upload:answered");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("upload:answered");
     let own = bench.sender.state();
     let other = bench.recipient.state();
     std::fs::create_dir_all(&other).unwrap();
@@ -270,7 +244,7 @@ fn a_state_of_another_installation_is_told() {
     bench.recipient.start();
     bench.wait_until("it is told", || bench.recipient.said().contains("transfers wait for a route"));
     assert_eq!(bench.recipient.stop(), Some(0));
-    let verified = command(&bench.recipient, &["state", "verify"], &[]);
+    let verified = bench.recipient.command(&["state", "verify"], &[]);
     assert!(verified.code == Some(1) && verified.text.contains("another installation"), "{verified:?}");
     std::fs::remove_dir_all(&other).unwrap();
     bench.start();
@@ -290,8 +264,7 @@ fn receipts_are_kept_up_to_date_when_the_store_was_lost() {
     // Not ours, or not a receipt: left alone.
     let day = bench.receipts()[0].0.parent().unwrap().to_owned();
     std::fs::write(day.join("x.receipt.json"), "{}").unwrap();
-    bench.sender.die_at("receipts:adopted:2");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("receipts:adopted:2");
     bench.sender.start();
     bench.wait_until("the rest is known", || bench.sender.said().contains("kept up to date again"));
     std::fs::remove_file(day.join("x.receipt.json")).unwrap();
@@ -305,7 +278,6 @@ fn receipts_are_kept_up_to_date_when_the_store_was_lost() {
     bench.wait_for_completion();
     assert!(!bench.sender.said().contains("kept up to date again"));
     bench.assert_promises();
-    assert_all_fits(&bench.sender);
 }
 
 #[test]
@@ -324,7 +296,7 @@ fn an_export_that_holds_what_is_forgotten_is_told() {
     bench.assert_promises();
     let receipt = &bench.receipts()[0].1;
     let id = receipt["transferId"].as_str().unwrap();
-    let forgotten = command(&bench.sender, &["state", "forget", id], &[]);
+    let forgotten = bench.sender.command(&["state", "forget", id], &[]);
     assert_eq!(forgotten.code, Some(0), "{forgotten:?}");
     let holds = |path: &&std::path::PathBuf| {
         path.extension().is_some() && std::fs::read_to_string(path).is_ok_and(|text| text.contains(id))

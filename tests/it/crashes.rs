@@ -1,31 +1,25 @@
 //! Death at every point between two steps, found by reading the source, so that a new point is tried by itself.
 
-use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, inbox_points, noise, points};
+use crate::support::{Bench, INBOX, OUTBOX, Setup, ask, noise, usual_points};
 
 /// Bytes of a file that is uploaded in several blocks, so that its last byte has a moment of its own.
 const SEVERAL_BLOCKS: usize = 2 * 1024 * 1024 + 17;
+/// Bytes of a chunk: up to here a file is streamed.
+const CHUNK: usize = 512 * 1024;
 
 #[test]
 fn a_sender_that_dies_at_any_point_publishes_once() {
     // Bytes whose end may have left are not sent to another transfer until Altinn has given up on the first.
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
     bench.recipient.start();
-    let mut points = points("outbox");
-    // Reached only where the store was lost or set back, for which there are tests of their own.
-    assert!(points.remove("claims:adopted"));
-    points.retain(|point| !point.starts_with("set_back:") && !point.starts_with("receipts:"));
-    // Reached only by a sidecar without its file.
-    assert!(points.remove("orphan:explained"));
+    let points = usual_points("outbox");
     assert!(points.len() >= 15, "{points:?}");
     for (seed, point) in (0..).zip(&points) {
         let name = format!("{}.bin", point.replace(':', "-"));
         bench.sidecar(&name, &serde_json::json!({ "propertyList": { "point": point } }));
         bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender.is_killed_at(point);
+        bench.sender_goes_on(point);
     }
     bench.sender.start();
     bench.wait_for_completion();
@@ -44,21 +38,56 @@ fn a_sender_that_dies_at_any_point_of_a_small_file_publishes_once() {
             // The end of an empty file has no moment of its own.
             let dies = size > 0 || point != "upload:last_byte";
             if dies {
-                bench.sender.die_at(point);
-                assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+                bench.sender.is_killed_at(point);
             }
-            bench.sender.start();
-            bench.settle();
-            assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+            bench.sender_goes_on(point);
         }
     }
     bench.assert_promises();
 }
 
+/// Dies where a file of any size has something to lose, at either end.
+fn dies_with_a_file_of(size: usize) {
+    let sent_by = if size > CHUNK { "upload:chunk_answered" } else { "upload:answered" };
+    let sender = [
+        "describe:hashed",
+        "initialize:intended",
+        "initialize:answered",
+        sent_by,
+        "archive:intended",
+        "lay_down:moved",
+    ];
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.sender.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\""));
+    bench.recipient.start();
+    for (seed, point) in (0..).zip(sender) {
+        bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, size));
+        bench.sender.is_killed_at(point);
+        bench.sender_goes_on(point);
+    }
+    assert_eq!(bench.recipient.stop(), Some(0));
+    bench.sender.start();
+    for (seed, point) in (10..).zip(["download:fetched", "deliver:renamed"]) {
+        bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, size));
+        bench.recipient.is_killed_at(point);
+        bench.recipient_goes_on(point);
+    }
+    bench.assert_promises();
+}
+
+#[test]
+fn at_eight_points_files_of_other_sizes_are_published_and_delivered_once() {
+    std::thread::scope(|scope| {
+        for size in [0, CHUNK, CHUNK + 1] {
+            scope.spawn(move || dies_with_a_file_of(size));
+        }
+    });
+}
+
 /// Dies at each point of a resumable upload in one or several parts, of which a chunk may be cut.
 fn dies_in_a_resumable_upload(points: &[String], parts: u64, cut: bool) {
     let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
-    bench.sender.set(OUTBOX, "chunk_size", "\"512KiB\"").set(OUTBOX, "parallel_parts", parts);
+    bench.sender.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\"")).set(OUTBOX, "parallel_parts", parts);
     bench.recipient.start();
     for (seed, point) in (0..).zip(points) {
         let name = format!("{}.bin", point.replace(':', "-"));
@@ -67,18 +96,15 @@ fn dies_in_a_resumable_upload(points: &[String], parts: u64, cut: bool) {
             ask(&bench.url, "PUT", "/_sandbox/faults", &[], rule.as_bytes()).unwrap();
         }
         bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender.is_killed_at(point);
+        bench.sender_goes_on(point);
     }
     bench.assert_promises();
 }
 
 #[test]
 fn a_sender_that_dies_at_any_point_of_a_resumable_upload_publishes_once() {
-    let mut points = points("outbox/resumable");
+    let mut points = usual_points("outbox/resumable");
     let dead: Vec<String> = points.iter().filter(|point| is_of_a_dead_upload(point)).cloned().collect();
     points.retain(|point| !is_of_a_dead_upload(point));
     assert!(points.len() >= 7 && dead.len() == 2, "{points:?} {dead:?}");
@@ -107,7 +133,7 @@ fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
         bench.recipient.set(INBOX, "layout", format!("\"{layout}\""));
         bench.recipient.set(INBOX, "on_received", "[\"/bin/sh\", \"-c\", \":\"]");
         bench.sender.start();
-        let mut points = inbox_points();
+        let mut points = usual_points("inbox");
         // Reached only where a folder is delivered whole.
         if layout != "by_transfer" {
             assert!(points.remove("deliver:whole"));
@@ -115,11 +141,8 @@ fn a_recipient_that_dies_at_any_point_delivers_and_confirms_once() {
         assert!(points.len() >= 11, "{points:?}");
         for (seed, point) in (0..).zip(&points) {
             bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
-            bench.recipient.die_at(point);
-            assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
-            bench.recipient.start();
-            bench.settle();
-            assert_eq!(bench.recipient.stop(), Some(0), "after {point}");
+            bench.recipient.is_killed_at(point);
+            bench.recipient_goes_on(point);
         }
         bench.assert_promises();
     }
@@ -131,8 +154,7 @@ fn an_importer_that_is_quicker_than_the_store_gets_each_file_once() {
     bench.sender.start();
     for (seed, point) in (0..).zip(["deliver:renamed", "deliver:synced", "deliver:delivered"]) {
         bench.drop_file("import.bin", &noise(seed, 1000));
-        bench.recipient.die_at(point);
-        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        bench.recipient.is_killed_at(point);
         let imported = bench.dir.path().join(format!("imported-{seed}"));
         std::fs::create_dir(&imported).unwrap();
         for name in ["import.bin", "import.bin.meta.json"] {
@@ -168,14 +190,10 @@ fn a_sender_that_has_lost_its_store_goes_on_from_its_claims() {
     ];
     for ((seed, point), receipts) in (0..).zip(points).zip(1..) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.is_killed_at(point);
         std::fs::remove_dir_all(bench.sender.state()).unwrap();
-        bench.sender.die_at("claims:adopted");
-        assert!(bench.sender.has_died(), "the sender was not killed at claims:adopted after {point}");
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender.is_killed_at("claims:adopted");
+        bench.sender_goes_on(point);
         assert_eq!(bench.receipts().len(), receipts, "one receipt for each file, after {point}");
     }
     // Who has confirmed what was archived before is not known any more, nor the journal.
@@ -190,12 +208,9 @@ fn a_recipient_that_has_lost_its_store_delivers_nothing_again() {
         ["download:begun", "deliver:intended", "deliver:renamed", "deliver:delivered", "confirm:answered"];
     for (seed, point) in (0..).zip(points) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
-        bench.recipient.die_at(point);
-        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        bench.recipient.is_killed_at(point);
         std::fs::remove_dir_all(bench.recipient.state()).unwrap();
-        bench.recipient.start();
-        bench.settle();
-        assert_eq!(bench.recipient.stop(), Some(0), "after {point}");
+        bench.recipient_goes_on(point);
     }
     bench.assert_promises();
 }
@@ -204,10 +219,8 @@ fn a_recipient_that_has_lost_its_store_delivers_nothing_again() {
 fn what_was_half_written_at_a_death_is_removed() {
     let mut bench = Bench::new(&Setup::default());
     bench.drop_file("a.txt", b"a");
-    bench.sender.die_at("lay_down:companion");
-    assert!(bench.sender.has_died());
-    bench.recipient.die_at("deliver:metadata");
-    assert!(bench.recipient.has_died());
+    bench.sender.is_killed_at("lay_down:companion");
+    bench.recipient.is_killed_at("deliver:metadata");
     for folder in [bench.sender.outbox(), bench.recipient.inbox()] {
         let scratch = folder.join(".formidlingd/tmp");
         assert!(scratch.is_dir());
@@ -227,12 +240,10 @@ fn a_death_while_a_document_gets_its_name_loses_and_doubles_nothing() {
             let point = format!("{point}:{time}");
             seed += 1;
             bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, 1000));
-            bench.sender.die_at(&point);
-            assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+            bench.sender.is_killed_at(&point);
             bench.sender.start();
             if time == 1 {
-                bench.recipient.die_at(&point);
-                assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+                bench.recipient.is_killed_at(&point);
             }
             bench.recipient.start();
             bench.settle();

@@ -210,7 +210,7 @@ fn arguments(tokens: &[Token]) -> Vec<&[Token]> {
 ///
 /// - in a field or a variable: `code = "disk_full"`, `code: "disk_full"`;
 /// - as the code of trouble: `Trouble::new(kind, "disk_full", …)`, `Self::new(Kind::…, "disk_full", …)`,
-///   `refuse("disk_full", …)`, `trouble("disk_full", …)`;
+///   `refuse("disk_full", …)`, `trouble("disk_full", …)`, `failure("disk_full", …)`;
 /// - in a function that gives codes: `fn code(…) -> &'static str`, `fn …_code(…) -> &'static str`.
 fn codes(tokens: &[Token], constants: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -229,7 +229,7 @@ fn codes(tokens: &[Token], constants: &BTreeMap<String, String>) -> BTreeSet<Str
         if word == "code" && (is_mark(next, '=') || is_mark(next, ':')) {
             take(rest.get(2));
         }
-        if (word == "refuse" || word == "trouble") && is_mark(next, '(') {
+        if ["refuse", "trouble", "failure"].contains(&word.as_str()) && is_mark(next, '(') {
             take(rest.get(2));
         }
         let is_new = is_mark(next, ':') && is_mark(rest.get(2), ':') && is_word(rest.get(3), "new");
@@ -343,11 +343,11 @@ fn codes_are_found_where_they_are_written() {
             Trouble::new(Kind::Temporary(Some(later(a, b))), "six", format!("{x}", 1), "remedy", at);
             Trouble::new(kind, FULL, message, remedy, now); Trouble::new(kind, code, message, remedy, now);
             Self::new(Kind::Slow, "seven", text); Self::new("eight", text);
-            self.refuse("nine", message); x == "ten"; is(code == "eleven");
+            self.refuse("nine", message); x == "ten"; is(code == "eleven"); failure("twelve", message);
         }
     "#;
     let tokens = tokens(source);
     let found = codes(&tokens, &constants(&tokens));
-    let expected = ["five", "four", "inbox_full", "nine", "one", "seven", "six", "three", "two"];
+    let expected = ["five", "four", "inbox_full", "nine", "one", "seven", "six", "three", "twelve", "two"];
     assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
 }

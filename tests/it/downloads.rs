@@ -40,8 +40,7 @@ fn a_killed_download_goes_on_from_what_is_durable_whatever_a_loss_of_power_left_
     let size = bytes.len() as u64;
     published(&mut bench, "large.bin", &bytes);
     drop(bytes);
-    bench.recipient.die_at("download:durable");
-    assert!(bench.recipient.has_died());
+    bench.recipient.is_killed_at("download:durable");
     let own = own(&bench);
     let durable = json_of(&own.join("durable.json"))["bytes"].as_u64().unwrap();
     assert!((CHECKPOINT..size).contains(&durable), "{durable}");
@@ -65,8 +64,7 @@ fn a_download_that_is_killed_again_and_again_loses_no_more_than_was_not_durable(
     drop(bytes);
     // The second is reached only by a download that has gone on from the first.
     for point in ["download:synced", "download:durable", "download:durable", "verify:synced"] {
-        bench.recipient.die_at(point);
-        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        bench.recipient.is_killed_at(point);
     }
     bench.recipient.start();
     bench.assert_promises();
@@ -181,8 +179,7 @@ fn what_is_damaged_twice_is_kept_as_evidence_and_not_confirmed() {
         published(&mut bench, "a.bin", &bytes);
         bench.dropped[0].fate = Fate::Published;
         if let Some(point) = point {
-            bench.recipient.die_at(point);
-            assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+            bench.recipient.is_killed_at(point);
         }
         bench.recipient.start();
         let rejected = bench.recipient.inbox().join(".formidlingd/rejected");
@@ -221,19 +218,19 @@ fn a_death_while_what_is_there_is_thrown_away_leaves_nothing_of_it() {
         { "effect": "range-ignored" },
     ]));
     published(&mut bench, "a.bin", &noise(10, 4 * MIB));
-    bench.recipient.die_at("restart:forgotten");
-    assert!(bench.recipient.has_died());
+    bench.recipient.is_killed_at("restart:forgotten");
     assert!(!own(&bench).join("durable.json").exists());
     bench.recipient.start();
     bench.assert_promises();
     assert!(!bench.recipient.log().contains("download_damaged"));
 }
 
-/// How much is free by what a test says, in a file.
-fn set_free(bench: &Bench, bytes: u64) {
+/// How much is free by what a test says, in a file that `FORMIDLINGD_FREE_SPACE` is to name.
+pub(crate) fn set_free(bench: &Bench, bytes: u64) -> String {
     let (draft, path) = (bench.dir.path().join("free-draft"), bench.dir.path().join("free"));
     std::fs::write(&draft, bytes.to_string()).unwrap();
-    std::fs::rename(draft, path).unwrap();
+    std::fs::rename(draft, &path).unwrap();
+    path.into_os_string().into_string().unwrap()
 }
 
 #[test]
@@ -245,8 +242,7 @@ fn a_download_stops_where_others_fill_the_disk_and_goes_on_when_there_is_room() 
     bench.set_faults(&json!([
         { "operation": "download", "effect": "response-slow", "bytes_per_second": 20 * MIB, "nth": 1 },
     ]));
-    set_free(&bench, 1 << 40);
-    let free = bench.dir.path().join("free").to_str().unwrap().to_owned();
+    let free = set_free(&bench, 1 << 40);
     bench.recipient.start_with(&[("FORMIDLINGD_FREE_SPACE", &free)]);
     let incoming = bench.recipient.inbox().join(".formidlingd/incoming");
     let has_come = |bytes: u64| {
@@ -268,4 +264,74 @@ fn a_download_stops_where_others_fill_the_disk_and_goes_on_when_there_is_room() 
     bench.assert_promises();
     let resumed = bench.requests("download", 206);
     assert_eq!((resumed.len(), sent(&resumed)), (1, bytes.len() as u64 - metadata.len()));
+}
+
+#[test]
+fn what_has_come_when_the_disk_is_full_is_not_fetched_again() {
+    const SIZE: usize = 24 * MIB;
+    // The write of a block fails, and then also that of the document which says how much is durable.
+    for (failing, spared) in [("write:1:1:28", 0), ("write:1:2:28", 256 * 1024)] {
+        let mut bench = Bench::new(&Setup::default());
+        published(&mut bench, "large.bin", &noise(11, SIZE));
+        bench.set_faults(&json!([
+            { "operation": "download", "effect": "response-slow", "bytes_per_second": 16 * MIB, "nth": 1 },
+        ]));
+        let plan = bench.dir.path().join("fail");
+        bench.recipient.start_with(&[("FORMIDLINGD_FAIL_AT", &format!("@{}", plan.display()))]);
+        let has_come = |bench: &Bench| {
+            let incoming = bench.recipient.inbox().join(".formidlingd/incoming");
+            let lengths = files_below(&incoming).into_iter().filter_map(|path| path.metadata().ok());
+            lengths.map(|file| file.len()).max().unwrap_or_default()
+        };
+        bench.wait_until("some of it has come", || has_come(&bench) >= 2 * MIB as u64);
+        let come = has_come(&bench);
+        std::fs::write(&plan, failing).unwrap();
+        bench.assert_promises();
+        let log = bench.recipient.log();
+        assert!(log.contains("code=disk_full") && !log.contains("download_damaged"), "{failing}: {log}");
+        let resumed = bench.requests("download", 206);
+        assert_eq!((bench.requests("download", 200).len(), resumed.len()), (1, 1), "{failing}");
+        assert!(sent(&resumed) <= SIZE as u64 - come + spared, "{failing}: {} of {come}", sent(&resumed));
+    }
+}
+
+#[test]
+fn what_a_sync_that_failed_was_to_make_durable_is_fetched_again() {
+    let mut bench = Bench::new(&Setup::default());
+    published(&mut bench, "large.bin", &noise(12, 8 * MIB));
+    bench.set_faults(&json!([
+        { "operation": "download", "effect": "response-slow", "bytes_per_second": 8 * MIB, "nth": 1 },
+        { "operation": "download", "effect": "response-cut", "at": 6 * MIB, "close": "clean", "nth": 1 },
+    ]));
+    let plan = bench.dir.path().join("fail");
+    bench.recipient.start_with(&[("FORMIDLINGD_FAIL_AT", &format!("@{}", plan.display()))]);
+    let incoming = bench.recipient.inbox().join(".formidlingd/incoming");
+    bench.wait_until("some of it has come", || {
+        files_below(&incoming).iter().any(|path| path.metadata().is_ok_and(|file| file.len() > MIB as u64))
+    });
+    // The kernel tells of it once: the next sync would succeed without those bytes.
+    std::fs::write(&plan, "sync:1:1:28").unwrap();
+    bench.assert_promises();
+    assert!(bench.recipient.log().contains("code=disk_full"), "{}", bench.recipient.log());
+    assert_eq!(bench.requests("download", 206).len(), 0, "what may be gone was taken for durable");
+}
+
+#[test]
+fn a_file_that_is_there_whole_needs_no_more_room() {
+    let mut bench = Bench::new(&Setup::default());
+    bench.recipient.set(INBOX, "min_free_space", "\"1MiB\"");
+    // Its room is looked at after so many bytes.
+    published(&mut bench, "large.bin", &noise(13, 8 * MIB));
+    bench.set_faults(&json!([
+        { "operation": "download", "effect": "response-slow", "bytes_per_second": 8 * MIB, "nth": 1 },
+    ]));
+    let free = set_free(&bench, 1 << 40);
+    bench.recipient.start_with(&[("FORMIDLINGD_FREE_SPACE", &free)]);
+    let incoming = bench.recipient.inbox().join(".formidlingd/incoming");
+    bench.wait_until("some of it has come", || {
+        files_below(&incoming).iter().any(|path| path.metadata().is_ok_and(|file| file.len() > MIB as u64))
+    });
+    set_free(&bench, 1000);
+    bench.assert_promises();
+    assert!(!bench.recipient.log().contains("not_enough_room"), "{}", bench.recipient.log());
 }

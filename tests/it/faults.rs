@@ -113,6 +113,34 @@ fn a_death_between_the_new_name_and_the_end_of_the_old_one_doubles_nothing() {
     bench.assert_promises();
 }
 
+#[test]
+fn a_death_while_a_file_is_copied_to_its_archive_archives_it_once() {
+    let mut bench = Bench::new(&crate::support::Setup::default());
+    bench.recipient.start();
+    let plan = bench.dir.path().join("fail");
+    let failing = format!("@{}", plan.display());
+    let points = ["copy:written", "copy:renamed", "copy:placed"];
+    for (seed, point) in (0..).zip(points) {
+        bench.drop_file(&format!("{seed}.bin"), &noise(seed, 600_000));
+        for death in [&[("FORMIDLINGD_CRASH_AT", point)][..], &[]] {
+            let environment = [&[("FORMIDLINGD_FAIL_AT", failing.as_str())], death].concat();
+            bench.sender.stop_at_with("lay_down:companion", &environment);
+            // The next rename, which is that of the file, finds that the archive is another file system.
+            std::fs::write(&plan, "rename:1:1:18").unwrap();
+            bench.sender.go_on();
+            if death.is_empty() {
+                bench.wait_for_completion();
+                assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+            } else {
+                assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+            }
+            std::fs::remove_file(&plan).unwrap();
+        }
+    }
+    bench.assert_promises();
+    assert_eq!(bench.receipts().len(), points.len());
+}
+
 /// Steps at which a disk can be full: whose, which operation, which of its calls to try, and how the folder's name
 /// ends that is told for one of them.
 const FULL: [(&str, &str, std::ops::RangeInclusive<u32>, &str); 7] = [

@@ -1,7 +1,7 @@
 //! The disk of the state fills up, or fails: nothing is lost, and everything goes on by itself when there is room.
 
-use crate::copies::assert_all_fits;
-use crate::support::{Bench, Child, DEADLINE, Party, Setup, noise, until};
+use crate::downloads::set_free;
+use crate::support::{Bench, Child, Content, DEADLINE, MOTTAKER, Party, Setup, noise, until};
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -32,7 +32,7 @@ fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
             let said = bench.sender.said();
             assert_eq!(ended.and_then(|status| status.code()), Some(1), "{fault}\n{said}");
             assert!(said.contains("state_io") || said.contains("cannot use the database"), "{fault}: {said}");
-            assert_all_fits(&bench.sender);
+            bench.sender.assert_all_fits();
             bench.sender.start();
         }
         bench.settle();
@@ -41,7 +41,6 @@ fn a_write_of_the_store_that_fails_stops_the_service_and_a_start_goes_on() {
     bench.sender.start();
     bench.wait_for_completion();
     bench.assert_promises();
-    assert_all_fits(&bench.sender);
 }
 
 #[test]
@@ -73,5 +72,50 @@ fn nothing_new_is_begun_while_there_is_little_room() {
     assert!(!bench.recipient.said().contains(": found"), "{}", bench.recipient.said());
     bench.recipient.settings = usual;
     bench.recipient.start();
+    bench.assert_promises();
+}
+
+#[test]
+fn what_comes_when_the_disk_has_filled_up_since_the_last_look_is_not_begun() {
+    let mut bench = Bench::new(&Setup::default());
+    let free = set_free(&bench, 1 << 40);
+    for party in [&mut bench.sender, &mut bench.recipient] {
+        party.start_with(&[("FORMIDLINGD_FREE_SPACE", &free)]);
+    }
+    bench.drop_file("a.txt", b"a");
+    bench.wait_for_completion();
+    set_free(&bench, 0);
+    bench.drop_file("b.txt", b"b");
+    bench.stranger().send("c.txt", MOTTAKER, b"c");
+    bench.promise(&bench.recipient.inbox().join("c.txt"), Content::of(b"c")).ours = false;
+    for party in [&bench.sender, &bench.recipient] {
+        bench.wait_until("it is told", || party.said().contains("state_disk_full"));
+        assert!(!party.state().join("ballast").exists(), "what was begun has no room");
+    }
+    assert!(bench.sender.outbox().join("b.txt").exists(), "it was taken");
+    assert!(!bench.recipient.said().contains("name=c.txt"), "{}", bench.recipient.said());
+    set_free(&bench, 1 << 40);
+    bench.assert_promises();
+}
+
+#[test]
+fn a_death_while_the_ballast_is_given_up_keeps_nothing_from_going_on() {
+    let mut bench = Bench::new(&Setup { arguments: vec!["--stuck-after", "3s"], ..Setup::default() });
+    bench.recipient.start();
+    bench.drop_file("a.bin", &noise(1, 400_000));
+    bench.sender.die_at("initialize:intended");
+    assert!(bench.sender.has_died());
+    assert!(bench.sender.state().join("ballast").exists());
+    let free = set_free(&bench, 0);
+    let point = ("FORMIDLINGD_CRASH_AT", "ballast:given_up");
+    bench.sender.start_with(&[("FORMIDLINGD_FREE_SPACE", &free), point]);
+    assert!(bench.sender.has_died(), "the sender was not killed at {}", point.1);
+    assert!(!bench.sender.state().join("ballast").exists());
+    bench.sender.assert_all_fits();
+    bench.drop_file("b.txt", b"b");
+    bench.sender.start_with(&[("FORMIDLINGD_FREE_SPACE", &free)]);
+    bench.wait_until("what was begun is sent", || bench.receipts().len() == 1);
+    assert!(bench.sender.outbox().join("b.txt").exists(), "something new was begun");
+    set_free(&bench, 1 << 40);
     bench.assert_promises();
 }

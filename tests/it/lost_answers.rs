@@ -1,5 +1,7 @@
 //! A network that breaks in the middle of requests and answers.
 
+use std::collections::BTreeSet;
+
 use crate::support::{Bench, Fate, Fault, Rule, noise};
 
 const FILETRANSFER: &str = "/broker/api/v1/filetransfer";
@@ -35,12 +37,24 @@ fn lost_answers_for_files_that_are_alike_are_not_mixed_up() {
     let mut bench = Bench::proxied(&[]);
     bench.sender.set(crate::support::OUTBOX, "reference", "\"the same for all\"");
     bench.proxy().rule(Rule::first("POST", FILETRANSFER, Fault::LoseAnswer).times(3));
-    for number in 0..3 {
-        bench.drop_file(&format!("{number}.txt"), b"all have the same content");
-    }
+    // Altinn gets no bytes before each file has a transfer: until then any of them could be anybody's.
+    let not_yet = Fault::Answer { status: 429, headers: "Retry-After: 0\r\n" };
+    bench.proxy().rule(Rule::first("POST", "/upload", not_yet).times(1000));
     bench.start();
+    for _ in 0..3 {
+        bench.drop_file("a.txt", b"the same name, and the same content");
+        let dropped = bench.sender.outbox().join("a.txt");
+        bench.wait_until("it is claimed", || !dropped.exists());
+    }
+    let tried = || {
+        let heads = bench.proxy().heads();
+        let lines = heads.iter().filter_map(|head| head.lines().next()).map(str::to_owned);
+        lines.filter(|line| line.contains("/upload ")).collect::<BTreeSet<_>>()
+    };
+    bench.wait_until("each goes to a transfer of its own", || tried().len() == 3);
+    bench.proxy().clear();
     bench.assert_promises();
-    assert_eq!(bench.proxy().broken(), 3);
+    assert_eq!(bench.look("transfers").len(), 3, "each was found again");
 }
 
 #[test]

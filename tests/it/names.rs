@@ -149,8 +149,7 @@ fn names_that_differ_in_case_or_composition_do_not_meet() {
 fn a_name_that_was_chosen_before_a_crash_is_not_chosen_again() {
     let mut bench = Bench::new(&Setup::default());
     send(&mut bench, &["Rapport.pdf"]);
-    bench.recipient.die_at("deliver:intended");
-    assert!(bench.recipient.has_died());
+    bench.recipient.is_killed_at("deliver:intended");
     send(&mut bench, &["rapport.pdf", "RAPPORT.pdf"]);
     bench.recipient.start();
     bench.assert_promises();

@@ -155,6 +155,11 @@ fn six_hours_in_which_a_gateway_answers_cost_a_call_a_minute() {
 }
 
 #[test]
+fn six_hours_in_which_altinn_answers_with_errors_cost_a_call_a_minute() {
+    outage(&json!(["transfers", "exchange"]), &json!({"effect": "answer", "status": 500, "body": "empty"}));
+}
+
+#[test]
 fn six_hours_in_which_every_call_is_taken_and_never_answered_cost_a_call_a_minute() {
     outage(&json!("any"), &json!({"effect": "delay", "duration": format!("{}s", STANDING_STILL.as_secs())}));
 }

@@ -37,13 +37,10 @@ fn renames_are_undone(points: &[&str], has_sidecar: bool, undo: fn(&Bench, &str)
             bench.sidecar(&name, &serde_json::json!({ "propertyList": { "point": point } }));
         }
         bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.is_killed_at(point);
         undo(&bench, &name);
         eprintln!("undone after {point}");
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender_goes_on(point);
     }
     bench.sender.start();
     bench.wait_for_completion();
@@ -100,8 +97,7 @@ fn a_delivery_that_is_undone_is_made_again() {
     for (seed, point) in (0..).zip(["deliver:metadata", "deliver:renamed", "deliver:synced"]) {
         let name = format!("{}.bin", point.replace(':', "-"));
         bench.drop_file(&name, &noise(seed, SEVERAL_BLOCKS));
-        bench.recipient.die_at(point);
-        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        bench.recipient.is_killed_at(point);
         let inbox = bench.recipient.inbox();
         // Neither metadata nor file is under its name any more; the folder of the download is back.
         std::fs::remove_file(inbox.join(format!("{name}.meta.json"))).unwrap();
@@ -115,9 +111,7 @@ fn a_delivery_that_is_undone_is_made_again() {
             });
             std::fs::rename(inbox.join(&name), own.join("file")).unwrap();
         }
-        bench.recipient.start();
-        bench.settle();
-        assert_eq!(bench.recipient.stop(), Some(0), "after {point}");
+        bench.recipient_goes_on(point);
     }
     bench.assert_promises();
 }

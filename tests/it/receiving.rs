@@ -179,8 +179,7 @@ fn on_received_runs_again_where_its_end_was_not_remembered() {
     let ran = importer(&mut bench);
     bench.drop_file("a.txt", b"a");
     bench.sender.start();
-    bench.recipient.die_at("notify:ran");
-    assert!(bench.recipient.has_died());
+    bench.recipient.is_killed_at("notify:ran");
     bench.recipient.start();
     let lines = || std::fs::read_to_string(&ran).unwrap_or_default().lines().count();
     bench.wait_until("the program has run again", || lines() == 2);

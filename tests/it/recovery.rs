@@ -34,17 +34,14 @@ fn each_file_that_was_on_its_way_is_compared_with_altinn_and_told_of_once() {
     ];
     for (seed, (point, was, altinn, decision)) in (0..).zip(deaths) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, SEVERAL_BLOCKS));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.is_killed_at(point);
         if point == "upload:answered" {
             let published = |transfer: &Value| transfer["published"] == 1;
             bench.wait_until("it is published", || {
                 bench.look("transfers").iter().filter(|t| published(t)).count() > 5
             });
         }
-        bench.sender.start();
-        bench.settle();
-        assert_eq!(bench.sender.stop(), Some(0), "after {point}");
+        bench.sender_goes_on(point);
         let said = bench.sender.said();
         let lines = told(&said, "recovered");
         let [line] = lines.as_slice() else { panic!("{point}: {lines:?}\n{said}") };
@@ -69,8 +66,7 @@ fn each_file_that_was_on_its_way_in_is_compared_with_altinn() {
     ];
     for (seed, (point, size, was, decision)) in (0..).zip(deaths) {
         bench.drop_file(&format!("{}.bin", point.replace(':', "-")), &noise(seed, size));
-        bench.recipient.die_at(point);
-        assert!(bench.recipient.has_died(), "the recipient was not killed at {point}");
+        bench.recipient.is_killed_at(point);
         bench.recipient.start();
         bench.settle();
         // Where Altinn had its confirmation before, nothing else is waited for.

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::copies::{assert_all_fits, command, copy};
-use crate::support::{Bench, Content, Fault, MOTTAKER, OUTBOX, Rule, Setup, points};
+use crate::copies::copy;
+use crate::support::{Bench, Content, Fault, MOTTAKER, OUTBOX, Rule, Setup, store_points_of};
 
 /// The sender of a bench as it was: its state and its folders.
 struct Snapshot(PathBuf);
@@ -41,8 +41,7 @@ fn set_back(bench: &mut Bench) {
     bench.drop_file("dropped.txt", b"dropped");
     bench.drop_file("claimed.txt", b"claimed");
     bench.sidecar("claimed.txt", &serde_json::json!({ "propertyList": { "a": "b" } }));
-    bench.sender.die_at("claim:synced");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("claim:synced");
     let snapshot = Snapshot::of(bench, "snapshot");
     bench.sender.start();
     bench.wait_for_completion();
@@ -61,7 +60,7 @@ fn a_state_that_was_set_back_holds_its_outbox_and_sends_nothing_twice() {
     assert_eq!(bench.sender.stop(), Some(0));
     bench.sender.start();
     let held = |bench: &Bench| {
-        let records = command(&bench.sender, &["state", "verify"], &[]);
+        let records = bench.sender.command(&["state", "verify"], &[]);
         records.text.contains("in use") && bench.sender.state().join("set-back/to-mottaker.json").exists()
     };
     bench.wait_until("it is told again", || bench.sender.said().contains("outbox held"));
@@ -70,41 +69,37 @@ fn a_state_that_was_set_back_holds_its_outbox_and_sends_nothing_twice() {
         assert_eq!(at_altinn(&bench, name), 1, "{name} was sent again");
     }
     assert_eq!(at_altinn(&bench, "new.txt"), 0);
-    let released = command(&bench.sender, &["resume", "--after-restore"], &[]);
+    let released = bench.sender.command(&["resume", "--after-restore"], &[]);
     assert!(released.code == Some(0) && released.text.contains("to-mottaker: released"), "{released:?}");
     bench.wait_for_completion();
     for name in ["dropped.txt", "claimed.txt", "new.txt"] {
         assert_eq!(at_altinn(&bench, name), 1, "{name}");
     }
-    let again = command(&bench.sender, &["resume", "--after-restore"], &[]);
+    let again = bench.sender.command(&["resume", "--after-restore"], &[]);
     assert!(again.code == Some(0) && again.text.contains("nothing is held"), "{again:?}");
     // What is dropped once more is meant to be sent once more.
     bench.drop_file("dropped.txt", b"dropped");
     bench.wait_for_completion();
     assert_eq!(at_altinn(&bench, "dropped.txt"), 2);
     bench.assert_promises_but_journals();
-    assert_all_fits(&bench.sender);
 }
 
 #[test]
 fn a_death_at_any_point_of_it_sends_nothing_twice() {
     let mut bench = Bench::new(&Setup::default());
     set_back(&mut bench);
-    let mut all: Vec<String> =
-        points("store").into_iter().filter(|point| point.starts_with("set_back:")).collect();
+    let mut all = store_points_of("set_back:");
     all.push("set_back:noted".to_owned());
     for point in &all {
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.is_killed_at(point);
     }
     bench.sender.start();
     let held = |bench: &Bench| bench.sender.state().join("set-back/to-mottaker.json").exists();
     bench.wait_until("it is held", || held(&bench));
     assert_eq!(bench.sender.stop(), Some(0));
-    assert_eq!(command(&bench.sender, &["resume", "--after-restore"], &[]).code, Some(0));
+    assert_eq!(bench.sender.command(&["resume", "--after-restore"], &[]).code, Some(0));
     for point in ["set_back:taken", "set_back:adopted", "set_back:taken"] {
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.is_killed_at(point);
     }
     bench.sender.start();
     bench.wait_for_completion();
@@ -112,7 +107,6 @@ fn a_death_at_any_point_of_it_sends_nothing_twice() {
         assert_eq!(at_altinn(&bench, name), 1, "{name}");
     }
     bench.assert_promises_but_journals();
-    assert_all_fits(&bench.sender);
 }
 
 #[test]
@@ -184,7 +178,7 @@ fn a_state_that_is_set_back_once_more_is_held_once_more() {
     bench.sender.start();
     bench.wait_until("it is held", || bench.sender.said().contains("outbox held"));
     assert_eq!(bench.sender.stop(), Some(0));
-    assert_eq!(command(&bench.sender, &["resume", "--after-restore"], &[]).code, Some(0));
+    assert_eq!(bench.sender.command(&["resume", "--after-restore"], &[]).code, Some(0));
     bench.sender.start();
     bench.wait_for_completion();
     assert_eq!(bench.sender.stop(), Some(0));
@@ -199,12 +193,11 @@ fn a_state_that_is_set_back_once_more_is_held_once_more() {
     bench.wait_until("it is held again", || bench.sender.said().contains("outbox held"));
     assert_eq!(at_altinn(&bench, "later.txt"), 1, "it was sent again");
     assert_eq!(bench.sender.stop(), Some(0));
-    assert_eq!(command(&bench.sender, &["resume", "--after-restore"], &[]).code, Some(0));
+    assert_eq!(bench.sender.command(&["resume", "--after-restore"], &[]).code, Some(0));
     bench.sender.start();
     bench.wait_for_completion();
     for name in ["dropped.txt", "claimed.txt", "later.txt"] {
         assert_eq!(at_altinn(&bench, name), 1, "{name}");
     }
     bench.assert_promises_but_journals();
-    assert_all_fits(&bench.sender);
 }

@@ -90,8 +90,7 @@ fn a_sidecar_is_in_one_place_whenever_the_sender_dies() {
     let mut bench = impatient();
     bench.recipient.start();
     bench.sidecar("a.pdf", &json!({}));
-    bench.sender.die_at("orphan:explained");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("orphan:explained");
     assert!(bench.sender.outbox().join("a.pdf.meta.json").exists());
     bench.sender.start();
     bench.wait_until("it is set aside", || !bench.sender.outbox().join("a.pdf.meta.json").exists());
@@ -210,8 +209,7 @@ fn a_file_whose_sidecar_got_lost_goes_to_nobody() {
     bench.recipient.start();
     bench.sidecar("a.pdf", &json!({ "recipients": [OTHER] }));
     bench.drop_file("a.pdf", b"for the other alone").fate = Fate::Refused("sidecar_missing");
-    bench.sender.die_at("claim:synced");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("claim:synced");
     let sending = bench.sender.outbox().join(".formidlingd/sending");
     let sidecar = crate::support::files_below(&sending)
         .into_iter()
@@ -220,8 +218,7 @@ fn a_file_whose_sidecar_got_lost_goes_to_nobody() {
     // Back where it was, as after a loss of power, it is found.
     let dropped = bench.sender.outbox().join("a.pdf.meta.json");
     std::fs::rename(&sidecar, &dropped).unwrap();
-    bench.sender.die_at("initialize:intended");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("initialize:intended");
     assert!(!dropped.exists() && sidecar.exists());
     std::fs::remove_file(&sidecar).unwrap();
     bench.dropped[0].fate = Fate::Published;
@@ -234,8 +231,7 @@ fn a_file_whose_sidecar_got_lost_goes_to_nobody() {
     bench.recipient.start();
     bench.sidecar("a.pdf", &json!({ "recipients": [OTHER] }));
     bench.drop_file("a.pdf", b"for the other alone").fate = Fate::Refused("sidecar_missing");
-    bench.sender.die_at("claim:synced");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("claim:synced");
     let sending = bench.sender.outbox().join(".formidlingd/sending");
     for path in crate::support::files_below(&sending) {
         if path.ends_with("sidecar.json") {

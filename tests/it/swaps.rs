@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{Bench, Elsewhere, Fate, INBOX, Setup, files_below, inbox_points, noise, points};
+use crate::support::{Bench, Elsewhere, Fate, INBOX, Setup, files_below, noise, points, usual_points};
 
 /// Bytes of a file that is uploaded in several blocks.
 const SEVERAL_BLOCKS: usize = 600 * 1024;
@@ -195,7 +195,7 @@ fn a_recipient_whose_folders_become_links_touches_nothing_elsewhere() {
         bench.settle();
         assert_eq!(bench.recipient.stop(), Some(0));
         let inbox = bench.recipient.inbox();
-        let mut points = inbox_points();
+        let mut points = usual_points("inbox");
         // Reached only where a folder is delivered whole.
         assert!(points.remove("deliver:whole"));
         // Reached only where a program is run.

@@ -51,8 +51,7 @@ fn files_of_more_than_a_chunk_are_sent_resumably_and_others_as_a_stream() {
 fn an_upload_that_is_killed_between_two_chunks_goes_on_without_sending_a_byte_again() {
     let mut bench = bench("1");
     bench.drop_file("a.bin", &noise(1, SIZE));
-    bench.sender.die_at("upload:chunk_answered:3");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("upload:chunk_answered:3");
     bench.sender.start();
     bench.assert_promises();
     assert_eq!(received(&bench), SIZE as u64);
@@ -149,12 +148,32 @@ fn parts_are_begun_in_the_order_of_the_file_and_all_are_joined() {
 }
 
 #[test]
+fn an_upload_is_begun_when_it_is_its_turn() {
+    let mut bench = bench("1");
+    bench.sender.set(OUTBOX, "max_concurrent", 1);
+    faults(
+        &bench,
+        &json!([{ "operation": "tus-patch", "effect": "request-slow", "bytes_per_second": 200_000 }]),
+    );
+    bench.drop_file("a.bin", &noise(1, SIZE));
+    bench.drop_file("b.bin", &noise(2, SIZE));
+    bench.sender.start();
+    bench.assert_promises();
+    let ledger = bench.look("ledger");
+    let created: Vec<usize> =
+        (0..ledger.len()).filter(|place| ledger[*place]["operation"] == "tus-create").collect();
+    let [first, second] = created[..] else { panic!("{created:?}") };
+    let is_first =
+        |entry: &&Value| entry["operation"] == "tus-patch" && entry["transfer"] == ledger[first]["transfer"];
+    assert_eq!(ledger[..second].iter().filter(is_first).count(), 7, "the other was begun before its turn");
+}
+
+#[test]
 fn a_part_whose_making_was_not_remembered_is_made_once_more() {
     let mut bench = bench("1");
     bench.sender.set(OUTBOX, "parallel_parts", 3);
     bench.drop_file("a.bin", &noise(1, SIZE));
-    bench.sender.die_at("upload:part_created:2");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("upload:part_created:2");
     bench.sender.start();
     bench.assert_promises();
     // The first, the second twice, the third, and the joining.
@@ -247,8 +266,7 @@ fn a_file_that_is_written_while_nobody_sends_it_is_sent_anew_as_it_is() {
     let mut bench = bench("1");
     bench.drop_file("a.bin", &noise(1, SIZE));
     let content = noise(2, SIZE);
-    bench.sender.die_at("upload:chunk_answered:4");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("upload:chunk_answered:4");
     let sending = files_below(&bench.sender.outbox().join(".formidlingd/sending"));
     let file = sending.iter().find(|path| path.ends_with("file")).unwrap();
     let modified = std::fs::metadata(file).unwrap().modified().unwrap();
@@ -283,8 +301,7 @@ fn a_service_that_is_stopped_ends_after_the_chunk_and_goes_on_after_it() {
 fn what_was_begun_in_one_way_goes_on_in_that_way() {
     let mut bench = bench("1");
     bench.drop_file("a.bin", &noise(1, SIZE));
-    bench.sender.die_at("upload:chunk_answered:2");
-    assert!(bench.sender.has_died());
+    bench.sender.is_killed_at("upload:chunk_answered:2");
     bench.sender.set(OUTBOX, "upload", "\"stream\"").set(OUTBOX, "chunk_size", "\"1MiB\"");
     bench.sender.start();
     bench.assert_promises();

@@ -19,8 +19,7 @@ fn meddled_with(code: &str, meddle: fn(&Path)) {
     for (seed, point) in (0..).zip(POINTS) {
         let name = format!("{}.bin", point.replace(':', "-"));
         bench.drop_file(&name, &noise(seed, 600_000));
-        bench.sender.die_at(point);
-        assert!(bench.sender.has_died(), "the sender was not killed at {point}");
+        bench.sender.is_killed_at(point);
         meddle(&claimed(&bench));
         bench.sender.start();
         let failed = bench.sender.outbox().join("failed").join(&name);

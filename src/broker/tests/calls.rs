@@ -298,6 +298,69 @@ async fn an_upload_waits_for_the_platform_by_looking() {
 }
 
 #[tokio::test]
+async fn errors_about_one_transfer_stop_nobody_else() {
+    let altinn = Altinn::answering((0..6).map(|_| empty(500)));
+    let server = altinn.serve().await;
+    let client = client(&server);
+    let other = |number: u8| format!("{number:08x}-d9cb-469f-a165-70867728950e").parse().unwrap();
+    for _ in 0..5 {
+        let error = client.confirm(id()).await.unwrap_err();
+        assert_eq!((error.effect(), error.trouble()), (Effect::Unknown, Trouble::Server));
+    }
+    assert!(client.is_up());
+    // Another one, too: now it is probably Altinn.
+    client.confirm(other(1)).await.unwrap_err();
+    assert!(!client.is_up());
+    client.confirm(other(2)).await.unwrap();
+    assert!(client.is_up(), "it was not");
+
+    let altinn = Altinn::answering((0..6).map(|_| problem(500, "BRO-00008")));
+    let server = altinn.serve().await;
+    let client = self::client(&server);
+    for number in 0..6 {
+        client.confirm(other(number)).await.unwrap_err();
+        assert!(client.is_up(), "Formidling itself has answered");
+    }
+}
+
+#[tokio::test]
+async fn content_that_is_cut_on_its_way_says_nothing_of_the_host_and_what_follows_does() {
+    let cut = Server::raw(async |mut stream| {
+        read_head(&mut stream).await;
+    })
+    .await;
+    let altinn = Altinn::default();
+    let server = altinn.serve().await;
+    let client = client_to(cut.url.clone(), &server);
+    let location = format!("/broker/api/v1/filetransfer/upload/tus/{}", id());
+    let chunk = Chunk { location: &location, offset: 0, size: 5, ends_part: false };
+    // Many that are on their way together are cut by one breath of the line.
+    for _ in 0..4 {
+        let error = client.upload(id(), 5, block("bytes")).await.unwrap_err();
+        assert_eq!((error.effect(), error.trouble()), (Effect::Unknown, Trouble::Server));
+        client.tus_patch(id(), chunk, block("bytes")).await.unwrap_err();
+    }
+    assert!(client.is_up());
+    for _ in 0..3 {
+        assert!(client.is_up());
+        client.overview(id(), Role::Sender).await.unwrap_err();
+    }
+    assert!(!client.is_up());
+}
+
+#[tokio::test]
+async fn content_for_which_there_is_no_connection_tells_that_the_host_is_down() {
+    let altinn = Altinn::default();
+    let server = altinn.serve().await;
+    let client = client_to(dead_url().await, &server);
+    for _ in 0..3 {
+        assert!(client.is_up());
+        client.upload(id(), 5, block("bytes")).await.unwrap_err();
+    }
+    assert!(!client.is_up());
+}
+
+#[tokio::test]
 async fn a_redirect_takes_no_token_elsewhere() {
     let elsewhere = Altinn::default();
     let trap = elsewhere.serve().await;

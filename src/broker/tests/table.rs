@@ -210,8 +210,9 @@ fn an_answer_without_a_code_is_judged_by_its_status() {
         assert_eq!(invalid, Answer { effect: Effect::Refused, trouble }, "{call}");
         let gate = judge(call, Facts { is_key_gate: true, ..facts(401, None) });
         assert_eq!(gate, Answer { effect: Effect::None, trouble: Trouble::Key }, "{call}");
+        // Headers are not the file's (431).
         for status in [413, 414, 431] {
-            let (effect, trouble) = if carries_a_file(call) {
+            let (effect, trouble) = if carries_a_file(call) && status != 431 {
                 (Effect::Refused, Trouble::File)
             } else {
                 (Effect::None, Trouble::Protocol)

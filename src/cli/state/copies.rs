@@ -7,11 +7,9 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::act_as_owner;
-use crate::cli::check::print_problems;
 use crate::cli::{ConfigOptions, Exit, complain};
-use crate::config;
 use crate::seams::{Clock, OsRandom, SystemClock};
-use crate::store::{self, Exported, Store};
+use crate::store::{self, Exported, Opened, Store};
 use crate::transfer::visible;
 
 /// Write everything that is remembered, as JSON lines
@@ -64,19 +62,21 @@ pub(super) fn refuse(state: &Path, error: &store::Error) -> Exit {
     if matches!(error, store::Error::Newer { .. }) { Exit::Configuration } else { exit }
 }
 
+/// Opens the store of a service that is stopped.
+pub(super) fn open(state: &Path) -> Result<Opened, Exit> {
+    Store::open(state, Arc::new(SystemClock), Arc::new(OsRandom)).map_err(|error| refuse(state, &error))
+}
+
 impl Export {
     pub(super) fn run(self, out: &mut impl Write) -> Exit {
-        let config = match config::load(&self.config.config) {
-            Ok(loaded) => loaded.config,
-            Err(problems) => return print_problems(&mut io::stderr(), &problems),
+        let config = match self.config.load_as_owner() {
+            Ok(config) => config,
+            Err(exit) => return exit,
         };
         let state = &config.state.path;
-        if let Err(error) = act_as_owner(state) {
-            return complain(&error, error.remedy());
-        }
-        let store = match Store::open(state, Arc::new(SystemClock), Arc::new(OsRandom)) {
+        let store = match open(state) {
             Ok(opened) => opened.store,
-            Err(error) => return refuse(state, &error),
+            Err(exit) => return exit,
         };
         let exported = match &self.file {
             Some(file) => store.export_to(file, !self.without_journal),
@@ -108,9 +108,9 @@ fn tell(exported: &Exported, file: Option<&Path>) -> Exit {
 
 impl Import {
     pub(super) fn run(self, out: &mut impl Write) -> Exit {
-        let config = match config::load(&self.config.config) {
-            Ok(loaded) => loaded.config,
-            Err(problems) => return print_problems(&mut io::stderr(), &problems),
+        let config = match self.config.load() {
+            Ok(config) => config,
+            Err(exit) => return exit,
         };
         let state = &config.state.path;
         // Where there is no state yet, root would make one that the service cannot use.

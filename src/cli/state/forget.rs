@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::act_as_owner;
 use super::remains::remains;
-use crate::cli::check::print_problems;
 use crate::cli::{ConfigOptions, Exit, complain, serve};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::seams::{OsRandom, SystemClock};
 use crate::store::{self, Erased, Store};
 use crate::transfer::{IdSuffix, TransferId, visible};
@@ -66,14 +64,10 @@ impl Error {
 
 impl Forget {
     pub(super) fn run(self, out: &mut impl Write) -> Exit {
-        let config = match config::load(&self.config.config) {
-            Ok(loaded) => loaded.config,
-            Err(problems) => return print_problems(&mut io::stderr(), &problems),
+        let config = match self.config.load_as_owner() {
+            Ok(config) => config,
+            Err(exit) => return exit,
         };
-        // Before any thread is started: each has the rights of the one that starts it.
-        if let Err(error) = act_as_owner(&config.state.path) {
-            return complain(&error, error.remedy());
-        }
         let served = serve(async {
             match forget(&config, &self.ids).await {
                 // If nobody reads, the exit code still tells.

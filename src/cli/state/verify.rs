@@ -1,18 +1,14 @@
 //! `formidlingd state verify`: what does not fit, and what to do about it.
 
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io::Write;
 
 use clap::Args;
 
-use super::act_as_owner;
-use super::copies::refuse;
-use crate::cli::check::print_problems;
-use crate::cli::{ConfigOptions, Exit, complain};
-use crate::seams::{OsRandom, SystemClock};
-use crate::store::{Finding, Opened, Store};
+use super::copies::{open, refuse};
+use crate::cli::{ConfigOptions, Exit};
+use crate::daemon;
+use crate::store::{Finding, Opened};
 use crate::transfer::visible;
-use crate::{config, daemon};
 
 /// Read everything that is remembered, and tell what does not fit
 ///
@@ -27,19 +23,15 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self, out: &mut impl Write) -> Exit {
-        let config = match config::load(&self.config.config) {
-            Ok(loaded) => loaded.config,
-            Err(problems) => return print_problems(&mut io::stderr(), &problems),
+        let config = match self.config.load_as_owner() {
+            Ok(config) => config,
+            Err(exit) => return exit,
         };
         let state = &config.state.path;
-        if let Err(error) = act_as_owner(state) {
-            return complain(&error, error.remedy());
-        }
-        let Opened { store, repaired, .. } =
-            match Store::open(state, Arc::new(SystemClock), Arc::new(OsRandom)) {
-                Ok(opened) => opened,
-                Err(error) => return refuse(state, &error),
-            };
+        let Opened { store, repaired, .. } = match open(state) {
+            Ok(opened) => opened,
+            Err(exit) => return exit,
+        };
         let mut found = 0_u64;
         let mut told = Ok(());
         let mut tell = |finding: Finding| {

@@ -13,7 +13,10 @@ use crate::outbox::follow::{Seen, abandoned, seen};
 use crate::outbox::sending::last_byte;
 use crate::route::{Kind, Next, Trouble};
 use crate::seams::crash_point;
-use crate::transfer::{BrokerTransferId, Failure, LastByte, OutgoingEvent, Transfer, Unpublished};
+use crate::transfer::{BrokerTransferId, Failure, LastByte, OutgoingEvent, Transfer, Unpublished, Work};
+
+/// A file that is old enough to be given up has so many tries all the same: it may have gone well for most of the time.
+const MANY: u32 = 5;
 
 /// Why an upload is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +92,7 @@ impl Route {
         if last_byte(transfer) == Some(LastByte::MayHaveLeft) {
             return self.give_up_session(transfer, "its last byte may have left").await;
         }
-        if self.means.is_hopeless(transfer) {
+        if self.means.is_hopeless(transfer) && deaths(transfer) >= MANY {
             let failure = Failure {
                 code: "gave_up".to_owned(),
                 message: format!(
@@ -127,5 +130,13 @@ impl Route {
         warn!(reason, "nothing more is sent: the file is sent anew when Altinn has failed the transfer");
         self.happened(transfer, OutgoingEvent::SessionGivenUp).await?;
         Ok(Next::Step)
+    }
+}
+
+/// How many uploads of the file have been given up on before.
+fn deaths(transfer: &Transfer) -> u32 {
+    match &transfer.work {
+        Work::Outgoing { never_whole, .. } => *never_whole,
+        Work::Incoming { .. } => 0,
     }
 }

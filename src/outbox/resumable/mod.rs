@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::join_all;
+use tokio::sync::{AcquireError, SemaphorePermit};
 use tracing::info;
 
 use self::death::Death;
@@ -27,9 +28,10 @@ use self::offset::Found;
 use self::part::{Ended, Part, Place};
 use super::Route;
 use super::follow::{Seen, seen};
+use super::overdue::STUCK;
 use super::sending::{Sending, has_changed, last_byte};
 use super::upload::{cut, target};
-use crate::broker;
+use crate::broker::{self, Role};
 use crate::route::{Kind, Next, Trouble};
 use crate::seams::crash_point;
 use crate::transfer::{
@@ -39,12 +41,17 @@ use crate::transfer::{
 /// So many times it is looked and sent again without getting on, before that counts as trouble.
 const FRUITLESS_ROUNDS: u32 = 8;
 
+/// Leave to send, as one of `max_concurrent`. Never an error: nobody closes what it is had from.
+type Turn<'a> = Result<SemaphorePermit<'a>, AcquireError>;
+
 /// An upload under way in this process.
 struct Upload {
     id: BrokerTransferId,
     size: u64,
     session: UploadSession,
     sending: Arc<Sending>,
+    /// It was begun in this run, and so with a look at rights, without which Altinn serves what is begun.
+    shows_rights: bool,
     /// A part cannot go on, so the others end after their chunk.
     halted: AtomicBool,
     /// Bytes that were sent although they had been sent before.
@@ -78,7 +85,19 @@ impl Route {
                 return self.take_in(transfer, &overview).await;
             }
         }
-        self.pass(transfer)?;
+        // Altinn fails a session that stands for a day, so that it is begun when the bytes can follow. What is begun
+        // goes on while the route is held: it is served without a look at rights, and the day goes by.
+        let mut turn = None;
+        if next_part(transfer).is_some() {
+            // Who waits for a token keeps no slot meanwhile: others may have theirs.
+            let ready = self.means.broker.ready(id, Role::Sender).await;
+            ready.map_err(|error| Trouble::broker(&error, self.means.now()))?;
+            turn = Some(self.slots.acquire().await);
+            if self.stopping.is_cancelled() {
+                return Ok(Next::Step);
+            }
+            self.pass(transfer)?;
+        }
         let (file, found) = self.open_claimed(transfer.id).await?;
         let is_changed = session(transfer).is_none_or(|session| session.file_changed_ns != found.changed_ns);
         if is_changed || has_changed(transfer, found.identity) {
@@ -92,8 +111,9 @@ impl Route {
         let parts = Part::all(&session, known);
         let sending = Arc::new(Sending::new(transfer.clone(), file, found));
         let (halted, resent) = (AtomicBool::new(false), AtomicU64::new(0));
-        let upload = Upload { id, size, session, sending, halted, resent };
-        self.send_parts(transfer, &upload, parts).await
+        let shows_rights = known < session.parts.len();
+        let upload = Upload { id, size, session, sending, shows_rights, halted, resent };
+        self.send_parts(transfer, &upload, parts, turn).await
     }
 
     /// Begins the parts that were not begun, one after another: Altinn joins them in the order of their making. One
@@ -138,6 +158,7 @@ impl Route {
         transfer: &mut Transfer,
         upload: &Upload,
         mut parts: Vec<Part>,
+        mut turn: Option<Turn<'_>>,
     ) -> Result<Next, Trouble> {
         let (mut farthest, mut rounds) = (0, 0);
         loop {
@@ -164,7 +185,10 @@ impl Route {
                 );
             }
             // While nothing is sent, the turn is another file's.
-            let turn = self.slots.acquire().await;
+            let turn = match turn.take() {
+                Some(turn) => turn,
+                None => self.slots.acquire().await,
+            };
             upload.halted.store(false, Ordering::Release);
             let missing = parts.iter_mut().filter(|part| !part.is_whole());
             let ended = join_all(missing.map(|part| self.send_part(upload, part))).await;
@@ -200,8 +224,11 @@ impl Route {
         parts: &[Part],
         trouble: Trouble,
     ) -> Result<Next, Trouble> {
-        if transfer.attempts > 0 && parts.iter().any(|part| part.has_advanced) {
-            self.means.store_change(transfer, |before| Ok(Transfer { attempts: 0, ..before })).await?;
+        let has_struggled = transfer.attempts > 0 || transfer.trouble.is_some();
+        if has_struggled && parts.iter().any(|part| part.has_advanced) {
+            self.means
+                .store_change(transfer, |before| Ok(Transfer { attempts: 0, trouble: None, ..before }))
+                .await?;
         }
         Err(trouble)
     }
@@ -240,6 +267,16 @@ impl Route {
                         self.is_dead(transfer, upload, &Death::Past).await
                     }
                     _ if trouble.kind == Kind::Permanent => Err(cut(trouble.failure)),
+                    // Asking on would be a sign of life, and Altinn fails what is stuck after a day without any.
+                    broker::Trouble::NotReady | broker::Trouble::Server
+                        if self.means.has_struggled(transfer, STUCK) =>
+                    {
+                        self.give_up_session(
+                            transfer,
+                            "Altinn has every byte, and has not finished it for a day",
+                        )
+                        .await
+                    }
                     _ => Err(trouble),
                 }
             }
@@ -248,7 +285,9 @@ impl Route {
 
     async fn accepted(&self, transfer: &mut Transfer, upload: &Upload) -> Result<Next, Trouble> {
         crash_point("upload:accepted");
-        self.hold.release();
+        if upload.shows_rights {
+            self.hold.release();
+        }
         let resent_bytes = upload.resent.load(Ordering::Relaxed);
         let parts = upload.session.parts.len();
         info!(file_transfer = %upload.id, bytes = upload.size, parts, resent_bytes, "every byte is at Altinn");

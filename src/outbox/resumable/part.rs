@@ -107,8 +107,8 @@ impl Route {
             crash_point("upload:chunk_answered");
             let error = match answer {
                 Ok(answered) if answered == end => {
-                    // Once: a session is served without a look at rights, and others may still lack them.
-                    if !part.has_advanced {
+                    // Where it is one that others may not begin, that it goes on says nothing to them.
+                    if !part.has_advanced && upload.shows_rights {
                         self.hold.release();
                     }
                     (part.has_advanced, is_renewed) = (true, false);

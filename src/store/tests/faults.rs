@@ -1,7 +1,10 @@
 //! What the store does when things are not as they should be.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
 
 use super::super::disk::Lock;
 use super::super::engine::{Changes, Engine, Pair, SledEngine};
@@ -89,37 +92,139 @@ fn snapshot(state: &Path) -> std::path::PathBuf {
     snapshots.next().expect("a snapshot")
 }
 
+/// Damages a snapshot; what it is then.
+fn damage_snapshot(snapshot: &Path, damage: &str) -> Vec<u8> {
+    let mut bytes = std::fs::read(snapshot).unwrap();
+    match damage {
+        "truncated" => bytes.truncate(bytes.len() / 2),
+        "empty" => bytes.clear(),
+        "gone" => {
+            std::fs::remove_file(snapshot).unwrap();
+            return bytes;
+        }
+        _ => bytes.iter_mut().for_each(|byte| *byte ^= 0x5a),
+    }
+    std::fs::write(snapshot, &bytes).unwrap();
+    bytes
+}
+
 #[tokio::test]
 async fn a_damaged_snapshot_is_set_aside_and_nothing_is_lost() {
+    let state = tempfile::tempdir().unwrap();
+    let transfers = long_used(state.path()).await;
     for damage in ["truncated", "empty", "garbled"] {
-        let state = tempfile::tempdir().unwrap();
-        let store = open(state.path()).store;
-        let transfers: Vec<_> = (0..50).map(|file| claiming(&store, "a", file)).collect();
-        for transfer in &transfers {
-            store.insert(transfer.clone()).await.unwrap();
-        }
-        drop(store);
-        drop(open(state.path()));
         let snapshot = snapshot(state.path());
-        let mut bytes = std::fs::read(&snapshot).unwrap();
-        match damage {
-            "truncated" => bytes.truncate(bytes.len() / 2),
-            "empty" => bytes.clear(),
-            _ => bytes.iter_mut().for_each(|byte| *byte ^= 0x5a),
-        }
-        std::fs::write(&snapshot, &bytes).unwrap();
-
+        let bytes = damage_snapshot(&snapshot, damage);
         let opened = open(state.path());
         let copy = opened.repaired.expect(damage);
         assert_eq!(std::fs::read(copy.join(snapshot.file_name().unwrap())).unwrap(), bytes, "{damage}");
         assert_eq!(opened.store.page(None, None, 100).await.unwrap(), transfers, "{damage}");
         drop(opened.store);
         assert!(open(state.path()).repaired.is_none(), "{damage}");
+        assert!(!state.path().join("repairing").exists() && !state.path().join("repaired").exists());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    /// sled uses parts of its log anew, so that the log alone is not always enough.
+    #[test]
+    fn a_damaged_snapshot_costs_nothing_however_long_the_log_was_used(
+        sessions in proptest::collection::vec(proptest::collection::vec(0_u8..20, 1..60), 4..9),
+        damage in prop_oneof![Just("truncated"), Just("gone")],
+    ) {
+        let state = tempfile::tempdir().unwrap();
+        drop(open(state.path()));
+        let mut expected = BTreeMap::new();
+        for (session, keys) in (0_u8..).zip(sessions) {
+            let engine = raw(state.path());
+            for key in keys {
+                let (key, value) = (vec![b'x', key], vec![session; 6_000]);
+                engine.commit([(key.clone(), Some(value.clone()))].into()).unwrap();
+                expected.insert(key, value);
+            }
+            drop(engine);
+            // Each opening of a log that has grown makes one.
+            drop(open(state.path()));
+            damage_snapshot(&snapshot(state.path()), damage);
+            let opened = open(state.path());
+            // One that is gone is replaced before anything is damaged.
+            prop_assert_eq!(opened.repaired.is_some(), damage != "gone");
+            drop(opened);
+            let engine = raw(state.path());
+            for (key, value) in &expected {
+                let stored = engine.get(key).unwrap();
+                prop_assert_eq!(stored.as_ref(), Some(value));
+            }
+        }
+    }
+}
+
+/// A store that has been used for so long that its log goes round: what was written first is overwritten.
+async fn long_used(state: &Path) -> Vec<Transfer> {
+    let store = open(state).store;
+    let transfers: Vec<_> = (0..50).map(|file| claiming(&store, "a", file)).collect();
+    for transfer in &transfers {
+        store.insert(transfer.clone()).await.unwrap();
+    }
+    drop(store);
+    for _ in 0..3 {
+        let engine = raw(state);
+        for round in 0..120 {
+            engine.commit([("x/large".into(), Some(vec![round; 20_000]))].into()).unwrap();
+        }
+        drop(engine);
+        drop(open(state));
+    }
+    transfers
+}
+
+#[tokio::test]
+async fn a_death_while_a_snapshot_is_written_costs_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let transfers = long_used(state.path()).await;
+    let torn = state.path().join("sled/snap.00000000FFFFFFFF.generating");
+    for content in [&b""[..], b"half of", &[0; 4096]] {
+        std::fs::write(&torn, content).unwrap();
+        let opened = open(state.path());
+        assert_eq!(opened.repaired, None, "nothing was damaged");
+        assert_eq!(opened.store.page(None, None, 100).await.unwrap(), transfers);
+        assert!(!torn.exists());
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_repaired_is_reported_and_copied_only_once() {
+async fn of_a_damaged_database_that_cannot_be_copied_no_half_is_left() {
+    let state = tempfile::tempdir().unwrap();
+    let store = open(state.path()).store;
+    let transfer = claiming(&store, "a", 1);
+    store.insert(transfer.clone()).await.unwrap();
+    drop(store);
+    drop(open(state.path()));
+    std::fs::write(snapshot(state.path()), b"").unwrap();
+    // As on a full disk: some of it can be copied, and this cannot.
+    let stray = state.path().join("sled/stray");
+    std::os::unix::fs::symlink("/nowhere", &stray).unwrap();
+    let copies = |prefixes: &[&str]| {
+        let names = std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let is_one = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        names.map(|name| name.into_string().unwrap()).filter(is_one).count()
+    };
+    for _ in 0..2 {
+        let refused = open_with(state.path(), &TestClock::at("2026-01-01T00:00:00Z")).unwrap_err();
+        assert!(matches!(refused, Error::Io { doing: "copy", .. }), "{refused:?}");
+        assert_eq!(copies(&["damaged", "repair"]), 0, "half a copy is left");
+    }
+    std::fs::remove_file(stray).unwrap();
+    let opened = open(state.path());
+    assert!(opened.repaired.is_some());
+    assert_eq!((copies(&["damaged"]), copies(&["repair"])), (1, 0));
+    assert_eq!(opened.store.page(None, None, 10).await.unwrap(), [transfer]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_repaired_is_reported_and_left_as_it_is() {
     for damage in ["zeroed", "garbled", "gone"] {
         let state = tempfile::tempdir().unwrap();
         let store = open(state.path()).store;
@@ -139,8 +244,8 @@ async fn what_cannot_be_repaired_is_reported_and_copied_only_once() {
             assert!(matches!(refused, Err(Error::Damaged { .. })), "{damage}, {attempt}: {refused:?}");
         }
         let entries = std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        let copies = entries.filter(|name| name.to_str().unwrap().starts_with("damaged-")).count();
-        assert_eq!(copies, 1, "{damage}");
+        let left: Vec<_> = entries.filter(|name| name.to_str().unwrap().contains("repair")).collect();
+        assert_eq!(left, [""; 0], "{damage}");
     }
 }
 

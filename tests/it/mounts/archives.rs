@@ -37,18 +37,14 @@ fn files_are_copied_to_an_archive_on_another_file_system() {
 fn a_sender_that_dies_while_it_copies_archives_once() {
     let (mut bench, _mount) = with_archive();
     bench.recipient.start();
+    let copied = points("files").into_iter().filter(|point| point.starts_with("copy:"));
     let mut points: Vec<String> = points("outbox")
         .into_iter()
         .filter(|point| point.starts_with("lay_down:") || point.starts_with("archive:"))
         .collect();
     assert!(points.len() >= 5, "{points:?}");
     // The file, then its sidecar.
-    points.extend([
-        "copy:written:1".to_owned(),
-        "copy:renamed:1".to_owned(),
-        "copy:placed:1".to_owned(),
-        "copy:placed:2".to_owned(),
-    ]);
+    points.extend(copied.flat_map(|point| [1, 2].map(|time| format!("{point}:{time}"))));
     for (seed, point) in (0..).zip(&points) {
         let name = format!("{}.bin", point.replace(':', "-"));
         put_sidecar(&bench.sender.outbox(), &name);

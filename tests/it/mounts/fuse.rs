@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{SEVERAL_BLOCKS, folder, put_sidecar};
-use crate::support::{Bench, Content, MOTTAKER, Mount, OUTBOX, Setup, noise, points};
+use crate::support::{Bench, Content, MOTTAKER, Mount, OUTBOX, Setup, noise, usual_points};
 
 /// A sender whose outbox lies on FUSE, and the folder behind it.
 fn with_outbox(arguments: Vec<&'static str>) -> (Bench, Mount, PathBuf) {
@@ -62,11 +62,7 @@ fn sender_dies(bench: &mut Bench, behind: &Path, point: &str, seed: u64) {
 fn a_sender_that_dies_at_any_point_publishes_once() {
     let (mut bench, _mount, behind) = with_outbox(vec!["--stuck-after", "1s"]);
     bench.recipient.start();
-    let mut points = points("outbox");
-    // Reached only where the store was lost, and only by a sidecar without its file.
-    assert!(points.remove("claims:adopted") && points.remove("orphan:explained"));
-    points.retain(|point| !point.starts_with("set_back:") && !point.starts_with("receipts:"));
-    for (seed, point) in (0..).zip(&points) {
+    for (seed, point) in (0..).zip(&usual_points("outbox")) {
         sender_dies(&mut bench, &behind, point, seed);
     }
     bench.assert_promises();
@@ -97,7 +93,7 @@ fn a_recipient_that_dies_at_any_point_delivers_once() {
     bench.start();
     bench.settle();
     assert_eq!(bench.recipient.stop(), Some(0));
-    let mut points: Vec<String> = points("inbox").into_iter().collect();
+    let mut points: Vec<String> = usual_points("inbox").into_iter().collect();
     // Reached only where a folder is delivered whole, and where a program is run.
     points.retain(|point| !["deliver:whole", "notify:ran"].contains(&point.as_str()));
     // Metadata and file.

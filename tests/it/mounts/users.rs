@@ -21,7 +21,10 @@ pub(crate) fn as_service(bench: &Bench, party: &Party, sees_writers: bool) -> Ve
     // Where cargo builds, others may not be let in.
     let program = bench.dir.path().join("formidlingd");
     if !program.exists() {
-        std::fs::copy(PROGRAM, &program).unwrap();
+        // By another process: what this one writes, the children that other tests start at that moment hold open, and a
+        // program that somebody writes cannot be started.
+        let copied = Command::new("cp").arg(PROGRAM).arg(&program).status().unwrap();
+        assert!(copied.success());
     }
     std::fs::set_permissions(bench.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let key = party.settings.text().lines().find_map(|line| line.strip_prefix("private_key = { file = \""));

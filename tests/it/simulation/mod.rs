@@ -40,7 +40,10 @@ fn once(way: Way, sizes: &[usize]) {
     for size in sizes.iter().copied() {
         // The last one with a sidecar, so that both are seen without one more.
         let sidecar = way == Way::Out && size == BLOCK + 1;
-        explore(&Plan { way, size, sidecar, depth: if is_all() { 2 } else { 1 } });
+        let explored = explore(&Plan { way, size, sidecar, depth: if is_all() { 2 } else { 1 } });
+        for point in ["store:committing", "store:committed"] {
+            assert!(explored.points.contains_key(point), "{point} was not passed");
+        }
     }
 }
 

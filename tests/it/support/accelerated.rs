@@ -4,7 +4,6 @@
 //! the next poll, for a transfer to be purged) waits by the same clock as what is stored and shown.
 
 use std::fmt;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +15,9 @@ use tokio::sync::mpsc;
 
 /// Real time between two moves of the clock.
 const TICK: Duration = Duration::from_millis(1);
+/// How often everybody has a turn between two moves: a request and its answer pass through fewer, and are over within a
+/// move also where the machine is slow.
+const TURNS: usize = 16;
 
 /// Shows a time that runs as fast as [`accelerated`] says.
 pub(crate) struct Clock {
@@ -69,7 +71,8 @@ impl sandbox::Clock for Clock {
 }
 
 /// Does `work` while the time runs `rate` times as fast as the machine's; but as fast as the machine's while
-/// `is_busy`, so that nothing times out that is being done.
+/// `is_busy`, and while anybody waits for another thread, so that nothing times out that is being done, however busy the
+/// machine is.
 pub(crate) fn accelerated<F: Future>(
     rate: u32,
     is_busy: impl Fn() -> bool,
@@ -78,21 +81,23 @@ pub(crate) fn accelerated<F: Future>(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let clock = Arc::new(Clock { start: "2026-08-18T11:40:00Z".parse().unwrap(), passed: AtomicU64::new(0) });
+    let waiting = seams::count_waiting();
     runtime.block_on(async {
         let (ticks, mut ticked) = mpsc::channel(1);
         // While a blocking thread is at work, tokio does not move its paused time by itself.
         let tick = tokio::task::spawn_blocking(move || {
-            // Everybody here waits for the disk again and again: where that takes long, the clock goes slowly.
-            let pace = tempfile::tempfile().unwrap();
             while ticks.blocking_send(()).is_ok() {
                 std::thread::sleep(TICK);
-                pace.write_all_at(b"tick", 0).and_then(|()| pace.sync_data()).unwrap();
             }
         });
         let moved = Arc::clone(&clock);
         let time = async move {
             while ticked.recv().await.is_some() {
-                moved.advance(if is_busy() { TICK } else { TICK * rate }).await;
+                let is_busy = waiting.count() > 0 || is_busy();
+                moved.advance(if is_busy { TICK } else { TICK * rate }).await;
+                for _ in 0..TURNS {
+                    tokio::task::yield_now().await;
+                }
             }
         };
         let done = tokio::select! {

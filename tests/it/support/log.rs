@@ -1,6 +1,16 @@
 //! What services in this process say.
 
 use serde_json::Value;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+
+/// Has somebody listen on every thread. Whether anybody wants what is said in a place is decided when it is said there
+/// for the first time; a thread to which nobody listens would decide it for all the others.
+pub(crate) fn listen_everywhere() {
+    let everywhere = tracing_subscriber::registry().with(LevelFilter::INFO);
+    // It is there already.
+    drop(tracing::subscriber::set_global_default(everywhere));
+}
 
 /// What a service in this process says.
 #[derive(Debug, Clone, Default)]
@@ -9,6 +19,7 @@ pub(crate) struct TestLog(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 impl TestLog {
     /// Everything that this thread says goes here until the guard is dropped.
     pub(crate) fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        listen_everywhere();
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt().json().with_writer(log.clone()).finish();
         (log, tracing::subscriber::set_default(subscriber))

@@ -5,7 +5,7 @@
 //! memory does not grow with the chunk.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -227,8 +227,15 @@ fn write(order: Order, mut pieces: mpsc::Receiver<Piece>) -> io::Result<Written>
                     Some(open) => open,
                     None => open.insert(begin(&order)?),
                 };
-                if order.site.settings.keep == Keep::Size {
+                // Where no content is wanted, a file of holes is sent without needing room.
+                let is_hole = match order.site.settings.keep {
+                    Keep::Content => false,
+                    Keep::Hash => data.iter().all(|byte| *byte == 0),
+                    Keep::Size => true,
+                };
+                if is_hole {
                     file.set_len(chunk.length + data.len() as u64)?;
+                    file.seek(io::SeekFrom::End(0))?;
                 } else {
                     file.write_all(&data)?;
                 }
