@@ -18,6 +18,7 @@ mod server;
 mod tokens;
 mod transfer;
 mod tus;
+mod way;
 mod world;
 
 use explore::{Plan, explore};
