@@ -125,7 +125,7 @@ fn a_file_that_is_written_after_nothing_of_it_had_arrived_is_sent_anew_as_it_is(
             settings.set("retry", "cut_upload_wait", "\"1h\"");
         }
     };
-    in_process_at(1000, quiet(), patient, async |site| {
+    in_process_at(5000, quiet(), patient, async |site| {
         // Its one block has left, and nothing of it comes to Altinn.
         site.faults(vec![json!({"operation": "upload", "effect": "lose", "when": "before", "nth": 1})]);
         std::fs::write(site.outbox().join("a.bin"), noise(1, 2000)).unwrap();
@@ -136,8 +136,8 @@ fn a_file_that_is_written_after_nothing_of_it_had_arrived_is_sent_anew_as_it_is(
         });
         std::fs::write(claimed, noise(2, 3000)).unwrap();
         let arrived = || site.inbox().join("a.bin").exists();
-        // The transfer at Altinn lives for weeks.
-        assert!(site.until(Duration::from_hours(2), arrived).await, "the file waits for Altinn");
+        // The transfer at Altinn lives for weeks. After a day, nothing of it can come any more.
+        assert!(site.until(DAY * 2, arrived).await, "the file waits for Altinn");
         assert_eq!(std::fs::read(site.inbox().join("a.bin")).unwrap(), noise(2, 3000));
         assert_eq!(published(site), 1);
     });

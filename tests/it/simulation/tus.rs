@@ -370,19 +370,23 @@ fn join(transfer: &mut Transfer, call: &Call, now: Timestamp) -> Reply {
     }
     transfer.tus.session = true;
     let list = call.tus("upload-concat").and_then(|list| list.strip_prefix("final;")).unwrap_or_default();
-    let mut length = 0;
+    let mut uploads = Vec::new();
     for path in list.split(' ') {
         let part = Call { method: Method::HEAD, path: path.to_owned(), ..call.clone() };
         let Some(upload) = target(&part).flatten().and_then(|part| transfer.tus.upload(Some(part))) else {
             return text(400, "Could not find some of the files supplied for concatenation");
         };
-        if upload.accepted < upload.length {
+        uploads.push((upload.accepted, upload.stored, upload.length));
+    }
+    let mut length = 0;
+    for (accepted, stored, of_part) in uploads {
+        if accepted < of_part {
             return text(400, "Some of the files supplied for concatenation are not finished");
         }
-        if upload.stored < upload.length {
+        if stored < of_part {
             return text(400, "Partial upload is not ready for concatenation.");
         }
-        length += upload.length;
+        length += of_part;
     }
     if transfer.status() != "UploadStarted" {
         return text(409, PAST);
