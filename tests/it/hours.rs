@@ -122,7 +122,7 @@ fn a_resumable_upload_outlives_its_tokens_and_is_given_up_only_when_nothing_move
 fn a_resumable_upload_goes_on_while_the_route_is_held() {
     let settings = |role: Role, settings: &mut Settings| {
         if role == Role::Sender {
-            settings.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\"")).set("retry", "max", "\"12h\"");
+            settings.set(OUTBOX, "chunk_size", format!("\"{CHUNK}B\"")).set("retry", "max", "\"2h\"");
         }
     };
     in_process(Options::default(), settings, async |site| {
@@ -144,5 +144,8 @@ fn a_resumable_upload_goes_on_while_the_route_is_held() {
         let arrived = || site.inbox().join("large.bin").exists();
         assert!(site.until(Duration::from_hours(3), arrived).await, "it waited with those that lack rights");
         assert_eq!(count("initialize", 403), 2, "that says nothing of rights");
+        site.faults(Vec::new());
+        let arrived = || ["b.bin", "c.bin"].iter().all(|name| site.inbox().join(name).exists());
+        assert!(site.until(Duration::from_hours(12), arrived).await, "the others never went");
     });
 }
