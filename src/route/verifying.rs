@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::files::{Dir, Error};
+use crate::files::{Dir, Error, PROBE_PREFIX};
 use crate::store::{self, Finding, Store};
 use crate::transfer::{RouteName, Transfer};
 
@@ -14,10 +14,11 @@ pub fn subject(folder: &Dir, name: &OsStr) -> String {
     folder.path().join(name).display().to_string()
 }
 
-/// The id that an entry of a folder of ours is named by. One that has another name is told of.
+/// The id that an entry of a folder of ours is named by. One that has another name is told of, but for what a death has
+/// left of a probe: the next start removes it.
 pub fn id_of<I: FromStr>(folder: &Dir, name: &OsStr, tell: &mut dyn FnMut(Finding)) -> Option<I> {
     let id = name.to_str().and_then(|name| name.parse().ok());
-    if id.is_none() {
+    if id.is_none() && !name.as_encoded_bytes().starts_with(PROBE_PREFIX.as_bytes()) {
         tell(Finding {
             subject: subject(folder, name),
             problem: "formidlingd did not put it there".to_owned(),
@@ -64,5 +65,24 @@ impl Away<'_> {
             });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_probe_is_no_finding() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let found = |name: &str| {
+            let mut told = Vec::new();
+            let id = id_of::<crate::transfer::TransferId>(&dir, OsStr::new(name), &mut |it| told.push(it));
+            assert_eq!(id, None);
+            told.len()
+        };
+        assert_eq!(found("stranger"), 1);
+        assert_eq!(found(&format!("{PROBE_PREFIX}00-a")), 0);
     }
 }
